@@ -1,0 +1,2 @@
+//! The `rs-overlay` binary.
+fn main() {}

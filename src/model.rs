@@ -1,0 +1,19 @@
+//! The vocabulary of the overlay: identifiers and records. Pure data.
+
+mod claim;
+mod endpoint;
+mod ids;
+mod mac;
+mod network;
+mod node;
+mod snapshot;
+mod vni;
+
+pub use claim::{AddressClaim, ClaimKind, Pool, Space};
+pub use endpoint::Endpoint;
+pub use ids::{EndpointId, IdError, NetworkId, NodeId};
+pub use mac::{MacAddr, MacError};
+pub use network::{IpamMode, Network, Subnet};
+pub use node::{HostRoute, Meta, Node};
+pub use snapshot::Snapshot;
+pub use vni::{Vni, VniError};

@@ -1,0 +1,84 @@
+//! Claims on addresses and on the pools they come from.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{EndpointId, NetworkId, NodeId};
+
+/// A subnet that one network holds. Two pools of the cluster never overlap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The subnet.
+    pub cidr: IpNet,
+    /// Address space in which it was asked for.
+    pub space: Space,
+    /// `--ip-range`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<IpNet>,
+    /// `--ipam-opt` options.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// The network that it belongs to; absent between `RequestPool` and `CreateNetwork`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkId>,
+    /// The host that claimed it.
+    pub node: NodeId,
+    /// When, in seconds since 1970.
+    pub since: u64,
+    /// Its network is being removed: no address may be claimed any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
+    /// Fields of a newer release, kept when this one rewrites the record.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
+}
+
+/// An address space of libnetwork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Space {
+    /// Ours, for networks that one engine knows.
+    Local,
+    /// Ours, for networks that a swarm or a cluster store shares.
+    Global,
+    /// The engine's own IPAM chose the pool.
+    Engine,
+}
+
+/// One address, held by one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressClaim {
+    /// The host that claimed it and alone gives it back.
+    pub node: NodeId,
+    /// What it is for.
+    #[serde(flatten)]
+    pub kind: ClaimKind,
+    /// Name of the container, where the engine tells it (29 and newer).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Counts takeovers.
+    #[serde(default)]
+    pub generation: u64,
+    /// When, in seconds since 1970.
+    pub since: u64,
+}
+
+/// What an address is claimed for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ClaimKind {
+    /// The subnet's gateway.
+    Gateway,
+    /// An auxiliary address, or one asked for before its pool had a network.
+    Auxiliary,
+    /// Handed out by our IPAM to a container of the claiming host; goes with `ReleaseAddress`.
+    Container,
+    /// Chosen by the engine's own IPAM and claimed for this endpoint; goes with `DeleteEndpoint`.
+    Engine {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+}

@@ -1,0 +1,109 @@
+//! Identifiers. Parsed at the edge, trusted inside: every one is safe as a part of a store key, a
+//! link alias or a file name.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is no identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} id {text:?} is not 1 to 128 letters, digits, '-', '_' or '.'")]
+pub struct IdError {
+    kind: &'static str,
+    text: String,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks and wraps `text`.
+            pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
+                let text = text.into();
+                if is_id(&text) { Ok(Self(text)) } else { Err(IdError { kind: $kind, text }) }
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The first 12 characters, as `docker` prints identifiers.
+            pub fn short(&self) -> &str {
+                self.0.get(..12).unwrap_or(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.short())
+            }
+        }
+    };
+}
+
+id!(
+    /// A network of the cluster: the Docker id that its first engine gave it (64 hex digits, in swarm
+    /// mode 25 letters and digits). On other hosts the same network has other Docker ids.
+    NetworkId,
+    "network"
+);
+id!(
+    /// One attachment of one container to one network, as the engine names it (64 hex digits).
+    EndpointId,
+    "endpoint"
+);
+id!(
+    /// One host of the cluster: 16 hex digits drawn at its first start and kept in its state directory.
+    NodeId,
+    "node"
+);
+
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text != "."
+        && text != ".."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_every_engine_are_taken_and_paths_are_not() {
+        assert!(NetworkId::new("k5cwhbyf5dqtg5ilc3oy1xtlm").is_ok());
+        assert!(NetworkId::new("a".repeat(64)).is_ok());
+        for bad in ["", "..", "a/b", "a b", "é", &"a".repeat(129)] {
+            assert!(NetworkId::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn short_never_cuts_beyond_the_end() {
+        assert_eq!(NodeId::new("abc").map(|id| id.short().to_owned()), Ok("abc".into()));
+    }
+}

@@ -1,0 +1,92 @@
+//! A network of the cluster.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{NetworkId, NodeId, Vni};
+
+/// One layer 2 segment that spans hosts: one VNI, one or more subnets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Identity in the cluster.
+    pub id: NetworkId,
+    /// The name people gave it. No driver call carries it, so it is absent until the creating host has
+    /// read it from its engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its subnets, IPv4 first, in the order in which the user gave them.
+    pub subnets: Vec<Subnet>,
+    /// Its VXLAN identifier.
+    pub vni: Vni,
+    /// MTU that the user asked for, in bytes of an inner IP packet; absent: what the underlay carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// `--internal`: no way out of the network.
+    #[serde(default)]
+    pub internal: bool,
+    /// `--attachable`, kept so that the other hosts show the same.
+    #[serde(default)]
+    pub attachable: bool,
+    /// `--ipv6`.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// Who hands out addresses on the host that created it.
+    pub ipam: IpamMode,
+    /// The user's `-o` options.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// The user's `--ipam-opt` options.
+    #[serde(default)]
+    pub ipam_options: BTreeMap<String, String>,
+    /// The user's labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The host that created it.
+    pub created_by: NodeId,
+    /// When, in seconds since 1970.
+    pub created_at: u64,
+    /// Fields of a newer release, kept when this one rewrites the record.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
+}
+
+/// One subnet of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Network address and prefix length.
+    pub cidr: IpNet,
+    /// Gateway, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// `--ip-range`: the part from which addresses are handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<IpNet>,
+    /// `--aux-address`: name to address, never handed out.
+    #[serde(default)]
+    pub aux: BTreeMap<String, IpAddr>,
+}
+
+/// Who chooses addresses on the host that created a network. All other hosts use our IPAM in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpamMode {
+    /// `--ipam-driver rs-overlay`.
+    Ours,
+    /// Docker's built-in IPAM chooses, lowest first; the driver claims its choice.
+    Engine,
+}
+
+impl Network {
+    /// What people call it: its name, or the beginning of its id while that is not known.
+    pub fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.id.short())
+    }
+
+    /// The subnet that holds `ip`.
+    pub fn subnet_of(&self, ip: IpAddr) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.cidr.contains(&ip))
+    }
+}

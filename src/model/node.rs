@@ -1,0 +1,63 @@
+//! A host of the cluster, and the cluster itself.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::NodeId;
+
+/// A host, as it describes itself. Its key in the store is leased: it vanishes when the host stops
+/// renewing it, which by itself means nothing but "perhaps dead".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Identity, kept over restarts and reboots.
+    pub id: NodeId,
+    /// Name people know it by.
+    pub hostname: String,
+    /// Underlay address at which it takes VXLAN packets.
+    pub vtep: IpAddr,
+    /// UDP port of its VXLAN devices.
+    pub vxlan_port: u16,
+    /// Largest underlay packet, in bytes, that fits on its routes to all peers.
+    pub underlay_mtu: u32,
+    /// Release of the daemon.
+    pub daemon_version: String,
+    /// Release of the engine, once it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    /// Scope that the driver answers there: `local` or `global`.
+    pub scope: String,
+    /// The kernel's boot id: another one means that no kernel state of ours survived.
+    pub boot_id: String,
+    /// Start of the daemon, in seconds since 1970.
+    pub since: u64,
+    /// Networks that its routing table already leads to: no network of ours may overlap one.
+    #[serde(default)]
+    pub routes: Vec<HostRoute>,
+    /// Fields of a newer release, kept when this one rewrites the record.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
+}
+
+/// A destination in a host's routing table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HostRoute {
+    /// Destination; never a default route.
+    pub cidr: IpNet,
+    /// Name of the outgoing interface.
+    pub dev: String,
+}
+
+/// The cluster's own record. Another id means another, or a wiped, store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Drawn by the first host.
+    pub cluster: String,
+    /// When, in seconds since 1970.
+    pub created_at: u64,
+    /// Fields of a newer release, kept when this one rewrites the record.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
+}

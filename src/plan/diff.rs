@@ -1,0 +1,219 @@
+//! The steps from one overlay to another, and what each step does to the description.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+use ipnet::Ipv4Net;
+
+use super::{Overlay, Port, Segment, Vxlan};
+use crate::model::{EndpointId, MacAddr, NetworkId, Vni};
+
+/// One step. Each can be repeated without harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Creates the bridge and the VXLAN device of a network, both up.
+    AddSegment { vni: Vni, network: NetworkId, vxlan: Vxlan },
+    /// Replaces the VXLAN device under an existing bridge; its forwarding entries are gone with it.
+    ReplaceVxlan { vni: Vni, vxlan: Vxlan },
+    /// Changes only the MTU of bridge and VXLAN device.
+    SetMtu { vni: Vni, mtu: u32 },
+    /// Deletes the bridge and the VXLAN device. All ports are gone before.
+    DeleteSegment { vni: Vni },
+    /// Creates a veth pair: one end in the bridge, the other waiting in the host's namespace.
+    AddPort { vni: Vni, endpoint: EndpointId, port: Port },
+    /// Deletes a veth pair, wherever its other end is.
+    DeletePort { vni: Vni, endpoint: EndpointId },
+    /// Sends frames for `mac` to `vtep`, and to no other.
+    SetFdb { vni: Vni, mac: MacAddr, vtep: IpAddr },
+    /// Forgets `mac`.
+    DeleteFdb { vni: Vni, mac: MacAddr },
+    /// Answers ARP or neighbour discovery for `ip` with `mac`.
+    SetNeighbour { vni: Vni, ip: IpAddr, mac: MacAddr },
+    /// Stops answering for `ip`.
+    DeleteNeighbour { vni: Vni, ip: IpAddr },
+    /// Shows the engine that a subnet is taken.
+    AddGuard(Ipv4Net),
+    /// Takes that back.
+    DeleteGuard(Ipv4Net),
+}
+
+/// The steps that lead from `from` to `to`, in an order in which each finds what it stands on:
+/// deletions from the leaves, then creations from the roots.
+pub fn diff(from: &Overlay, to: &Overlay) -> Vec<Op> {
+    let mut ops = Vec::new();
+    ops.extend(from.guards.difference(&to.guards).copied().map(Op::DeleteGuard));
+    for (&vni, old) in &from.segments {
+        match to.segments.get(&vni) {
+            Some(new) if new.network == old.network => delete_entries(vni, old, new, &mut ops),
+            _ => delete_segment(vni, old, &mut ops),
+        }
+    }
+    ops.extend(to.guards.difference(&from.guards).copied().map(Op::AddGuard));
+    for (&vni, new) in &to.segments {
+        match from.segments.get(&vni).filter(|old| old.network == new.network) {
+            Some(old) => change_segment(vni, old, new, &mut ops),
+            None => {
+                ops.push(Op::AddSegment { vni, network: new.network.clone(), vxlan: new.vxlan });
+                fill_segment(vni, None, new, &mut ops);
+            }
+        }
+    }
+    ops
+}
+
+/// The segment keeps its tunnel device, or at least its forwarding entries do not die with it.
+fn keeps_device(old: &Segment, new: &Segment) -> bool {
+    old.vxlan.local == new.vxlan.local && old.vxlan.port == new.vxlan.port
+}
+
+fn delete_entries(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
+    for ip in old.neighbours.keys().filter(|ip| !new.neighbours.contains_key(ip)) {
+        ops.push(Op::DeleteNeighbour { vni, ip: *ip });
+    }
+    if keeps_device(old, new) {
+        for mac in old.fdb.keys().filter(|mac| !new.fdb.contains_key(mac)) {
+            ops.push(Op::DeleteFdb { vni, mac: *mac });
+        }
+    }
+    for (endpoint, port) in &old.ports {
+        if new.ports.get(endpoint) != Some(port) {
+            ops.push(Op::DeletePort { vni, endpoint: endpoint.clone() });
+        }
+    }
+}
+
+fn delete_segment(vni: Vni, old: &Segment, ops: &mut Vec<Op>) {
+    for endpoint in old.ports.keys() {
+        ops.push(Op::DeletePort { vni, endpoint: endpoint.clone() });
+    }
+    ops.push(Op::DeleteSegment { vni });
+}
+
+fn change_segment(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
+    if !keeps_device(old, new) {
+        ops.push(Op::ReplaceVxlan { vni, vxlan: new.vxlan });
+        fill_segment(vni, Some(&Segment { fdb: BTreeMap::new(), ..old.clone() }), new, ops);
+        return;
+    }
+    if old.vxlan.mtu != new.vxlan.mtu {
+        ops.push(Op::SetMtu { vni, mtu: new.vxlan.mtu });
+    }
+    fill_segment(vni, Some(old), new, ops);
+}
+
+fn fill_segment(vni: Vni, old: Option<&Segment>, new: &Segment, ops: &mut Vec<Op>) {
+    for (endpoint, &port) in &new.ports {
+        if old.and_then(|old| old.ports.get(endpoint)) != Some(&port) {
+            ops.push(Op::AddPort { vni, endpoint: endpoint.clone(), port });
+        }
+    }
+    for (&mac, &vtep) in &new.fdb {
+        if old.and_then(|old| old.fdb.get(&mac)) != Some(&vtep) {
+            ops.push(Op::SetFdb { vni, mac, vtep });
+        }
+    }
+    for (&ip, &mac) in &new.neighbours {
+        if old.and_then(|old| old.neighbours.get(&ip)) != Some(&mac) {
+            ops.push(Op::SetNeighbour { vni, ip, mac });
+        }
+    }
+}
+
+/// What is there once `ops` have been carried out on `from`: the law that the kernel has to follow,
+/// and what the fake kernel of the tests does. A step on a segment that is not there changes nothing.
+pub fn apply(ops: &[Op], mut from: Overlay) -> Overlay {
+    for op in ops {
+        step(op, &mut from);
+    }
+    from
+}
+
+fn step(op: &Op, overlay: &mut Overlay) {
+    match op {
+        Op::AddGuard(cidr) => {
+            overlay.guards.insert(*cidr);
+        }
+        Op::DeleteGuard(cidr) => {
+            overlay.guards.remove(cidr);
+        }
+        Op::AddSegment { vni, network, vxlan } => {
+            let segment = Segment {
+                network: network.clone(),
+                vxlan: *vxlan,
+                ports: BTreeMap::new(),
+                fdb: BTreeMap::new(),
+                neighbours: BTreeMap::new(),
+            };
+            overlay.segments.entry(*vni).or_insert(segment);
+        }
+        Op::DeleteSegment { vni } => {
+            overlay.segments.remove(vni);
+        }
+        Op::ReplaceVxlan { vni, .. }
+        | Op::SetMtu { vni, .. }
+        | Op::AddPort { vni, .. }
+        | Op::DeletePort { vni, .. }
+        | Op::SetFdb { vni, .. }
+        | Op::DeleteFdb { vni, .. }
+        | Op::SetNeighbour { vni, .. }
+        | Op::DeleteNeighbour { vni, .. } => {
+            if let Some(segment) = overlay.segments.get_mut(vni) {
+                step_inside(op, segment);
+            }
+        }
+    }
+}
+
+fn step_inside(op: &Op, segment: &mut Segment) {
+    match op {
+        Op::ReplaceVxlan { vxlan, .. } => {
+            segment.vxlan = *vxlan;
+            segment.fdb.clear();
+        }
+        Op::SetMtu { mtu, .. } => segment.vxlan.mtu = *mtu,
+        Op::AddPort { endpoint, port, .. } => {
+            segment.ports.insert(endpoint.clone(), *port);
+        }
+        Op::DeletePort { endpoint, .. } => {
+            segment.ports.remove(endpoint);
+        }
+        Op::SetFdb { mac, vtep, .. } => {
+            segment.fdb.insert(*mac, *vtep);
+        }
+        Op::DeleteFdb { mac, .. } => {
+            segment.fdb.remove(mac);
+        }
+        Op::SetNeighbour { ip, mac, .. } => {
+            segment.neighbours.insert(*ip, *mac);
+        }
+        Op::DeleteNeighbour { ip, .. } => {
+            segment.neighbours.remove(ip);
+        }
+        Op::AddSegment { .. } | Op::DeleteSegment { .. } | Op::AddGuard(_) | Op::DeleteGuard(_) => {}
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::AddSegment { vni, network, vxlan } => {
+                let Vxlan { local, port, mtu } = vxlan;
+                write!(f, "add segment vni {vni} network {} local {local} port {port} mtu {mtu}", network.short())
+            }
+            Op::ReplaceVxlan { vni, vxlan } => {
+                write!(f, "replace vxlan vni {vni} local {} port {} mtu {}", vxlan.local, vxlan.port, vxlan.mtu)
+            }
+            Op::SetMtu { vni, mtu } => write!(f, "set mtu vni {vni} to {mtu}"),
+            Op::DeleteSegment { vni } => write!(f, "delete segment vni {vni}"),
+            Op::AddPort { vni, endpoint, port } => {
+                write!(f, "add port vni {vni} endpoint {} mac {} mtu {}", endpoint.short(), port.mac, port.mtu)
+            }
+            Op::DeletePort { vni, endpoint } => write!(f, "delete port vni {vni} endpoint {}", endpoint.short()),
+            Op::SetFdb { vni, mac, vtep } => write!(f, "set fdb vni {vni} mac {mac} vtep {vtep}"),
+            Op::DeleteFdb { vni, mac } => write!(f, "delete fdb vni {vni} mac {mac}"),
+            Op::SetNeighbour { vni, ip, mac } => write!(f, "set neighbour vni {vni} ip {ip} mac {mac}"),
+            Op::DeleteNeighbour { vni, ip } => write!(f, "delete neighbour vni {vni} ip {ip}"),
+            Op::AddGuard(cidr) => write!(f, "add guard {cidr}"),
+            Op::DeleteGuard(cidr) => write!(f, "delete guard {cidr}"),
+        }
+    }
+}

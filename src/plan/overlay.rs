@@ -1,0 +1,57 @@
+//! The part of a host's kernel that is ours. One type for what should be and for what is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::Ipv4Net;
+
+use crate::model::{EndpointId, MacAddr, NetworkId, Vni};
+
+/// All of a host's kernel state that belongs to us.
+///
+/// Names of links are not part of it: each follows from the VNI or from the endpoint's id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overlay {
+    /// One bridge with one VXLAN device per network that has an endpoint here.
+    pub segments: BTreeMap<Vni, Segment>,
+    /// Routes in the host's main table that never carry a packet: they only let the engine see that a
+    /// subnet is taken in the cluster, so that its own allocator passes it over.
+    pub guards: BTreeSet<Ipv4Net>,
+}
+
+/// A network's bridge, its VXLAN device and all that hangs on them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// The network; kept in the alias of the bridge.
+    pub network: NetworkId,
+    /// The tunnel device.
+    pub vxlan: Vxlan,
+    /// Containers of this host.
+    pub ports: BTreeMap<EndpointId, Port>,
+    /// Ethernet addresses of containers elsewhere, and the VTEP behind which each one is.
+    pub fdb: BTreeMap<MacAddr, IpAddr>,
+    /// Their addresses, answered to ARP and neighbour discovery here.
+    pub neighbours: BTreeMap<IpAddr, MacAddr>,
+}
+
+/// Settings of a VXLAN device. The destination port and the local address cannot be changed in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Source address of every packet it sends.
+    pub local: IpAddr,
+    /// UDP destination port.
+    pub port: u16,
+    /// Largest inner IP packet, in bytes.
+    pub mtu: u32,
+}
+
+/// The host's end of a container's veth pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// The only Ethernet address that may speak through it.
+    pub mac: MacAddr,
+    /// MTU of both ends at their creation.
+    pub mtu: u32,
+}

@@ -1,0 +1,121 @@
+//! The layout of the store. Every key has one owner who writes it.
+//!
+//! ```text
+//! v1/meta                        the cluster
+//! v1/nodes/<node>                a host, leased
+//! v1/networks/<net>              a network
+//! v1/names/<name>                which network has that name
+//! v1/vnis/<vni>                  which network has that VNI
+//! v1/pools/<address>_<length>    a subnet and what it belongs to
+//! v1/addresses/<pool>/<ip>       who holds an address
+//! v1/endpoints/<net>/<ep>        an endpoint and the host it is on
+//! v1/departed/<net>/<node>       a host on which the network was removed while others still use it
+//! ```
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::model::{EndpointId, NetworkId, NodeId, Vni};
+
+/// The cluster's own record.
+pub const META: &str = "v1/meta";
+/// All hosts.
+pub const NODES: &str = "v1/nodes/";
+/// All networks.
+pub const NETWORKS: &str = "v1/networks/";
+/// All VNIs.
+pub const VNIS: &str = "v1/vnis/";
+/// All pools.
+pub const POOLS: &str = "v1/pools/";
+/// All marks of hosts that a network has left.
+pub const DEPARTED: &str = "v1/departed/";
+/// All endpoints.
+pub const ENDPOINTS: &str = "v1/endpoints/";
+
+/// A host.
+pub fn node(id: &NodeId) -> String {
+    format!("{NODES}{id}")
+}
+
+/// A network.
+pub fn network(id: &NetworkId) -> String {
+    format!("{NETWORKS}{id}")
+}
+
+/// The claim on a network name. Docker's names have no `/`, other bytes are written as `%XX`.
+pub fn name(name: &str) -> String {
+    let mut key = String::from("v1/names/");
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            key.push(char::from(byte));
+        } else {
+            key.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    key
+}
+
+/// The claim on a VNI.
+pub fn vni(vni: Vni) -> String {
+    format!("{VNIS}{vni}")
+}
+
+/// The claim on a subnet.
+pub fn pool(cidr: &IpNet) -> String {
+    format!("{POOLS}{}", pool_part(cidr))
+}
+
+/// All addresses of a subnet.
+pub fn addresses(cidr: &IpNet) -> String {
+    format!("v1/addresses/{}/", pool_part(cidr))
+}
+
+/// The claim on an address.
+pub fn address(cidr: &IpNet, ip: IpAddr) -> String {
+    format!("{}{ip}", addresses(cidr))
+}
+
+/// The address in a key that [`address`] made.
+pub fn address_of(key: &str) -> Option<IpAddr> {
+    key.rsplit('/').next()?.parse().ok()
+}
+
+/// All endpoints of a network.
+pub fn endpoints(network: &NetworkId) -> String {
+    format!("{ENDPOINTS}{network}/")
+}
+
+/// An endpoint.
+pub fn endpoint(network: &NetworkId, endpoint: &EndpointId) -> String {
+    format!("{}{endpoint}", endpoints(network))
+}
+
+/// All marks of hosts that one network has left.
+pub fn departed_of(network: &NetworkId) -> String {
+    format!("{DEPARTED}{network}/")
+}
+
+/// The mark that a network has left a host.
+pub fn departed(network: &NetworkId, node: &NodeId) -> String {
+    format!("{}{node}", departed_of(network))
+}
+
+fn pool_part(cidr: &IpNet) -> String {
+    format!("{}_{}", cidr.network(), cidr.prefix_len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_hold_no_surprises() {
+        let cidr: IpNet = "10.9.0.0/24".parse().unwrap();
+        let ip = "10.9.0.2".parse().unwrap();
+        assert_eq!(pool(&cidr), "v1/pools/10.9.0.0_24");
+        assert_eq!(address(&cidr, ip), "v1/addresses/10.9.0.0_24/10.9.0.2");
+        assert_eq!(address_of(&address(&cidr, ip)), Some(ip));
+        assert_eq!(name("my net/ä"), "v1/names/my%20net%2F%C3%A4");
+    }
+}
