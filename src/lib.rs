@@ -5,6 +5,8 @@
 //! `driver` and `reconcile` join them, `http` is Docker's way in, `daemon` wires it all together.
 
 pub mod dataplane;
+pub mod ipam;
 pub mod model;
 pub mod plan;
 pub mod store;
+pub mod wire;

@@ -1,7 +1,9 @@
 //! Decisions about the kernel: what should be there, and the steps from what is to what should be.
 
+mod desired;
 mod diff;
 mod overlay;
 
+pub use desired::{LocalPort, Situation, desired, effective_mtu, vxlan_overhead};
 pub use diff::{Op, apply, diff};
 pub use overlay::{Overlay, Port, Segment, Vxlan};

@@ -62,8 +62,9 @@ pub struct AddressClaim {
     /// Counts takeovers.
     #[serde(default)]
     pub generation: u64,
-    /// When, in seconds since 1970.
-    pub since: u64,
+    /// When, in milliseconds since 1970 by the claiming host's clock. Only that host compares it, to
+    /// tell a claim from an earlier one on the same address that is still being given back.
+    pub since_ms: u64,
 }
 
 /// What an address is claimed for.

@@ -8,6 +8,7 @@ use super::{Overlay, Port, Segment, Vxlan};
 use crate::model::{EndpointId, MacAddr, NetworkId, Vni};
 
 /// One step. Each can be repeated without harm.
+#[expect(missing_docs, reason = "the fields are the terms that `Overlay` explains")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// Creates the bridge and the VXLAN device of a network, both up.

@@ -1,0 +1,207 @@
+//! What a host's kernel should hold, given what the host knows of the cluster and of itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{Overlay, Port, Segment, Vxlan};
+use crate::model::{EndpointId, MacAddr, Network, NetworkId, NodeId, Snapshot};
+
+/// Smallest MTU that IPv6 allows on a link (RFC 8200, section 5).
+const SMALLEST_MTU: u32 = 1280;
+
+/// What a host knows of itself.
+#[derive(Debug, Clone)]
+pub struct Situation<'a> {
+    /// This host.
+    pub node: &'a NodeId,
+    /// Its underlay address.
+    pub vtep: IpAddr,
+    /// Its UDP port.
+    pub vxlan_port: u16,
+    /// Largest packet its underlay carries to its peers, in bytes.
+    pub underlay_mtu: u32,
+    /// Its own endpoints.
+    pub ports: &'a BTreeMap<EndpointId, LocalPort>,
+    /// Its own copies of the networks that these are on, for the time when the store has not told yet.
+    pub networks: &'a BTreeMap<NetworkId, Network>,
+    /// Subnets that the engine chose and that had to be refused: it should choose another next time.
+    pub refused: &'a BTreeSet<Ipv4Net>,
+}
+
+/// An endpoint of this host, as far as the kernel is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalPort {
+    /// Its network.
+    pub network: NetworkId,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// The MTU it was created with; it does not change while the container lives.
+    pub mtu: u32,
+}
+
+/// The overlay that should be there. A network without an endpoint on this host needs no kernel state.
+pub fn desired(snapshot: &Snapshot, host: &Situation<'_>) -> Overlay {
+    let mut overlay = Overlay { segments: BTreeMap::new(), guards: guards(snapshot, host) };
+    for (endpoint, port) in host.ports {
+        let known = snapshot.networks.get(&port.network).or_else(|| host.networks.get(&port.network));
+        let Some(network) = known else { continue };
+        let segment = overlay.segments.entry(network.vni).or_insert_with(|| segment(snapshot, host, network));
+        // Two networks never share a VNI in the store; a leftover of a removed one yields.
+        if segment.network == network.id {
+            segment.ports.insert(endpoint.clone(), Port { mac: port.mac, mtu: port.mtu });
+            segment.fdb.remove(&port.mac);
+        }
+    }
+    overlay
+}
+
+fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segment {
+    let mtu = effective_mtu(snapshot, network, host.vtep, host.underlay_mtu);
+    let mut segment = Segment {
+        network: network.id.clone(),
+        vxlan: Vxlan { local: host.vtep, port: host.vxlan_port, mtu },
+        ports: BTreeMap::new(),
+        fdb: BTreeMap::new(),
+        neighbours: BTreeMap::new(),
+    };
+    let mut remote: Vec<_> = snapshot.endpoints_of(&network.id).filter(|e| e.node != *host.node).collect();
+    // The highest generation of an address is written last and so wins.
+    remote.sort_by(|a, b| (a.generation, &a.id).cmp(&(b.generation, &b.id)));
+    for endpoint in remote {
+        if endpoint.vtep == host.vtep || endpoint.vtep.is_ipv4() != host.vtep.is_ipv4() {
+            continue;
+        }
+        segment.fdb.insert(endpoint.mac, endpoint.vtep);
+        segment.neighbours.extend(endpoint.addresses.iter().map(|ip| (*ip, endpoint.mac)));
+    }
+    segment
+}
+
+fn guards(snapshot: &Snapshot, host: &Situation<'_>) -> BTreeSet<Ipv4Net> {
+    let subnets = snapshot.networks.values().flat_map(|network| &network.subnets);
+    let taken = subnets.filter_map(|subnet| match subnet.cidr {
+        IpNet::V4(cidr) => Some(cidr.trunc()),
+        IpNet::V6(_) => None,
+    });
+    taken.chain(host.refused.iter().copied()).collect()
+}
+
+/// Bytes that VXLAN puts in front of an inner IP packet: outer IP, UDP, VXLAN and inner Ethernet headers
+/// (RFC 7348, section 5).
+pub fn vxlan_overhead(vtep: IpAddr) -> u32 {
+    if vtep.is_ipv4() { 50 } else { 70 }
+}
+
+/// The MTU of a network: what the user asked for, else what fits on the narrowest underlay of all hosts,
+/// since any of them may hold the other end.
+pub fn effective_mtu(snapshot: &Snapshot, network: &Network, vtep: IpAddr, underlay_mtu: u32) -> u32 {
+    network.mtu.unwrap_or_else(|| {
+        let narrowest = snapshot.nodes.values().map(|node| node.underlay_mtu).chain([underlay_mtu]).min();
+        narrowest.unwrap_or(underlay_mtu).saturating_sub(vxlan_overhead(vtep)).max(SMALLEST_MTU)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Endpoint, IpamMode, Vni};
+
+    fn network() -> Network {
+        Network {
+            id: NetworkId::new("n1").unwrap(),
+            name: Some("blue".into()),
+            subnets: vec![crate::model::Subnet {
+                cidr: "10.9.0.0/24".parse().unwrap(),
+                gateway: None,
+                ip_range: None,
+                aux: BTreeMap::new(),
+            }],
+            vni: Vni::new(4096).unwrap(),
+            mtu: None,
+            internal: false,
+            attachable: false,
+            ipv6: false,
+            ipam: IpamMode::Ours,
+            options: BTreeMap::new(),
+            ipam_options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            created_by: NodeId::new("a").unwrap(),
+            created_at: 0,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    fn endpoint(id: &str, node: &str, vtep: [u8; 4], last: u8, generation: u64) -> Endpoint {
+        let ip = IpAddr::from([10, 9, 0, last]);
+        Endpoint {
+            id: EndpointId::new(id).unwrap(),
+            network: network().id,
+            node: NodeId::new(node).unwrap(),
+            vtep: vtep.into(),
+            mac: MacAddr::from_ip(ip),
+            addresses: vec![ip],
+            container: None,
+            container_id: None,
+            aliases: vec![],
+            generation,
+            created_at: 0,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    fn plan(endpoints: Vec<Endpoint>, ports: &BTreeMap<EndpointId, LocalPort>) -> Overlay {
+        let mut snapshot = Snapshot::default();
+        snapshot.networks.insert(network().id, network());
+        for endpoint in endpoints {
+            snapshot.endpoints.entry(network().id).or_default().insert(endpoint.id.clone(), endpoint);
+        }
+        let node = NodeId::new("a").unwrap();
+        let host = Situation {
+            node: &node,
+            vtep: [192, 0, 2, 1].into(),
+            vxlan_port: 4789,
+            underlay_mtu: 1500,
+            ports,
+            networks: &BTreeMap::new(),
+            refused: &BTreeSet::new(),
+        };
+        desired(&snapshot, &host)
+    }
+
+    fn one_port() -> BTreeMap<EndpointId, LocalPort> {
+        let mac = MacAddr::from_ip([10, 9, 0, 2].into());
+        BTreeMap::from([(EndpointId::new("e1").unwrap(), LocalPort { network: network().id, mac, mtu: 1450 })])
+    }
+
+    #[test]
+    fn no_local_endpoint_no_segment_but_the_subnet_is_guarded() {
+        let overlay = plan(vec![endpoint("e2", "b", [192, 0, 2, 2], 3, 0)], &BTreeMap::new());
+        assert!(overlay.segments.is_empty());
+        assert_eq!(overlay.guards, BTreeSet::from(["10.9.0.0/24".parse().unwrap()]));
+    }
+
+    #[test]
+    fn remote_endpoints_become_entries_and_own_records_do_not() {
+        let own = endpoint("e1", "a", [192, 0, 2, 1], 2, 0);
+        let overlay = plan(vec![own, endpoint("e2", "b", [192, 0, 2, 2], 3, 0)], &one_port());
+        let segment = &overlay.segments[&Vni::new(4096).unwrap()];
+        assert_eq!(segment.ports.len(), 1);
+        assert_eq!(segment.vxlan.mtu, 1450);
+        let mac = MacAddr::from_ip([10, 9, 0, 3].into());
+        assert_eq!(segment.fdb, BTreeMap::from([(mac, [192, 0, 2, 2].into())]));
+        assert_eq!(segment.neighbours, BTreeMap::from([([10, 9, 0, 3].into(), mac)]));
+    }
+
+    #[test]
+    fn the_higher_generation_of_an_address_wins() {
+        let old = endpoint("zz", "b", [192, 0, 2, 2], 3, 0);
+        let new = endpoint("aa", "c", [192, 0, 2, 3], 3, 1);
+        let overlay = plan(vec![old, new], &one_port());
+        let segment = &overlay.segments[&Vni::new(4096).unwrap()];
+        assert_eq!(segment.fdb.values().next(), Some(&IpAddr::from([192, 0, 2, 3])));
+    }
+}
