@@ -1,6 +1,7 @@
 //! The kernel, seen as something that can be observed and changed. Nothing here decides.
 
 pub mod fake;
+pub mod names;
 
 use std::future::Future;
 

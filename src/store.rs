@@ -9,6 +9,8 @@
 //! - Every call ends within its deadline; nothing waits for ever on a store that is away.
 
 pub mod keys;
+pub mod ledger;
+pub mod record;
 
 use std::{fmt, time::Duration};
 

@@ -48,6 +48,9 @@ pub struct Network {
     pub created_by: NodeId,
     /// When, in seconds since 1970.
     pub created_at: u64,
+    /// A swarm's manager holds it: hosts come and go, only the manager removes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allocated: bool,
     /// Fields of a newer release, kept when this one rewrites the record.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,

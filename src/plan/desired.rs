@@ -131,6 +131,7 @@ mod tests {
             labels: BTreeMap::new(),
             created_by: NodeId::new("a").unwrap(),
             created_at: 0,
+            allocated: false,
             extra: BTreeMap::new(),
         }
     }

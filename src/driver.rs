@@ -1,0 +1,172 @@
+//! What Docker asks for: the use cases behind the network driver's and the IPAM driver's calls.
+//!
+//! A call that hands something out claims it in the store and says so; every other call changes the
+//! host's own state and returns, and background tasks make the kernel and the store follow.
+
+mod address;
+mod claims;
+mod endpoint;
+mod error;
+mod network;
+mod options;
+mod pool;
+mod sandbox;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    ipam::AddrPool,
+    local::{Binding, Local},
+    model::{Network, NetworkId, NodeId, Snapshot},
+    reconcile::Applied,
+    store::{keys, ledger::Ledger},
+};
+pub use address::AddressRequest;
+pub use endpoint::NewEndpoint;
+pub use error::DriverError;
+pub use network::{NewNetwork, NewSubnet, VniClaim};
+pub use options::{KNOWN_OPTIONS, NetworkOptions};
+pub use pool::{JOIN_OPTION, PoolRequest};
+
+/// Name of our address space for networks of one engine.
+pub const LOCAL_SPACE: &str = "rs-overlay-local";
+/// Name of our address space for networks that engines share.
+pub const GLOBAL_SPACE: &str = "rs-overlay-global";
+
+/// How long a subnet that had to be refused is shown to the engine as taken.
+const REFUSED_FOR: Duration = Duration::from_secs(600);
+
+/// What the driver has to know of its host and of its settings.
+#[derive(Debug, Clone)]
+pub struct DriverConfig {
+    /// Scope to answer: `local` or `global`.
+    pub scope: &'static str,
+    /// Underlay address of this host.
+    pub vtep: IpAddr,
+    /// Where subnets are cut from.
+    pub pools: Vec<AddrPool>,
+}
+
+/// The use cases.
+pub struct Driver {
+    config: DriverConfig,
+    ledger: Ledger,
+    local: Arc<Local>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    applied: watch::Receiver<Arc<Applied>>,
+    underlay_mtu: watch::Receiver<u32>,
+    /// Addresses that calls of this host are claiming right now, and the last one handed out per pool.
+    allocating: Mutex<Allocating>,
+    /// Subnets of the engine's choice that were refused, so that it chooses another next time.
+    refused: watch::Sender<BTreeMap<Ipv4Net, Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Allocating {
+    in_flight: BTreeSet<(IpNet, IpAddr)>,
+    last: BTreeMap<IpNet, IpAddr>,
+}
+
+impl Driver {
+    /// Joins the parts.
+    pub fn new(
+        config: DriverConfig,
+        ledger: Ledger,
+        local: Arc<Local>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        applied: watch::Receiver<Arc<Applied>>,
+        underlay_mtu: watch::Receiver<u32>,
+    ) -> Self {
+        let (refused, _) = watch::channel(BTreeMap::new());
+        Self { config, ledger, local, snapshot, applied, underlay_mtu, allocating: Mutex::default(), refused }
+    }
+
+    /// The scope that `GetCapabilities` answers.
+    pub fn scope(&self) -> &'static str {
+        self.config.scope
+    }
+
+    /// Subnets to show to the engine as taken.
+    pub fn refused(&self) -> watch::Receiver<BTreeMap<Ipv4Net, Instant>> {
+        self.refused.subscribe()
+    }
+
+    fn node(&self) -> &NodeId {
+        self.local.node()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    fn allocating(&self) -> std::sync::MutexGuard<'_, Allocating> {
+        self.allocating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The network behind Docker's id: one this engine has, or (where engines share networks by id) one
+    /// that was created on another host.
+    async fn binding(&self, docker_id: &NetworkId) -> Result<Binding, DriverError> {
+        if let Some(binding) = self.local.read(|data| data.bindings.get(docker_id).cloned()) {
+            return Ok(binding);
+        }
+        let known = self.snapshot().networks.get(docker_id).cloned();
+        let network = match known {
+            Some(network) => Some(network),
+            None => self.ledger.get::<Network>(&keys::network(docker_id)).await?.map(|held| held.record),
+        };
+        let network = network.ok_or_else(|| DriverError::UnknownNetwork(docker_id.clone()))?;
+        let ipam = network.ipam;
+        let binding = Binding { docker_id: docker_id.clone(), network, ipam, created_at: crate::clock::unix_seconds() };
+        self.local.put_binding(binding.clone())?;
+        Ok(binding)
+    }
+
+    /// Waits, as long as a call may, until removals of this host have reached the store: a network that
+    /// was removed a moment ago still holds its subnet and its name there.
+    async fn settle_departures(&self) {
+        let mut changes = self.local.changes();
+        let settled = async {
+            while !self.local.read(|data| data.departures.is_empty()) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // A timeout is no error: the claim that follows tells what is in the way.
+        let _ = tokio::time::timeout(Duration::from_secs(2), settled).await;
+    }
+
+    fn refuse_subnet(&self, cidr: &IpNet) {
+        if let IpNet::V4(cidr) = cidr {
+            let now = Instant::now();
+            self.refused.send_modify(|refused| {
+                refused.retain(|_, until| *until > now);
+                refused.insert(cidr.trunc(), now + REFUSED_FOR);
+            });
+        }
+    }
+}
+
+/// An address as Docker writes it, `10.9.0.2/24` or without the length.
+fn parse_ip(text: &str) -> Result<IpAddr, DriverError> {
+    let address = text.split('/').next().unwrap_or(text);
+    let ip = address.parse().map_err(|_| DriverError::invalid("address", text, "an IP address"))?;
+    // Engine 28.5 writes IPv4 addresses of remote IPAM drivers in the mapped form in some places.
+    Ok(match ip {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), |v4: Ipv4Addr| IpAddr::V4(v4)),
+        v4 @ IpAddr::V4(_) => v4,
+    })
+}
+
+fn parse_cidr(what: &'static str, text: &str) -> Result<IpNet, DriverError> {
+    let net: IpNet = text.parse().map_err(|_| DriverError::invalid(what, text, "a subnet such as 10.9.0.0/24"))?;
+    Ok(net.trunc())
+}

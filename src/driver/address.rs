@@ -1,0 +1,253 @@
+//! Addresses for networks whose IPAM driver is ours: `RequestAddress` and `ReleaseAddress`.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{Driver, DriverError, claims, claims::TRIES};
+use crate::{
+    clock,
+    ipam::{AddressChoice, Direction, Hold, PoolId, choose_address, usable},
+    local::Release,
+    model::{AddressClaim, ClaimKind, Endpoint, IpamMode, Network, Pool, Subnet},
+    store::{Outcome, Txn, keys, ledger::Held, record},
+};
+
+/// An own claim without an endpoint is left over from a start that failed once it is this old: an engine
+/// creates the endpoint right after it has got the address.
+const FORGOTTEN_MS: u64 = 30_000;
+
+/// `RequestAddress`, in our terms.
+#[derive(Debug, Clone)]
+pub struct AddressRequest {
+    /// Where from.
+    pub pool: PoolId,
+    /// Just this one.
+    pub address: Option<IpAddr>,
+    /// As the gateway.
+    pub gateway: bool,
+    /// Name of the container, where the engine tells it (29 and newer).
+    pub container: Option<String>,
+}
+
+impl AddressRequest {
+    /// Reads the texts of the call.
+    pub fn parse(pool: &str, address: &str, gateway: bool, container: Option<String>) -> Result<Self, DriverError> {
+        let pool = pool.parse().map_err(|_| DriverError::invalid("pool id", pool, "one that rs-overlay has given out"))?;
+        let address = if address.is_empty() { None } else { Some(super::parse_ip(address)?) };
+        Ok(Self { pool, address, gateway, container })
+    }
+}
+
+impl Driver {
+    /// Claims an address: the given one or a free one.
+    pub async fn request_address(&self, request: AddressRequest) -> Result<IpAddr, DriverError> {
+        let cidr = request.pool.cidr;
+        if let Some(ip) = request.address {
+            // Whoever attaches a network asks again for its gateway and its auxiliary addresses; and a
+            // swarm node asks for what its manager has handed out.
+            let part_of_network = self.known_subnet(&cidr).is_some_and(|(_, s)| is_reserved(&s, ip));
+            if part_of_network || request.pool.hold == Hold::Again {
+                return Ok(ip);
+            }
+            self.check_usable(&cidr, ip, request.gateway)?;
+        }
+        for attempt in 0..TRIES {
+            let key = keys::pool(&cidr);
+            let pool = self.ledger.get::<Pool>(&key).await?;
+            let pool = pool.ok_or(DriverError::PoolGone { cidr, why: "is not claimed in the cluster" })?;
+            if pool.record.closing {
+                return Err(DriverError::PoolGone { cidr, why: "is being removed" });
+            }
+            let claimed = match request.address {
+                Some(ip) => self.claim_given(&request, &pool, ip).await?,
+                None => self.claim_free(&request, &pool, attempt).await?,
+            };
+            if let Some(ip) = claimed {
+                return Ok(ip);
+            }
+        }
+        Err(DriverError::Contended { what: "an address", tries: TRIES })
+    }
+
+    /// One attempt at a given address; `None` if a race was lost and another look is needed.
+    async fn claim_given(&self, request: &AddressRequest, pool: &Held<Pool>, ip: IpAddr) -> Result<Option<IpAddr>, DriverError> {
+        let cidr = pool.record.cidr;
+        let key = keys::address(&cidr, ip);
+        let txn = Txn::new().unchanged(&pool.entry);
+        let txn = match self.ledger.get::<AddressClaim>(&key).await? {
+            None => txn.absent(key.as_str()),
+            Some(old) if self.may_renew(&old.record, request, &cidr, ip) => txn.unchanged(&old.entry),
+            Some(old) => {
+                let advice = "choose another --ip, or remove that container";
+                return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
+            }
+        };
+        let claim = self.new_claim(request, &pool.record);
+        let outcome = self.ledger.commit(txn.put(key.as_str(), record::encode(&claim))).await?;
+        if outcome == Outcome::Conflict {
+            return Ok(None);
+        }
+        // A container that comes back at once finds its address still queued to be given back.
+        self.local.remove_release(&Release { cidr, ip, until_ms: 0 })?;
+        Ok(Some(ip))
+    }
+
+    /// An own claim that nothing uses any more, or a gateway that is asked for again.
+    fn may_renew(&self, old: &AddressClaim, request: &AddressRequest, cidr: &IpNet, ip: IpAddr) -> bool {
+        let own = old.node == *self.node();
+        match old.kind {
+            ClaimKind::Gateway => request.gateway,
+            ClaimKind::Auxiliary => own && !request.gateway && self.known_subnet(cidr).is_none(),
+            ClaimKind::Container | ClaimKind::Engine { .. } => {
+                let forgotten = clock::unix_millis().saturating_sub(old.since_ms) > FORGOTTEN_MS;
+                let queued = Release { cidr: *cidr, ip, until_ms: 0 }.key();
+                own && !request.gateway
+                    && self.local.read(|data| {
+                        data.user_of(cidr, ip).is_none() && (forgotten || data.releases.contains_key(&queued))
+                    })
+            }
+        }
+    }
+
+    /// One attempt at a free address; `None` if a race was lost and another look is needed.
+    async fn claim_free(&self, request: &AddressRequest, pool: &Held<Pool>, attempt: u32) -> Result<Option<IpAddr>, DriverError> {
+        let cidr = pool.record.cidr;
+        let entries = self.ledger.store().range(&keys::addresses(&cidr)).await?;
+        let claimed: BTreeSet<IpAddr> = entries.iter().filter_map(|entry| keys::address_of(&entry.key)).collect();
+        let known = self.known_subnet(&cidr);
+        let Some(ip) = self.choose(request, &pool.record, known.as_ref(), &claimed, attempt) else {
+            let network = self.pool_title(&pool.record);
+            return Err(DriverError::Full { cidr, network, claimed: claimed.len() });
+        };
+        let key = keys::address(&cidr, ip);
+        let claim = record::encode(&self.new_claim(request, &pool.record));
+        let txn = Txn::new().unchanged(&pool.entry).absent(key.as_str()).put(key, claim);
+        let _in_flight = InFlight { driver: self, address: (cidr, ip) };
+        Ok((self.ledger.commit(txn).await? == Outcome::Committed).then_some(ip))
+    }
+
+    /// Chooses a free address and notes it as being claimed, so that calls of one host, which come by the
+    /// dozen when an engine starts, do not race each other.
+    fn choose(
+        &self,
+        request: &AddressRequest,
+        pool: &Pool,
+        known: Option<&(Network, Subnet)>,
+        claimed: &BTreeSet<IpAddr>,
+        attempt: u32,
+    ) -> Option<IpAddr> {
+        let engine_too = known.is_some_and(|(network, _)| network.ipam == IpamMode::Engine);
+        let mut state = self.allocating();
+        let mut taken = claimed.clone();
+        taken.extend(state.in_flight.iter().filter(|(cidr, _)| *cidr == pool.cidr).map(|(_, ip)| *ip));
+        taken.extend(known.iter().flat_map(|(_, subnet)| subnet.gateway.into_iter().chain(subnet.aux.values().copied())));
+        let choice = AddressChoice {
+            cidr: pool.cidr,
+            range: if request.gateway { None } else { pool.ip_range.or(known.and_then(|(_, subnet)| subnet.ip_range)) },
+            taken: &taken,
+            last: state.last.get(&pool.cidr).copied().filter(|_| !request.gateway),
+            direction: if engine_too { Direction::Down } else { Direction::Up },
+            // Hosts that have met once draw how far apart they go.
+            skip: if attempt == 0 { 0 } else { rand::random_range(0..=attempt.min(16)) },
+        };
+        let ip = choose_address(&choice)?;
+        state.in_flight.insert((pool.cidr, ip));
+        if !request.gateway {
+            state.last.insert(pool.cidr, ip);
+        }
+        Some(ip)
+    }
+
+    fn new_claim(&self, request: &AddressRequest, pool: &Pool) -> AddressClaim {
+        let kind = match (request.gateway, &pool.network) {
+            (true, _) => ClaimKind::Gateway,
+            // Before there is a network no container can ask: these are auxiliary addresses. A swarm
+            // manager, though, allocates for tasks in the global space at any time.
+            (false, None) if pool.space == crate::model::Space::Local => ClaimKind::Auxiliary,
+            (false, _) => ClaimKind::Container,
+        };
+        let container = request.container.clone();
+        AddressClaim { node: self.node().clone(), kind, container, generation: 0, since_ms: clock::unix_millis() }
+    }
+
+    fn check_usable(&self, cidr: &IpNet, ip: IpAddr, gateway: bool) -> Result<(), DriverError> {
+        let why = if !cidr.contains(&ip) {
+            "it lies outside"
+        } else if !usable(cidr, ip) && !gateway {
+            "it is the network's own or its broadcast address"
+        } else {
+            return Ok(());
+        };
+        Err(DriverError::AddressUnusable { ip, cidr: *cidr, why })
+    }
+
+    /// The network and subnet behind a pool, as far as this host knows.
+    fn known_subnet(&self, cidr: &IpNet) -> Option<(Network, Subnet)> {
+        let of = |network: &Network| network.subnets.iter().find(|s| s.cidr == *cidr).map(|s| (network.clone(), s.clone()));
+        self.snapshot().networks.values().find_map(of).or_else(|| {
+            self.local.read(|data| data.bindings.values().find_map(|binding| of(&binding.network)))
+        })
+    }
+
+    pub(super) fn pool_title(&self, pool: &Pool) -> String {
+        let Some(id) = &pool.network else { return "(being created)".to_owned() };
+        self.snapshot().networks.get(id).map_or(id.short(), |network| network.title()).to_owned()
+    }
+
+    /// The error that tells who has an address, where, and since when it was asked for.
+    pub(super) async fn address_taken(&self, pool: &Pool, ip: IpAddr, claim: &AddressClaim, advice: &str) -> DriverError {
+        let snapshot = self.snapshot();
+        let host = claims::host_title(&snapshot, &claim.node);
+        let holder = match &claim.kind {
+            ClaimKind::Gateway => "its gateway".to_owned(),
+            ClaimKind::Auxiliary => format!("an auxiliary address, claimed on host {host}"),
+            ClaimKind::Container | ClaimKind::Engine { .. } => {
+                let name = match &claim.container {
+                    Some(name) => Some(name.clone()),
+                    None => self.container_at(pool, ip).await,
+                };
+                match name {
+                    Some(name) => format!("container {name} on host {host}"),
+                    None => format!("a container on host {host}"),
+                }
+            }
+        };
+        DriverError::AddressTaken { ip, network: self.pool_title(pool), holder, advice: advice.to_owned() }
+    }
+
+    async fn container_at(&self, pool: &Pool, ip: IpAddr) -> Option<String> {
+        let network = pool.network.as_ref()?;
+        // An error here only makes the message poorer.
+        let endpoints = self.ledger.list::<Endpoint>(&keys::endpoints(network)).await.ok()?;
+        let found = endpoints.into_iter().find(|held| held.record.addresses.contains(&ip))?;
+        Some(found.record.title().to_owned())
+    }
+
+    /// Queues an address to be given back. Towards the engine this always succeeds.
+    pub fn release_address(&self, pool: &PoolId, ip: IpAddr) -> Result<(), DriverError> {
+        let reserved = self.known_subnet(&pool.cidr).is_some_and(|(_, subnet)| is_reserved(&subnet, ip));
+        if reserved || pool.hold == Hold::Again {
+            return Ok(());
+        }
+        self.local.put_release(Release { cidr: pool.cidr, ip, until_ms: clock::unix_millis() })?;
+        Ok(())
+    }
+}
+
+/// Ends the note that an address is being claimed, also when the call is cut off.
+struct InFlight<'a> {
+    driver: &'a Driver,
+    address: (IpNet, IpAddr),
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.driver.allocating().in_flight.remove(&self.address);
+    }
+}
+
+/// Gateway or auxiliary address of a subnet.
+fn is_reserved(subnet: &Subnet, ip: IpAddr) -> bool {
+    subnet.gateway == Some(ip) || subnet.aux.values().any(|aux| *aux == ip)
+}

@@ -1,0 +1,160 @@
+//! Endpoints: `CreateEndpoint` and `DeleteEndpoint`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tracing::info;
+
+use super::{Driver, DriverError, claims::TRIES};
+use crate::{
+    clock,
+    local::{Binding, LocalEndpoint, Release, boot_id},
+    model::{AddressClaim, ClaimKind, EndpointId, IpamMode, MacAddr, NetworkId, Pool},
+    plan::effective_mtu,
+    store::{Outcome, Txn, keys, record},
+};
+
+/// `CreateEndpoint`, in our terms.
+#[derive(Debug, Clone)]
+pub struct NewEndpoint {
+    /// Docker's id of the network.
+    pub docker_network: NetworkId,
+    /// The engine's id.
+    pub id: EndpointId,
+    /// Addresses that IPAM has chosen, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// Ethernet address that the user gave.
+    pub mac: Option<MacAddr>,
+}
+
+impl NewEndpoint {
+    /// Reads the texts of the call; an empty text means "not given".
+    pub fn parse(docker_network: NetworkId, id: EndpointId, v4: &str, v6: &str, mac: &str) -> Result<Self, DriverError> {
+        let given = [v4, v6].into_iter().filter(|text| !text.is_empty());
+        let addresses = given.map(super::parse_ip).collect::<Result<Vec<_>, _>>()?;
+        let wanted = "a unicast MAC address such as 02:42:0a:09:00:02";
+        let mac = match mac {
+            "" => None,
+            text => Some(text.parse().map_err(|_| DriverError::invalid("MAC address", text, wanted))?),
+        };
+        Ok(Self { docker_network, id, addresses, mac })
+    }
+}
+
+impl Driver {
+    /// Takes an endpoint in and answers its Ethernet address. What the engine's own IPAM chose is claimed
+    /// first, and refused if another host holds it; then the kernel side begins, without being waited for.
+    pub async fn create_endpoint(&self, new: NewEndpoint) -> Result<MacAddr, DriverError> {
+        if let Some(old) = self.local.read(|data| data.endpoints.get(&new.id).cloned())
+            && old.docker_network == new.docker_network
+            && old.addresses == new.addresses
+            && new.mac.is_none_or(|mac| mac == old.mac)
+        {
+            return Ok(old.mac);
+        }
+        let binding = self.binding(&new.docker_network).await?;
+        let Some(first) = new.addresses.first() else {
+            return Err(DriverError::invalid("endpoint", new.id.short(), "one with an address"));
+        };
+        let mac = new.mac.unwrap_or_else(|| MacAddr::from_ip(*first));
+        let claimed = if binding.ipam == IpamMode::Engine && self.scope() == "local" {
+            self.claim_engines_choice(&binding, &new).await?
+        } else {
+            Vec::new()
+        };
+        self.supersede(&binding, &new)?;
+        let mtu = effective_mtu(&self.snapshot(), &binding.network, self.config.vtep, *self.underlay_mtu.borrow());
+        self.local.put_endpoint(LocalEndpoint {
+            id: new.id.clone(),
+            network: binding.network.id.clone(),
+            docker_network: new.docker_network,
+            mac,
+            addresses: new.addresses,
+            claimed,
+            mtu,
+            sandbox: None,
+            container: None,
+            container_id: None,
+            aliases: Vec::new(),
+            created_at: clock::unix_seconds(),
+            boot_id: boot_id(),
+        })?;
+        info!(network = binding.network.title(), endpoint = new.id.short(), "endpoint created");
+        Ok(mac)
+    }
+
+    /// After a crash an engine may forget an endpoint without a word and give its address to the next
+    /// one: the older endpoint of this host with that address cannot be alive.
+    fn supersede(&self, binding: &Binding, new: &NewEndpoint) -> Result<(), DriverError> {
+        let old: Vec<_> = self.local.read(|data| {
+            let same = |e: &&LocalEndpoint| {
+                e.network == binding.network.id && e.id != new.id && e.addresses.iter().any(|ip| new.addresses.contains(ip))
+            };
+            data.endpoints.values().filter(same).map(|e| e.id.clone()).collect()
+        });
+        for id in old {
+            info!(endpoint = id.short(), "forgetting an endpoint whose address its engine has given away");
+            self.local.remove_endpoint(&id)?;
+        }
+        for ip in &new.addresses {
+            if let Some(subnet) = binding.network.subnet_of(*ip) {
+                self.local.remove_release(&Release { cidr: subnet.cidr, ip: *ip, until_ms: 0 })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims all addresses of an endpoint in one transaction.
+    async fn claim_engines_choice(&self, binding: &Binding, new: &NewEndpoint) -> Result<Vec<(IpNet, IpAddr)>, DriverError> {
+        let mut wanted = Vec::new();
+        for ip in &new.addresses {
+            let subnet = binding.network.subnet_of(*ip).ok_or_else(|| {
+                let cidr = binding.network.subnets.first().map_or_else(|| IpNet::from(*ip), |subnet| subnet.cidr);
+                DriverError::AddressUnusable { ip: *ip, cidr, why: "it lies outside" }
+            })?;
+            wanted.push((subnet.cidr, *ip));
+        }
+        for _ in 0..TRIES {
+            let mut txn = Txn::new();
+            for (cidr, ip) in &wanted {
+                txn = self.engine_claim(txn, new, cidr, *ip).await?;
+            }
+            if self.ledger.commit(txn).await? == Outcome::Committed {
+                return Ok(wanted);
+            }
+        }
+        Err(DriverError::Contended { what: "an address", tries: TRIES })
+    }
+
+    async fn engine_claim(&self, txn: Txn, new: &NewEndpoint, cidr: &IpNet, ip: IpAddr) -> Result<Txn, DriverError> {
+        let pool = self.ledger.get::<Pool>(&keys::pool(cidr)).await?;
+        let pool = pool.ok_or(DriverError::PoolGone { cidr: *cidr, why: "is not claimed in the cluster" })?;
+        if pool.record.closing {
+            return Err(DriverError::PoolGone { cidr: *cidr, why: "is being removed" });
+        }
+        let key = keys::address(cidr, ip);
+        let txn = txn.unchanged(&pool.entry);
+        let txn = match self.ledger.get::<AddressClaim>(&key).await? {
+            None => txn.absent(key.as_str()),
+            // The engine has given it away anew, so whoever held it on this host is gone.
+            Some(old) if old.record.node == *self.node() && matches!(old.record.kind, ClaimKind::Engine { .. }) => {
+                txn.unchanged(&old.entry)
+            }
+            Some(old) => {
+                let advice = "if Docker chose it, start the container again and it will get another; a network created with --ipam-driver rs-overlay never meets this";
+                return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
+            }
+        };
+        let kind = ClaimKind::Engine { endpoint: new.id.clone() };
+        let claim = AddressClaim { node: self.node().clone(), kind, container: None, generation: 0, since_ms: clock::unix_millis() };
+        Ok(txn.put(key, record::encode(&claim)))
+    }
+
+    /// Forgets an endpoint; its link, its record and its claims follow. An unknown one is no error.
+    pub fn delete_endpoint(&self, id: &EndpointId) -> Result<(), DriverError> {
+        if self.local.remove_endpoint(id)?.is_some() {
+            info!(endpoint = id.short(), "endpoint deleted");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Subnets for networks whose IPAM driver is ours: `RequestPool` and `ReleasePool`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use tracing::warn;
+
+use super::{Driver, DriverError, claims::TRIES};
+use crate::{
+    clock,
+    ipam::{Hold, PoolChoice, PoolId, choose_pool},
+    model::{Network, NetworkId, Pool, Space},
+    store::{keys, ledger::Held},
+};
+
+/// The IPAM option that says: this is no new network, but that one of the cluster (its id or name).
+pub const JOIN_OPTION: &str = "rs-overlay.network";
+
+/// `RequestPool`, in our terms.
+#[derive(Debug, Clone)]
+pub struct PoolRequest {
+    /// The global address space instead of the local one.
+    pub global: bool,
+    /// `--subnet`.
+    pub pool: Option<IpNet>,
+    /// `--ip-range`.
+    pub range: Option<IpNet>,
+    /// `--ipam-opt`.
+    pub options: BTreeMap<String, String>,
+    /// IPv6 where no subnet is given.
+    pub v6: bool,
+}
+
+impl PoolRequest {
+    /// Reads the texts of the call.
+    pub fn parse(
+        space: &str,
+        pool: &str,
+        range: &str,
+        options: BTreeMap<String, String>,
+        v6: bool,
+    ) -> Result<Self, DriverError> {
+        let global = match space {
+            super::GLOBAL_SPACE => true,
+            super::LOCAL_SPACE => false,
+            other => return Err(DriverError::invalid("address space", other, "one of rs-overlay's two")),
+        };
+        let some = |what, text: &str| if text.is_empty() { Ok(None) } else { super::parse_cidr(what, text).map(Some) };
+        let (pool, range) = (some("subnet", pool)?, some("IP range", range)?);
+        if let (Some(pool), Some(range)) = (&pool, &range)
+            && !pool.contains(range)
+        {
+            return Err(DriverError::invalid("IP range", &range.to_string(), &format!("inside subnet {pool}")));
+        }
+        if pool.is_none() && range.is_some() {
+            return Err(DriverError::invalid("IP range", "", "of use without --subnet"));
+        }
+        if let Some(unknown) = options.keys().find(|key| *key != JOIN_OPTION) {
+            return Err(DriverError::UnknownOption { option: unknown.clone(), known: JOIN_OPTION.to_owned() });
+        }
+        let v6 = v6 || matches!(pool, Some(IpNet::V6(_)));
+        Ok(Self { global, pool, range, options, v6 })
+    }
+}
+
+impl Driver {
+    /// Claims a subnet, the given one or one of the address pools; or finds the one of the network that
+    /// the options name.
+    pub async fn request_pool(&self, request: PoolRequest) -> Result<PoolId, DriverError> {
+        if let Some(name) = request.options.get(JOIN_OPTION) {
+            return self.pool_to_join(name, &request).await;
+        }
+        self.settle_departures().await;
+        let (space, hold) = if request.global { (Space::Global, Hold::Global) } else { (Space::Local, Hold::Local) };
+        if let Some(cidr) = request.pool {
+            // A swarm node repeats its manager's claim in its own address space.
+            if !request.global
+                && let Some(held) = self.ledger.get::<Pool>(&keys::pool(&cidr)).await?
+                && held.record.space == Space::Global
+            {
+                return Ok(PoolId { cidr, hold: Hold::Again });
+            }
+            let held = self.claim_pool(&self.new_pool(cidr, space, &request)).await?;
+            return Ok(PoolId { cidr: held.record.cidr, hold });
+        }
+        self.claim_any_pool(space, &request).await.map(|held| PoolId { cidr: held.record.cidr, hold })
+    }
+
+    async fn claim_any_pool(&self, space: Space, request: &PoolRequest) -> Result<Held<Pool>, DriverError> {
+        let mut beaten = BTreeSet::new();
+        for attempt in 0..TRIES {
+            let snapshot = self.snapshot();
+            let pools = self.ledger.list::<Pool>(keys::POOLS).await?;
+            let routes = snapshot.nodes.values().flat_map(|node| node.routes.iter().map(|route| route.cidr));
+            let taken: Vec<IpNet> =
+                pools.iter().map(|pool| pool.record.cidr).chain(routes).chain(beaten.iter().copied()).collect();
+            let cluster = snapshot.meta.as_ref().map_or("", |meta| meta.cluster.as_str());
+            let skip = if attempt == 0 { 0 } else { rand::random_range(0..=attempt) };
+            let choice = PoolChoice { pools: &self.config.pools, v6: request.v6, taken: &taken, cluster, skip };
+            let cidr = choose_pool(&choice).ok_or(DriverError::NoSubnet)?;
+            match self.claim_pool(&self.new_pool(cidr, space, request)).await {
+                Err(DriverError::Overlap { .. } | DriverError::Contended { .. }) => beaten.insert(cidr),
+                other => return other,
+            };
+        }
+        Err(DriverError::Contended { what: "a subnet", tries: TRIES })
+    }
+
+    fn new_pool(&self, cidr: IpNet, space: Space, request: &PoolRequest) -> Pool {
+        Pool {
+            cidr,
+            space,
+            ip_range: request.range,
+            options: request.options.clone(),
+            network: None,
+            node: self.node().clone(),
+            since: clock::unix_seconds(),
+            closing: false,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    async fn pool_to_join(&self, name: &str, request: &PoolRequest) -> Result<PoolId, DriverError> {
+        let network = self.network_called(name).await?;
+        let fits = |cidr: &IpNet| match request.pool {
+            Some(wanted) => wanted == *cidr,
+            None => request.v6 == matches!(cidr, IpNet::V6(_)),
+        };
+        let subnet = network.subnets.iter().find(|subnet| fits(&subnet.cidr)).ok_or_else(|| {
+            let has: Vec<_> = network.subnets.iter().map(|subnet| subnet.cidr.to_string()).collect();
+            DriverError::Conflict {
+                network: network.title().to_owned(),
+                conflict: format!("has subnet {}; give just that, or none", has.join(" and ")),
+            }
+        })?;
+        Ok(PoolId { cidr: subnet.cidr, hold: if request.global { Hold::Global } else { Hold::Local } })
+    }
+
+    /// A network of the cluster by id or name: what the snapshot knows, else what the store has.
+    async fn network_called(&self, name: &str) -> Result<Network, DriverError> {
+        let snapshot = self.snapshot();
+        let id = NetworkId::new(name).ok();
+        let known = id.as_ref().and_then(|id| snapshot.networks.get(id)).or_else(|| snapshot.network_named(name));
+        if let Some(network) = known {
+            return Ok(network.clone());
+        }
+        let all = self.ledger.list::<Network>(keys::NETWORKS).await?;
+        let found = all.into_iter().map(|held| held.record).find(|network| {
+            Some(&network.id) == id.as_ref() || network.name.as_deref() == Some(name)
+        });
+        found.ok_or_else(|| DriverError::NoSuchNetwork { name: name.to_owned() })
+    }
+
+    /// Gives a subnet back if no network has come to hold it. One that a network holds goes with the
+    /// network. Towards the engine this always succeeds; what could not be done now is swept up later.
+    pub async fn release_pool(&self, id: PoolId) {
+        let bound = self.local.read(|data| {
+            data.bindings.values().any(|b| b.network.subnets.iter().any(|subnet| subnet.cidr == id.cidr))
+        });
+        if bound || id.hold == Hold::Again {
+            return;
+        }
+        if let Err(error) = self.release_unbound(&id).await {
+            warn!(pool = %id.cidr, %error, "subnet not given back yet");
+        }
+    }
+
+    async fn release_unbound(&self, id: &PoolId) -> Result<(), DriverError> {
+        let Some(pool) = self.ledger.get::<Pool>(&keys::pool(&id.cidr)).await? else { return Ok(()) };
+        if pool.record.network.is_none() && pool.record.node == *self.node() {
+            self.abandon_pool(&pool).await?;
+        }
+        Ok(())
+    }
+}

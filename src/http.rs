@@ -1,0 +1,79 @@
+//! Docker's way in: HTTP over a unix socket, one call a POST to `/<Kind>.<Method>`.
+
+mod admin;
+mod calls;
+mod listen;
+mod reply;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, State},
+    response::Response,
+    routing::{get, post},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, info_span, warn};
+
+use crate::driver::Driver;
+pub use admin::AdminView;
+pub use listen::{ListenError, bind};
+use reply::Reply;
+
+/// Longest body taken: an engine's largest has every published port of a container in it.
+const BODY_LIMIT: usize = 4 << 20;
+/// Every call ends by then. Engines set no limit of their own for a legacy plugin, and hold locks.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct Plugin {
+    /// The use cases.
+    pub driver: Arc<Driver>,
+    /// What people ask for.
+    pub admin: Arc<dyn AdminView>,
+    /// Calls under way, so that a shutdown can wait for them.
+    pub calls: TaskTracker,
+}
+
+/// The routes of both protocols and of the command line.
+pub fn router(plugin: Plugin) -> Router {
+    Router::new()
+        .route("/rs-overlay/v1/status", get(admin::status))
+        .route("/rs-overlay/v1/networks", get(admin::networks))
+        .route("/rs-overlay/v1/nodes", get(admin::nodes))
+        .route("/{method}", post(call))
+        .fallback(|| async { Reply::not_found("no such call") })
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(plugin)
+}
+
+/// One call of an engine. It runs in a task of its own: an engine that hangs up must not cut an
+/// operation in half, and a panic must not drop the connection, because the engine then repeats the call
+/// with an empty body.
+async fn call(State(plugin): State<Plugin>, Path(method): Path<String>, body: Bytes) -> Response {
+    let span = info_span!("call", %method);
+    let calls_of = plugin.calls.clone();
+    let work = {
+        let method = method.clone();
+        async move {
+            debug!(body = %String::from_utf8_lossy(&body), "asked");
+            let answer = tokio::time::timeout(CALL_LIMIT, calls::dispatch(&plugin.driver, &method, &body)).await;
+            let answer = answer.unwrap_or_else(|_| {
+                Err(calls::CallError::late(&method, CALL_LIMIT))
+            });
+            match &answer {
+                Ok(value) => debug!(%value, "answered"),
+                Err(error) => warn!(error = %error.message, "refused"),
+            }
+            answer
+        }
+    };
+    match calls_of.spawn(work.instrument(span)).await {
+        Ok(Ok(value)) => Reply::ok(&value),
+        Ok(Err(error)) => Reply::error(error.status, &error.message),
+        Err(_) => Reply::error(500, &format!("rs-overlay: {method} failed inside the driver; its log tells more")),
+    }
+}

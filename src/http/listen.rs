@@ -1,0 +1,48 @@
+//! The plugin's socket.
+
+use std::{
+    fs, io,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+};
+
+use tokio::net::UnixListener;
+
+/// Why the socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody answers there.
+    #[error("another program is listening on {0}; stop it first, or choose another --socket")]
+    Busy(PathBuf),
+    /// The file system says no.
+    #[error("cannot open socket {path}: {source}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Listens on `path`, for root alone. A socket that a dead daemon left is replaced; one that is answered
+/// is not.
+pub fn bind(path: &Path) -> Result<UnixListener, ListenError> {
+    let failed = |source| ListenError::Io { path: path.to_owned(), source };
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(failed)?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(ListenError::Busy(path.to_owned()));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // Bound under another name first, so that nobody meets it before its mode is right.
+    let unborn = path.with_extension("sock.new");
+    let _ = fs::remove_file(&unborn);
+    let listener = UnixListener::bind(&unborn).map_err(failed)?;
+    fs::set_permissions(&unborn, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    fs::rename(&unborn, path).map_err(failed)?;
+    Ok(listener)
+}

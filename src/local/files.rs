@@ -1,0 +1,81 @@
+//! One JSON file per object, replaced by a rename so that a reader never meets half of one.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tracing::warn;
+
+use super::LocalError;
+
+fn failed(what: &'static str, path: &Path, source: io::Error) -> LocalError {
+    LocalError::File { what, path: path.to_owned(), source }
+}
+
+/// Makes a directory and those above it.
+pub(super) fn create_dir(path: &Path) -> Result<(), LocalError> {
+    fs::create_dir_all(path).map_err(|e| failed("create", path, e))
+}
+
+/// Writes `value`. `durable` waits for the disk: needed for what must outlive a power cut, not for what
+/// dies with the containers anyway.
+pub(super) fn write(path: &Path, value: &impl Serialize, durable: bool) -> Result<(), LocalError> {
+    let text = serde_json::to_vec_pretty(value).map_err(|e| failed("encode", path, e.into()))?;
+    let temporary = path.with_extension("tmp");
+    let save = || {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(&text)?;
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&temporary, path)?;
+        if durable && let Some(dir) = path.parent() {
+            fs::File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    };
+    save().map_err(|e| failed("write", path, e))
+}
+
+/// Reads one file; `None` if it is not there or is damaged, which a power cut can do to those that are
+/// not written durably.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, LocalError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(parse(path, &bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path, error)),
+    }
+}
+
+/// Reads all `.json` files of a directory.
+pub(super) fn read_all<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>, LocalError> {
+    let mut values = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| failed("list", dir, e))? {
+        let path = entry.map_err(|e| failed("list", dir, e))?.path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            values.extend(read(&path)?);
+        }
+    }
+    Ok(values)
+}
+
+/// Removes a file; one that is not there is no error.
+pub(super) fn remove(path: &Path) -> Result<(), LocalError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Option<T> {
+    match serde_json::from_slice(bytes) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "passing over a damaged state file");
+            None
+        }
+    }
+}

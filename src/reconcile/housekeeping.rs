@@ -1,0 +1,162 @@
+//! Gives back what this host no longer needs: addresses, networks that its engine has removed, and what
+//! broken-off operations left behind.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::{mirror::Health, removal};
+use crate::{
+    backoff::Backoff,
+    clock,
+    local::{Local, LocalError, Release},
+    model::{AddressClaim, ClaimKind, NetworkId, Pool, Space},
+    store::{StoreError, Txn, keys, ledger::Ledger},
+};
+
+/// How often to look for what was left behind.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Age, in seconds, from which a subnet without a network, or an address without an endpoint, was left
+/// behind: an engine goes from one to the other in seconds.
+const LEFT_BEHIND: u64 = 180;
+
+/// The housekeeping task.
+pub struct Housekeeping {
+    /// The store.
+    pub ledger: Ledger,
+    /// This host's state, with its queues.
+    pub local: Arc<Local>,
+    /// Tells when the store is back.
+    pub health: watch::Receiver<Health>,
+}
+
+/// Why a round was not finished.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unfinished {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Local(#[from] LocalError),
+}
+
+impl Housekeeping {
+    /// Runs until `cancel`.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut changes = self.local.changes();
+        let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut used = BTreeSet::new();
+        let mut sweep_at = tokio::time::Instant::now();
+        loop {
+            changes.mark_unchanged();
+            let sweep = tokio::time::Instant::now() >= sweep_at;
+            let pause = match self.round(&mut used, sweep).await {
+                Ok(()) => {
+                    retry.reset();
+                    if sweep {
+                        sweep_at = tokio::time::Instant::now() + SWEEP;
+                    }
+                    SWEEP
+                }
+                Err(error) => {
+                    debug!(%error, "not everything given back yet");
+                    retry.pause()
+                }
+            };
+            // Every arm is cancel safe: each only waits for a change that stays visible.
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = changes.changed() => {}
+                _ = self.health.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn round(&self, used: &mut BTreeSet<NetworkId>, sweep: bool) -> Result<(), Unfinished> {
+        let data = self.local.data();
+        for release in data.releases.values() {
+            self.give_back(release).await?;
+        }
+        for departure in data.departures.values() {
+            removal::leave(&self.ledger, &self.local, &departure.network, &departure.title).await?;
+            self.local.remove_departure(&departure.network)?;
+        }
+        let now = data.networks_in_use();
+        for left in used.difference(&now) {
+            removal::finish_if_departed(&self.ledger, &self.local, left).await?;
+        }
+        *used = now;
+        if sweep {
+            self.sweep_pools().await?;
+            self.sweep_addresses().await?;
+        }
+        Ok(())
+    }
+
+    async fn give_back(&self, release: &Release) -> Result<(), Unfinished> {
+        let key = keys::address(&release.cidr, release.ip);
+        let claim = self.ledger.get::<AddressClaim>(&key).await?;
+        let in_use = self.local.read(|data| data.user_of(&release.cidr, release.ip).is_some());
+        if let Some(claim) = claim
+            && !in_use
+            && claim.record.node == *self.local.node()
+            && claim.record.since_ms <= release.until_ms
+            && (!is_reserved(&claim.record.kind) || !self.has_network(&release.cidr).await?)
+        {
+            // On a conflict it has just been claimed anew, and is not to be given back.
+            self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
+        }
+        self.local.remove_release(release)?;
+        Ok(())
+    }
+
+    async fn has_network(&self, cidr: &ipnet::IpNet) -> Result<bool, StoreError> {
+        let pool = self.ledger.get::<Pool>(&keys::pool(cidr)).await?;
+        Ok(pool.is_some_and(|pool| pool.record.network.is_some()))
+    }
+
+    /// Subnets that this host claimed for networks which were never created.
+    async fn sweep_pools(&self) -> Result<(), Unfinished> {
+        let now = clock::unix_seconds();
+        for pool in self.ledger.list::<Pool>(keys::POOLS).await? {
+            let old = now.saturating_sub(pool.record.since) > LEFT_BEHIND;
+            if old && pool.record.network.is_none() && pool.record.node == *self.local.node() && pool.record.space != Space::Global {
+                info!(pool = %pool.record.cidr, "giving back a subnet whose network was never created");
+                let mut txn = Txn::new().unchanged(&pool.entry).delete(pool.entry.key.as_str());
+                for claim in self.ledger.store().range(&keys::addresses(&pool.record.cidr)).await?.into_iter().take(32) {
+                    txn = txn.delete(claim.key);
+                }
+                self.ledger.commit(txn).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Addresses that this host claimed for containers which were never started.
+    async fn sweep_addresses(&self) -> Result<(), Unfinished> {
+        let now = clock::unix_millis();
+        for pool in self.ledger.list::<Pool>(keys::POOLS).await? {
+            // Of the global space a swarm's manager hands out to other hosts: no endpoint here uses it.
+            if pool.record.space == Space::Global || pool.record.network.is_none() {
+                continue;
+            }
+            let cidr = pool.record.cidr;
+            for claim in self.ledger.list::<AddressClaim>(&keys::addresses(&cidr)).await? {
+                let Some(ip) = keys::address_of(&claim.entry.key) else { continue };
+                let own = claim.record.node == *self.local.node() && !is_reserved(&claim.record.kind);
+                let old = now.saturating_sub(claim.record.since_ms) > LEFT_BEHIND * 1000;
+                if own && old && self.local.read(|data| data.user_of(&cidr, ip).is_none()) {
+                    info!(%ip, "giving back an address whose container was never started");
+                    self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(claim.entry.key.as_str())).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_reserved(kind: &ClaimKind) -> bool {
+    matches!(kind, ClaimKind::Gateway | ClaimKind::Auxiliary)
+}

@@ -1,0 +1,280 @@
+//! Mirrors the store into a snapshot: hosts and networks always, endpoints only of networks in use here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    local::{self, Local},
+    model::{Endpoint, EndpointId, Meta, Network, NetworkId, Node, NodeId, Snapshot},
+    store::{Entry, Store, WatchEvent, keys, record},
+};
+
+/// How long changes are gathered before the durable copy is written.
+const SAVE_AFTER: Duration = Duration::from_millis(500);
+
+/// How the mirror stands to the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Cluster, hosts and networks have been read at least once since the start.
+    pub synced: bool,
+    /// What is wrong with the connection, if anything.
+    pub trouble: Option<String>,
+    /// Since when it is as it is, in seconds since 1970.
+    pub since: u64,
+}
+
+/// The mirror task and what it publishes.
+pub struct Mirror {
+    store: Arc<dyn Store>,
+    local: Arc<Local>,
+    file: PathBuf,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    health: watch::Sender<Health>,
+    sections: BTreeMap<Source, Section>,
+    watches: BTreeMap<NetworkId, CancellationToken>,
+}
+
+/// What one watch is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Meta,
+    Nodes,
+    Networks,
+    Endpoints(NetworkId),
+}
+
+/// The entries of one watch: those known, and those of a listing under way.
+#[derive(Debug, Default)]
+struct Section {
+    known: BTreeMap<String, Entry>,
+    listing: Option<BTreeMap<String, Entry>>,
+    listed: bool,
+}
+
+impl Mirror {
+    /// Begins with the copy of the last run, so that names and forwarding entries are there at once and
+    /// stay if the store does not answer.
+    pub fn new(store: Arc<dyn Store>, local: Arc<Local>) -> Self {
+        let file = local.snapshot_file();
+        let saved = local::read_snapshot(&file).unwrap_or_else(|error| {
+            warn!(%error, "beginning without the last known state");
+            None
+        });
+        let (snapshot, _) = watch::channel(Arc::new(saved.unwrap_or_default()));
+        let (health, _) = watch::channel(Health { since: crate::clock::unix_seconds(), ..Health::default() });
+        Self { store, local, file, snapshot, health, sections: BTreeMap::new(), watches: BTreeMap::new() }
+    }
+
+    /// The snapshot, now and whenever it changes.
+    pub fn snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.subscribe()
+    }
+
+    /// The connection, now and whenever it changes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Runs until `cancel`.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let (sender, mut events) = mpsc::channel(1024);
+        let mut tasks = JoinSet::new();
+        for (source, prefix) in [(Source::Meta, keys::META), (Source::Nodes, keys::NODES), (Source::Networks, keys::NETWORKS)] {
+            self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
+        }
+        let mut changes = self.local.changes();
+        let mut save_at: Option<Instant> = None;
+        loop {
+            self.follow_networks_in_use(&mut tasks, &sender, &cancel);
+            // Every arm is cancel safe: receiving and waiting lose nothing when another arm wins.
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                _ = changes.changed() => {}
+                Some((source, event)) = events.recv() => {
+                    let mut changed = self.take(source, event);
+                    while let Ok((source, event)) = events.try_recv() {
+                        changed |= self.take(source, event);
+                    }
+                    if changed && self.publish() {
+                        save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
+                    }
+                }
+                () = sleep_until(save_at), if save_at.is_some() => {
+                    save_at = None;
+                    self.save();
+                }
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        tasks.shutdown().await;
+        self.save();
+    }
+
+    fn follow(&self, tasks: &mut JoinSet<()>, sender: &mpsc::Sender<(Source, WatchEvent)>, source: Source, prefix: &str, cancel: CancellationToken) {
+        let mut watch = self.store.watch(prefix);
+        let sender = sender.clone();
+        tasks.spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    () = cancel.cancelled() => return,
+                    event = watch.next() => event,
+                };
+                let Some(event) = event else { return };
+                if sender.send((source.clone(), event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn follow_networks_in_use(&mut self, tasks: &mut JoinSet<()>, sender: &mpsc::Sender<(Source, WatchEvent)>, cancel: &CancellationToken) {
+        let wanted = self.local.read(local::LocalData::networks_in_use);
+        let unwanted: BTreeSet<_> = self.watches.keys().filter(|id| !wanted.contains(id)).cloned().collect();
+        for id in &unwanted {
+            if let Some(stop) = self.watches.remove(id) {
+                stop.cancel();
+            }
+            self.sections.remove(&Source::Endpoints(id.clone()));
+        }
+        for id in wanted {
+            if !self.watches.contains_key(&id) {
+                let stop = cancel.child_token();
+                self.follow(tasks, sender, Source::Endpoints(id.clone()), &keys::endpoints(&id), stop.clone());
+                self.watches.insert(id, stop);
+            }
+        }
+        if !unwanted.is_empty() {
+            self.publish();
+        }
+    }
+
+    /// Takes one event in; `true` if the snapshot may have changed.
+    fn take(&mut self, source: Source, event: WatchEvent) -> bool {
+        if let Source::Endpoints(id) = &source
+            && !self.watches.contains_key(id)
+        {
+            return false;
+        }
+        let section = self.sections.entry(source).or_default();
+        let changed = match event {
+            WatchEvent::Init => {
+                section.listing = Some(BTreeMap::new());
+                false
+            }
+            WatchEvent::InitDone => {
+                section.known = section.listing.take().unwrap_or_default();
+                section.listed = true;
+                true
+            }
+            WatchEvent::Put(entry) => {
+                let done = section.listing.is_none();
+                section.listing.as_mut().unwrap_or(&mut section.known).insert(entry.key.clone(), entry);
+                done
+            }
+            WatchEvent::Delete(key) => {
+                let done = section.listing.is_none();
+                section.listing.as_mut().unwrap_or(&mut section.known).remove(&key);
+                done
+            }
+            WatchEvent::Lost(trouble) => {
+                self.report(Some(trouble));
+                return false;
+            }
+        };
+        self.report(None);
+        changed
+    }
+
+    fn report(&self, trouble: Option<String>) {
+        let listed = |source| self.sections.get(&source).is_some_and(|section| section.listed);
+        let synced = listed(Source::Meta) && listed(Source::Nodes) && listed(Source::Networks);
+        self.health.send_if_modified(|health| {
+            if health.synced == synced && health.trouble == trouble {
+                return false;
+            }
+            match (&health.trouble, &trouble) {
+                (None, Some(trouble)) => warn!(%trouble, "the cluster store is away; everything stays as it is"),
+                (Some(_), None) => info!("the cluster store is back"),
+                _ => {}
+            }
+            *health = Health { synced, trouble, since: crate::clock::unix_seconds() };
+            true
+        });
+    }
+
+    /// Publishes the snapshot if it differs from the last one.
+    fn publish(&self) -> bool {
+        let old = self.snapshot.borrow().clone();
+        let new = self.build(&old);
+        if *old == new {
+            return false;
+        }
+        self.snapshot.send_replace(Arc::new(new));
+        true
+    }
+
+    /// What has been listed replaces what was known; what has not been listed yet stays.
+    fn build(&self, old: &Snapshot) -> Snapshot {
+        let listed = |source: &Source| self.sections.get(source).filter(|section| section.listed);
+        let meta = match listed(&Source::Meta) {
+            Some(section) => section.known.get(keys::META).and_then(parse::<Meta>),
+            None => old.meta.clone(),
+        };
+        let nodes = match listed(&Source::Nodes) {
+            Some(section) => by_id::<Node, NodeId>(section, |node| node.id.clone()),
+            None => old.nodes.clone(),
+        };
+        let networks = match listed(&Source::Networks) {
+            Some(section) => by_id::<Network, NetworkId>(section, |network| network.id.clone()),
+            None => old.networks.clone(),
+        };
+        let endpoints = self.watches.keys().map(|id| {
+            let endpoints = match listed(&Source::Endpoints(id.clone())) {
+                Some(section) => by_id::<Endpoint, EndpointId>(section, |endpoint| endpoint.id.clone()),
+                None => old.endpoints.get(id).cloned().unwrap_or_default(),
+            };
+            (id.clone(), endpoints)
+        });
+        Snapshot { meta, nodes, networks, endpoints: endpoints.collect() }
+    }
+
+    fn save(&self) {
+        if let Err(error) = local::write_snapshot(&self.file, &self.snapshot.borrow()) {
+            warn!(%error, "cannot save the last known state");
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn by_id<T: DeserializeOwned, K: Ord>(section: &Section, id: impl Fn(&T) -> K) -> BTreeMap<K, T> {
+    section.known.values().filter_map(parse::<T>).map(|record| (id(&record), record)).collect()
+}
+
+fn parse<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
+    match record::decode(&entry.key, &entry.value) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            warn!(%error, "passing over a record");
+            None
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What becomes of a network when an engine has removed it: with no container left anywhere it goes from
+//! the cluster, otherwise it leaves this host alone.
+//!
+//! That nobody takes an address while we look is not left to luck: every claim of an address is guarded
+//! by the record of its subnet, and the removal changes that record first.
+
+use tracing::{info, warn};
+
+use super::housekeeping::Unfinished;
+use crate::{
+    local::Local,
+    model::{AddressClaim, ClaimKind, Endpoint, Network, NetworkId, NodeId, Pool},
+    store::{Outcome, StoreError, TXN_LIMIT, Txn, keys, ledger::{Held, Ledger}, record},
+};
+
+/// How often to look again when others change the subnet's record at the same time.
+const TRIES: u32 = 16;
+
+/// This host's engine has removed `network`.
+pub(super) async fn leave(ledger: &Ledger, local: &Local, network: &NetworkId, title: &str) -> Result<(), Unfinished> {
+    for _ in 0..TRIES {
+        let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else { return Ok(()) };
+        match try_remove(ledger, local, &held).await? {
+            Verdict::Removed => {
+                info!(network = title, "network removed from the cluster");
+                return Ok(());
+            }
+            Verdict::InUse(hosts) => {
+                let mark = keys::departed(network, local.node());
+                ledger.commit(Txn::new().put(mark, record::encode(&serde_json::json!({})))).await?;
+                warn!(network = title, hosts = hosts.join(", "), "network removed here only: containers on other hosts still use it");
+                return Ok(());
+            }
+            Verdict::LookAgain => {}
+        }
+    }
+    Err(StoreError::Unavailable { store: ledger.store().kind().to_owned(), detail: "the network's records keep changing".to_owned() }.into())
+}
+
+/// The last endpoint of `network` has left this host: if some engine has removed the network, the
+/// question of its end comes up again.
+pub(super) async fn finish_if_departed(ledger: &Ledger, local: &Local, network: &NetworkId) -> Result<(), Unfinished> {
+    if ledger.store().range(&keys::departed_of(network)).await?.is_empty() {
+        return Ok(());
+    }
+    let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else { return Ok(()) };
+    if matches!(try_remove(ledger, local, &held).await?, Verdict::Removed) {
+        info!(network = held.record.title(), "network removed from the cluster: its last container is gone, and a host had removed it");
+    }
+    Ok(())
+}
+
+enum Verdict {
+    Removed,
+    InUse(Vec<String>),
+    LookAgain,
+}
+
+async fn try_remove(ledger: &Ledger, local: &Local, network: &Held<Network>) -> Result<Verdict, Unfinished> {
+    let Some(pools) = set_closing(ledger, network, true).await? else { return Ok(Verdict::LookAgain) };
+    let users = users(ledger, local, &network.record, &pools).await?;
+    if !users.is_empty() {
+        let mut hosts = Vec::new();
+        for node in users {
+            let known = ledger.get::<crate::model::Node>(&keys::node(&node)).await?;
+            hosts.push(known.map_or_else(|| node.to_string(), |held| held.record.hostname));
+        }
+        set_closing(ledger, network, false).await?;
+        return Ok(Verdict::InUse(hosts));
+    }
+    delete_all(ledger, network, &pools).await
+}
+
+/// Closes or reopens all subnets of a network; `None` if another host changed one meanwhile.
+async fn set_closing(ledger: &Ledger, network: &Held<Network>, closing: bool) -> Result<Option<Vec<Held<Pool>>>, StoreError> {
+    let mut txn = Txn::new();
+    for subnet in &network.record.subnets {
+        let key = keys::pool(&subnet.cidr);
+        let Some(pool) = ledger.get::<Pool>(&key).await? else { continue };
+        if pool.record.network.as_ref() == Some(&network.record.id) && pool.record.closing != closing {
+            let changed = Pool { closing, ..pool.record.clone() };
+            txn = txn.unchanged(&pool.entry).put(key, record::encode(&changed));
+        }
+    }
+    if !txn.is_empty() && ledger.commit(txn).await? == Outcome::Conflict {
+        return Ok(None);
+    }
+    let mut pools = Vec::new();
+    for subnet in &network.record.subnets {
+        let pool = ledger.get::<Pool>(&keys::pool(&subnet.cidr)).await?;
+        pools.extend(pool.filter(|pool| pool.record.network.as_ref() == Some(&network.record.id)));
+    }
+    Ok(Some(pools))
+}
+
+/// Hosts that have a container in the network: all but this one by the store's word, this one by its own.
+async fn users(ledger: &Ledger, local: &Local, network: &Network, pools: &[Held<Pool>]) -> Result<Vec<NodeId>, StoreError> {
+    let own = local.node();
+    let mut users: Vec<NodeId> = Vec::new();
+    for pool in pools {
+        let claims = ledger.list::<AddressClaim>(&keys::addresses(&pool.record.cidr)).await?;
+        let held = claims.into_iter().filter(|c| matches!(c.record.kind, ClaimKind::Container | ClaimKind::Engine { .. }));
+        users.extend(held.map(|claim| claim.record.node));
+    }
+    let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
+    users.extend(endpoints.into_iter().map(|held| held.record.node));
+    users.retain(|node| node != own);
+    if local.read(|data| data.networks_in_use().contains(&network.id)) {
+        users.push(own.clone());
+    }
+    users.sort();
+    users.dedup();
+    Ok(users)
+}
+
+async fn delete_all(ledger: &Ledger, network: &Held<Network>, pools: &[Held<Pool>]) -> Result<Verdict, Unfinished> {
+    let id = &network.record.id;
+    let mut loose = Vec::new();
+    for pool in pools {
+        loose.extend(ledger.store().range(&keys::addresses(&pool.record.cidr)).await?);
+    }
+    loose.extend(ledger.store().range(&keys::endpoints(id)).await?);
+    loose.extend(ledger.store().range(&keys::departed_of(id)).await?);
+    // A subnet that somebody has opened again is guarded against in every part.
+    let room = TXN_LIMIT - pools.len();
+    for part in loose.chunks(room) {
+        let guarded = pools.iter().fold(Txn::new(), |txn, pool| txn.unchanged(&pool.entry));
+        let txn = part.iter().fold(guarded, |txn, entry| txn.delete(entry.key.as_str()));
+        if ledger.commit(txn).await? == Outcome::Conflict {
+            return Ok(Verdict::LookAgain);
+        }
+    }
+    let mut txn = Txn::new().unchanged(&network.entry).delete(network.entry.key.as_str()).delete(keys::vni(network.record.vni));
+    if let Some(name) = &network.record.name {
+        txn = txn.delete(keys::name(name));
+    }
+    for pool in pools {
+        txn = txn.unchanged(&pool.entry).delete(pool.entry.key.as_str());
+    }
+    Ok(if ledger.commit(txn).await? == Outcome::Committed { Verdict::Removed } else { Verdict::LookAgain })
+}

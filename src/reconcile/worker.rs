@@ -1,0 +1,180 @@
+//! Makes the kernel equal to the plan. The only writer of kernel state.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::Applied;
+use crate::{
+    backoff::Backoff,
+    clock,
+    dataplane::{Dataplane, DataplaneError},
+    local::Local,
+    model::{NetworkId, Snapshot},
+    plan::{LocalPort, Op, Overlay, Situation, desired, diff},
+};
+
+/// The longest time between two full comparisons.
+const RESYNC: Duration = Duration::from_secs(30);
+/// How long kernel events are gathered before the kernel is read again.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What the worker works with.
+pub struct Worker<D> {
+    /// The kernel.
+    pub dataplane: Arc<D>,
+    /// Endpoints of this host.
+    pub local: Arc<Local>,
+    /// The cluster.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// What the underlay carries.
+    pub underlay_mtu: watch::Receiver<u32>,
+    /// Subnets to show to the engine as taken.
+    pub refused: watch::Receiver<BTreeMap<Ipv4Net, Instant>>,
+    /// This host's underlay address.
+    pub vtep: IpAddr,
+    /// UDP port.
+    pub vxlan_port: u16,
+    /// Where the result is told.
+    pub applied: watch::Sender<Arc<Applied>>,
+}
+
+impl<D: Dataplane> Worker<D> {
+    /// Runs until `cancel`, and leaves the kernel as it is then.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), DataplaneError> {
+        // Subscribe before the first look, so that nothing falls between the two.
+        let mut events = self.dataplane.events()?;
+        let mut changes = self.local.changes();
+        let mut retry = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+        let mut known: Option<Overlay> = None;
+        let mut look_at = Instant::now();
+        loop {
+            if known.is_none() || Instant::now() >= look_at {
+                known = self.observe().await;
+                look_at = Instant::now() + if known.is_some() { RESYNC } else { retry.pause() };
+            }
+            if let Some(overlay) = known.take() {
+                let (overlay, complete) = self.make_equal(overlay).await;
+                known = Some(overlay);
+                if complete {
+                    retry.reset();
+                } else {
+                    look_at = look_at.min(Instant::now() + retry.pause());
+                }
+            }
+            // Every arm is cancel safe: each only waits for a change that stays visible.
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                _ = changes.changed() => {}
+                _ = self.snapshot.changed() => {}
+                _ = self.underlay_mtu.changed() => {}
+                _ = self.refused.changed() => {}
+                event = events.recv() => match event {
+                    Some(_) => look_at = look_at.min(Instant::now() + SETTLE),
+                    None => events = self.dataplane.events()?,
+                },
+                () = sleep_until(look_at) => {}
+            }
+        }
+    }
+
+    async fn observe(&self) -> Option<Overlay> {
+        match self.dataplane.observe().await {
+            Ok(overlay) => Some(overlay),
+            Err(error) => {
+                error!(%error, "cannot read the kernel's state");
+                let trouble = Some(error.to_string());
+                self.applied.send_modify(|applied| Arc::make_mut(applied).trouble = trouble);
+                None
+            }
+        }
+    }
+
+    /// Takes the steps that are missing; answers the state as far as it is known, and whether it is the
+    /// desired one.
+    async fn make_equal(&self, from: Overlay) -> (Overlay, bool) {
+        let to = self.desired();
+        let ops = diff(&from, &to);
+        let mut complaints = BTreeMap::new();
+        let mut trouble = None;
+        let mut done = Vec::with_capacity(ops.len());
+        let results = if ops.is_empty() { Vec::new() } else { self.dataplane.apply(&ops).await };
+        for (op, result) in ops.iter().zip(results) {
+            match result {
+                Ok(()) => {
+                    debug!(step = %op, "done");
+                    done.push(op.clone());
+                }
+                Err(error) => {
+                    warn!(step = %op, %error, "a step failed, trying again soon");
+                    match network_of(op, &from, &to) {
+                        Some(network) => complaints.insert(network, error.to_string()).map_or((), drop),
+                        None => trouble = Some(error.to_string()),
+                    }
+                }
+            }
+        }
+        let complete = done.len() == ops.len();
+        let reached = crate::plan::apply(&done, from);
+        if !done.is_empty() {
+            info!(steps = done.len(), failed = ops.len() - done.len(), "kernel brought up to date");
+        }
+        let steps = self.applied.borrow().steps + u64::try_from(done.len()).unwrap_or(u64::MAX);
+        let compared_at = clock::unix_seconds();
+        self.applied.send_replace(Arc::new(Applied { overlay: reached.clone(), complaints, trouble, compared_at, steps }));
+        (reached, complete)
+    }
+
+    fn desired(&self) -> Overlay {
+        let (ports, networks) = self.local.read(|data| {
+            let ports: BTreeMap<_, _> = data
+                .endpoints
+                .values()
+                .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac, mtu: e.mtu }))
+                .collect();
+            let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
+            (ports, networks.collect::<BTreeMap<_, _>>())
+        });
+        let now = Instant::now();
+        let refused: BTreeSet<Ipv4Net> =
+            self.refused.borrow().iter().filter(|(_, until)| **until > now).map(|(cidr, _)| *cidr).collect();
+        let situation = Situation {
+            node: self.local.node(),
+            vtep: self.vtep,
+            vxlan_port: self.vxlan_port,
+            underlay_mtu: *self.underlay_mtu.borrow(),
+            ports: &ports,
+            networks: &networks,
+            refused: &refused,
+        };
+        desired(&self.snapshot.borrow(), &situation)
+    }
+}
+
+fn network_of(op: &Op, from: &Overlay, to: &Overlay) -> Option<NetworkId> {
+    let vni = match op {
+        Op::AddSegment { network, .. } => return Some(network.clone()),
+        Op::ReplaceVxlan { vni, .. }
+        | Op::SetMtu { vni, .. }
+        | Op::DeleteSegment { vni }
+        | Op::AddPort { vni, .. }
+        | Op::DeletePort { vni, .. }
+        | Op::SetFdb { vni, .. }
+        | Op::DeleteFdb { vni, .. }
+        | Op::SetNeighbour { vni, .. }
+        | Op::DeleteNeighbour { vni, .. } => vni,
+        Op::AddGuard(_) | Op::DeleteGuard(_) => return None,
+    };
+    to.segments.get(vni).or_else(|| from.segments.get(vni)).map(|segment| segment.network.clone())
+}
