@@ -4,7 +4,12 @@
 //! clock. `store`, `dataplane` and `engine` are the three edges (cluster store, kernel, Docker API).
 //! `driver` and `reconcile` join them, `http` is Docker's way in, `daemon` wires it all together.
 
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod dataplane;
 pub mod model;
 pub mod plan;
 pub mod store;
+pub mod telemetry;
