@@ -113,8 +113,17 @@ fn run_daemon(flags: Flags) -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    let ran = telemetry::init(config.log_level, config.log_format).and_then(|()| daemon::run(config));
-    output::finish(ran)
+    if let Err(err) = telemetry::init(config.log_level, config.log_format) {
+        return output::finish(Err(err));
+    }
+    match daemon::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            // Whoever reads logs as JSON reads the last line as JSON as well.
+            tracing::error!(error = format!("{err:#}"), "the daemon failed");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn ask(command: Command) -> anyhow::Result<()> {

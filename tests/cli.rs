@@ -18,6 +18,19 @@ fn rs_overlay(arguments: &[&str]) -> Command {
     command
 }
 
+/// `rs-overlay daemon` that, were its settings accepted after all, would fail to find its place in `dir`
+/// and touch nothing of this machine. `setting` is the one that the test makes.
+fn fenced_daemon(dir: &Path, setting: &str, arguments: &[&str]) -> Command {
+    let mut command = rs_overlay(&["daemon"]);
+    for place in ["state-dir", "socket", "docker-host"] {
+        if place != setting {
+            command.arg(format!("--{place}={}", dir.join("absent").join(place).display()));
+        }
+    }
+    command.args(arguments);
+    command
+}
+
 fn run(arguments: &[&str]) -> Output {
     rs_overlay(arguments).output().unwrap()
 }
@@ -79,36 +92,35 @@ const STATUS: &str = r#"{"version":"9.8.7","node":"n1","hostname":"a","vtep":nul
 #[test]
 fn wrong_values_end_with_64_and_touch_nothing() {
     let dir = TempDir::new().unwrap();
-    let state = dir.path().join("state");
-    let state = state.to_str().unwrap();
+    let file = dir.path().join("config.toml");
     for (setting, value) in [
         ("cluster-store", "zk://h:2181"),
         ("cluster-advertise", "127.0.0.1"),
         ("cluster-store-opt", "kv.colour=blue"),
+        ("state-dir", "relative"),
         ("socket", "relative.sock"),
         ("docker-host", "tcp://192.0.2.1:2375"),
         ("scope", "swarm"),
         ("vxlan-port", "-1"),
         ("default-addr-pool", "base=10.0.0.0/8,size=4"),
-        ("hostname", ""),
+        ("hostname", "a/b"),
         ("log-level", "loud"),
         ("log-format", "xml"),
     ] {
         let flag = format!("--{setting}={value}");
-        refused(&run(&["daemon", "--state-dir", state, &flag]), &[&format!("--{setting} {value:?}: ")]);
-        if value.is_empty() {
-            continue;
-        }
+        let output = fenced_daemon(dir.path(), setting, &[&flag]).output().unwrap();
+        refused(&output, &[&format!("--{setting} {value:?}: ")]);
+
         let variable = format!("RS_OVERLAY_{}", setting.replace('-', "_").to_uppercase());
-        let output = rs_overlay(&["daemon", "--state-dir", state]).env(&variable, value).output().unwrap();
+        let output = fenced_daemon(dir.path(), setting, &[]).env(&variable, value).output().unwrap();
         refused(&output, &[&format!("{variable} {value:?}: ")]);
 
-        let file = dir.path().join("config.toml");
         std::fs::write(&file, format!("{setting} = {value:?}\n")).unwrap();
-        let output = run(&["daemon", "--state-dir", state, "--config", file.to_str().unwrap()]);
+        let config = ["--config", file.to_str().unwrap()];
+        let output = fenced_daemon(dir.path(), setting, &config).output().unwrap();
         refused(&output, &[&format!("configuration file, key {setting} {value:?}: ")]);
     }
-    assert!(!Path::new(state).exists());
+    assert!(!dir.path().join("absent").exists());
 }
 
 #[test]
@@ -116,14 +128,16 @@ fn a_configuration_file_that_cannot_be_read_or_understood_is_refused() {
     let dir = TempDir::new().unwrap();
     let missing = dir.path().join("missing.toml");
     let missing = missing.to_str().unwrap();
-    refused(&run(&["daemon", "--config", missing]), &["--config", missing, "No such file"]);
-    let output = rs_overlay(&["daemon"]).env("RS_OVERLAY_CONFIG", missing).output().unwrap();
+    let output = fenced_daemon(dir.path(), "config", &["--config", missing]).output().unwrap();
+    refused(&output, &["--config", missing, "No such file"]);
+    let output = fenced_daemon(dir.path(), "config", &[]).env("RS_OVERLAY_CONFIG", missing).output().unwrap();
     refused(&output, &["RS_OVERLAY_CONFIG", missing]);
 
     let file = dir.path().join("config.toml");
     for (content, part) in [("cluster-stor = 'x'", "did you mean cluster-store?"), ("\n= 1", "line 2")] {
         std::fs::write(&file, content).unwrap();
-        refused(&run(&["daemon", "--config", file.to_str().unwrap()]), &[part]);
+        let config = ["--config", file.to_str().unwrap()];
+        refused(&fenced_daemon(dir.path(), "config", &config).output().unwrap(), &[part]);
     }
 }
 
@@ -131,8 +145,9 @@ fn a_configuration_file_that_cannot_be_read_or_understood_is_refused() {
 fn a_variable_that_is_no_text_is_refused() {
     use std::os::unix::ffi::OsStrExt;
     let raw = std::ffi::OsStr::from_bytes(b"\xff");
-    let output = rs_overlay(&["daemon"]).env("RS_OVERLAY_STATE_DIR", raw).output().unwrap();
-    refused(&output, &["RS_OVERLAY_STATE_DIR", "is not UTF-8"]);
+    let dir = TempDir::new().unwrap();
+    let output = fenced_daemon(dir.path(), "hostname", &[]).env("RS_OVERLAY_HOSTNAME", raw).output().unwrap();
+    refused(&output, &["RS_OVERLAY_HOSTNAME", "is not UTF-8"]);
 }
 
 #[test]
@@ -227,6 +242,16 @@ fn without_a_daemon_the_message_says_what_to_do() {
     let output = run(&["version", "--socket", socket]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("does not run"));
+}
+
+#[test]
+fn a_daemon_that_hangs_is_given_up() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("silent.sock");
+    let _silent = UnixListener::bind(&socket).unwrap();
+    let output = run(&["status", "--socket", socket.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("does not answer within 5 s"), "{}", text(&output.stderr));
 }
 
 #[test]

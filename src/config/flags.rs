@@ -6,7 +6,7 @@
 pub struct Flags {
     /// Cluster store that all hosts share: etcd://h1:2379,h2:2379[/prefix], consul://h:8500[/prefix],
     /// embedded:///path (this machine only) or unix:///path.sock (another daemon's embedded store)
-    /// [default: embedded://<state-dir>/store]
+    /// [default: embedded, in the state directory]
     #[arg(long, value_name = "URL")]
     pub cluster_store: Option<String>,
 
