@@ -56,6 +56,9 @@ pub fn check_store_url(url: &str) -> Result<(), String> {
                         .to_owned(),
                 );
             }
+            if scheme == "consul" && hosts.contains(',') {
+                return Err("Consul is asked through one agent; give consul://host:8500[/prefix]".to_owned());
+            }
             match hosts.split(',').find(|host| !is_host(host)) {
                 Some(host) => Err(format!("{host:?} is no host or host:port; {SCHEMES}")),
                 None => Ok(()),
@@ -85,7 +88,7 @@ pub(super) fn options(sources: &Sources<'_>, flags: Vec<String>) -> Result<Store
 
 fn set(options: &mut StoreOptions, text: &str) -> Result<(), String> {
     let Some((key, value)) = text.split_once('=') else {
-        return Err(format!("give key=value; known keys are {}", KNOWN.join(", ")));
+        return Err(format!("give KEY=VALUE; known keys are {}", KNOWN.join(", ")));
     };
     if value.is_empty() || value.contains('\0') {
         return Err(format!("{key} has no value; give {key}=VALUE"));
@@ -170,6 +173,7 @@ mod tests {
             "embedded:///",
             "unix://",
             "etcd://[::1]x",
+            "consul://h1:8500,h2:8500",
         ] {
             assert!(check_store_url(bad).is_err(), "{bad:?}");
         }

@@ -155,18 +155,18 @@ fn lists_in_the_environment_are_split_at_blanks_and_semicolons_only() {
 
 /// A wrong value of each setting, and what the message says is right.
 const WRONG: [(&str, &str, &str); 26] = [
-    ("cluster-store", "zk://h:2181", "give etcd://host:2379"),
-    ("cluster-store", "h:2379", "give etcd://host:2379"),
-    ("cluster-store", "etcd://", "is no host or host:port"),
-    ("cluster-store", "embedded://store", "give embedded:///path"),
+    ("cluster-store", "zk://h:2181", "etcd://"),
+    ("cluster-store", "h:2379", "etcd://"),
+    ("cluster-store", "consul://a,b", "consul://"),
+    ("cluster-store", "embedded://store", "embedded:///"),
     ("cluster-advertise", "192.0.2.300", "give for example 192.0.2.1"),
     ("cluster-advertise", "127.0.0.1", "unicast addresses"),
     ("cluster-advertise", "eth0:99999", "eth0:2376"),
-    ("cluster-store-opt", "kv.cacert=/x", "did you mean kv.cacertfile?"),
+    ("cluster-store-opt", "kv.cacert=/x", "kv.cacertfile"),
     ("cluster-store-opt", "colour=blue", "known are kv.cacertfile, kv.certfile"),
-    ("cluster-store-opt", "kv.path", "give key=value"),
-    ("cluster-store-opt", "kv.path=", "give kv.path=VALUE"),
-    ("cluster-store-opt", "kv.path=/", "no prefix for keys"),
+    ("cluster-store-opt", "kv.path", "KEY=VALUE"),
+    ("cluster-store-opt", "kv.path=", "=VALUE"),
+    ("cluster-store-opt", "kv.path=/", "kv.path"),
     ("state-dir", "var/lib", "give one that begins with /"),
     ("socket", "rs-overlay.sock", "give one that begins with /"),
     ("socket", "/run/docker/plugins/", "a directory"),
@@ -212,9 +212,9 @@ fn a_weaker_source_is_not_even_looked_at_unless_it_is_the_file() {
 #[test]
 fn store_options_that_need_each_other_come_together() {
     for (text, right) in [
-        ("kv.certfile=/c", "kv.certfile and kv.keyfile belong together"),
-        ("kv.keyfile=/k", "kv.certfile and kv.keyfile belong together"),
-        ("kv.username=joe", "kv.username and kv.passwordfile belong together"),
+        ("kv.certfile=/c", "kv.keyfile"),
+        ("kv.keyfile=/k", "kv.certfile"),
+        ("kv.username=joe", "kv.passwordfile"),
         ("kv.path=a kv.path=b", "kv.path is given twice"),
     ] {
         let message = resolved(Flags::default(), &[("RS_OVERLAY_CLUSTER_STORE_OPT", text)], "").unwrap_err();
@@ -233,7 +233,7 @@ fn a_machine_without_a_usable_name_needs_the_flag() {
 #[test]
 fn a_password_in_a_url_is_refused_and_not_repeated() {
     let message = resolved(flag("cluster-store", "etcd://joe:geheim@h1:2379"), &[], "").unwrap_err();
-    assert!(message.contains("kv.passwordfile") && !message.contains("geheim"), "{message}");
+    assert!(message.starts_with("--cluster-store ") && !message.contains("geheim"), "{message}");
 }
 
 proptest! {
