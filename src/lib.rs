@@ -4,14 +4,22 @@
 //! clock. `store`, `dataplane` and `engine` are the three edges (cluster store, kernel, Docker API).
 //! `driver` and `reconcile` join them, `http` is Docker's way in, `daemon` wires it all together.
 
+pub mod admin;
 pub mod backoff;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
 pub mod dataplane;
 pub mod driver;
+pub mod engine;
+pub mod http;
 pub mod ipam;
 pub mod local;
+pub mod member;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod store;
+pub mod telemetry;
 pub mod wire;

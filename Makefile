@@ -1,0 +1,57 @@
+# Everything a developer or a CI machine runs. Each target installs what it lacks (see .ci/deps).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+.ONESHELL:
+
+export PATH := $(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin:$(PATH)
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Hosts of the labs are made of namespaces, which takes root. Only the programs run as root when the
+# user is not: cargo itself and all that it writes stay the user's.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
+# More arguments for the test run: make test T='-E "binary(kernel)"'
+T ?=
+
+.PHONY: build demo test lint clean-labs deps deps-rust deps-test deps-lint
+
+build: deps-rust
+	cargo build --locked --workspace
+
+demo: deps
+	cargo build --locked --release --bins -p rs-overlay -p netns-harness
+	$(SUDO) $(TARGET)/release/netns-harness demo --daemon $(TARGET)/release/rs-overlay
+
+# Doc tests first, so that the output ends with the summary of all others. An ignored test is a test that
+# nobody runs: ALLOW_SKIP=1 lets one pass.
+test: deps deps-test
+	@runner="$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')"
+	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
+	cargo test --locked --workspace --doc --quiet
+	ignored="$$(cargo nextest list --locked --workspace --run-ignored only --message-format oneline)"
+	if [ -n "$$ignored" ] && [ "$(ALLOW_SKIP)" != 1 ]; then
+		printf 'make test: ignored tests are not allowed (ALLOW_SKIP=1 lets them pass):\n%s\n' "$$ignored" >&2
+		exit 1
+	fi
+	cargo nextest run --locked --workspace $(T)
+
+# Advisories are not checked here: their database is fetched from a git host, and a check that needs one
+# fails on machines that reach the crate registry only. Where it can be had: cargo deny check advisories
+lint: deps-rust deps-lint
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	cargo deny --locked --offline check bans licenses sources
+	bash -n .ci/run .ci/deps
+
+# Takes down what a killed test or demo left behind.
+clean-labs: deps-rust
+	cargo build --locked --bins -p netns-harness
+	$(SUDO) $(TARGET)/debug/netns-harness down
+
+deps:
+	@.ci/deps rust lab
+
+deps-rust deps-test deps-lint: deps-%:
+	@.ci/deps $*

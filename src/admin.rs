@@ -1,0 +1,128 @@
+//! What the daemon tells about itself over its socket, as JSON. Shared by the daemon, which fills these
+//! in, and the commands, which show them.
+//!
+//! Times are seconds since 1970. A newer daemon may send fields that are not listed here.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Path of `StatusReport`.
+pub const STATUS_PATH: &str = "/rs-overlay/v1/status";
+/// Path of a list of `NetworkRow`.
+pub const NETWORKS_PATH: &str = "/rs-overlay/v1/networks";
+/// Path of a list of `NodeRow`.
+pub const NODES_PATH: &str = "/rs-overlay/v1/nodes";
+
+/// How one daemon is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Release of the daemon.
+    pub version: String,
+    /// Identity of this host.
+    pub node: String,
+    /// Name of this host.
+    pub hostname: String,
+    /// Underlay address, once it is known.
+    pub vtep: Option<IpAddr>,
+    /// Scope that the driver answers.
+    pub scope: String,
+    /// The cluster store.
+    pub store: StoreStatus,
+    /// The engine.
+    pub engine: EngineStatus,
+    /// Networks with an endpoint on this host.
+    pub networks: u32,
+    /// Endpoints on this host.
+    pub endpoints: u32,
+    /// The last time that the kernel was compared with what should be there.
+    pub reconcile: Option<ReconcileStatus>,
+    /// What needs attention, a sentence each.
+    #[serde(default)]
+    pub problems: Vec<String>,
+}
+
+/// The cluster store, seen from one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// `etcd`, `consul` or `embedded`.
+    pub kind: String,
+    /// URL as the user gave it, without credentials.
+    pub url: String,
+    /// Whether it answers.
+    pub connected: bool,
+    /// Since when that is so.
+    pub since: u64,
+}
+
+/// The engine, seen from its own host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// Whether its API answers.
+    pub reachable: bool,
+    /// Its release, once it has answered.
+    pub version: Option<String>,
+}
+
+/// One comparison of the kernel with what should be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconcileStatus {
+    /// When it ended.
+    pub at: u64,
+    /// Steps that it carried out.
+    pub steps: u32,
+    /// Steps of these that failed and will be tried again.
+    #[serde(default)]
+    pub failed: u32,
+}
+
+/// One network of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRow {
+    /// Identity in the cluster.
+    pub id: String,
+    /// Name, once it is known.
+    pub name: Option<String>,
+    /// Subnets, IPv4 first.
+    pub subnets: Vec<IpNet>,
+    /// Gateways, in the order of their subnets; a subnet may have none.
+    pub gateways: Vec<IpAddr>,
+    /// VXLAN identifier.
+    pub vni: u32,
+    /// Largest inner IP packet, in bytes.
+    pub mtu: u32,
+    /// Names of the hosts that have endpoints in it.
+    pub hosts: Vec<String>,
+    /// Endpoints on all hosts.
+    pub endpoints: u32,
+    /// No way out of the network.
+    pub internal: bool,
+    /// Has IPv6.
+    pub ipv6: bool,
+    /// Containers may be attached by hand in swarm mode.
+    pub attachable: bool,
+}
+
+/// One host of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Identity.
+    pub id: String,
+    /// Name.
+    pub hostname: String,
+    /// Underlay address.
+    pub vtep: IpAddr,
+    /// Release of its engine, once that has answered.
+    pub engine: Option<String>,
+    /// Release of its daemon.
+    pub daemon: String,
+    /// Scope that its driver answers.
+    pub scope: String,
+    /// Networks with an endpoint there.
+    pub networks: u32,
+    /// Endpoints there.
+    pub endpoints: u32,
+    /// Start of its daemon.
+    pub since: u64,
+}

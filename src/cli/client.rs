@@ -1,0 +1,60 @@
+//! Asks the local daemon over its plugin socket.
+
+use std::{error::Error, path::Path, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use serde::de::DeserializeOwned;
+
+/// How long a daemon may take: it answers from memory.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The JSON that the daemon behind `socket` answers to `GET path`.
+pub(super) fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(fetch(socket, path))
+}
+
+async fn fetch<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
+    // The client is built with TLS even where only a local socket is used. A second installation is
+    // refused, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).unix_socket(socket).build()?;
+    let shown = socket.display();
+    let response = client.get(format!("http://rs-overlay{path}")).send().await.map_err(|err| {
+        if err.is_timeout() {
+            return anyhow!(
+                "the daemon behind {shown} does not answer within {} s; see its log",
+                DEADLINE.as_secs()
+            );
+        }
+        let remedy = match io_kind(&err) {
+            Some(std::io::ErrorKind::PermissionDenied) => "run this command as root",
+            _ => "start it with `rs-overlay daemon`, or give its socket with --socket",
+        };
+        anyhow!("no daemon answers on {shown} ({}); {remedy}", root_cause(&err))
+    })?;
+    let status = response.status();
+    if !status.is_success() {
+        bail!(
+            "the program behind {shown} answers {status} to {path}; it is not rs-overlay or another release \
+             of it: compare `rs-overlay version`"
+        );
+    }
+    let body =
+        response.bytes().await.with_context(|| format!("the daemon behind {shown} broke off its answer"))?;
+    serde_json::from_slice(&body).with_context(|| {
+        format!("the daemon behind {shown} answers something else than this release expects; update both")
+    })
+}
+
+fn causes<'a>(err: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(err), |err: &&'a (dyn Error + 'static)| (*err).source())
+}
+
+fn io_kind(err: &(dyn Error + 'static)) -> Option<std::io::ErrorKind> {
+    causes(err).find_map(|err| err.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
+}
+
+fn root_cause(err: &(dyn Error + 'static)) -> String {
+    causes(err).last().map(ToString::to_string).unwrap_or_default()
+}

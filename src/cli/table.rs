@@ -1,0 +1,181 @@
+//! Tables like Docker's own: no borders, upper-case heads, three blanks between columns.
+
+use anyhow::bail;
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::admin::{NetworkRow, NodeRow, StatusReport};
+
+/// `network ls`.
+pub(super) fn networks(rows: &[NetworkRow]) -> String {
+    let heads = ["NETWORK ID", "NAME", "SUBNET", "GATEWAY", "VNI", "MTU", "HOSTS", "ENDPOINTS", "FLAGS"];
+    grid(
+        &heads,
+        rows.iter().map(|row| {
+            vec![
+                short(&row.id).to_owned(),
+                row.name.clone().unwrap_or_else(|| "-".to_owned()),
+                list(&row.subnets),
+                list(&row.gateways),
+                row.vni.to_string(),
+                row.mtu.to_string(),
+                row.hosts.len().to_string(),
+                row.endpoints.to_string(),
+                flags(row),
+            ]
+        }),
+    )
+}
+
+/// `node ls`.
+pub(super) fn nodes(rows: &[NodeRow], now: u64) -> String {
+    let heads =
+        ["NODE ID", "HOSTNAME", "VTEP", "ENGINE", "DAEMON", "SCOPE", "NETWORKS", "ENDPOINTS", "SINCE"];
+    grid(
+        &heads,
+        rows.iter().map(|row| {
+            vec![
+                row.id.clone(),
+                row.hostname.clone(),
+                row.vtep.to_string(),
+                row.engine.clone().unwrap_or_else(|| "-".to_owned()),
+                row.daemon.clone(),
+                row.scope.clone(),
+                row.networks.to_string(),
+                row.endpoints.to_string(),
+                ago(row.since, now),
+            ]
+        }),
+    )
+}
+
+/// `network inspect`.
+pub(super) fn network(row: &NetworkRow) -> String {
+    pairs(&[
+        ("Network ID", row.id.clone()),
+        ("Name", row.name.clone().unwrap_or_else(|| "not known yet".to_owned())),
+        ("Subnets", list(&row.subnets)),
+        ("Gateways", list(&row.gateways)),
+        ("VNI", row.vni.to_string()),
+        ("MTU", row.mtu.to_string()),
+        ("Hosts", list(&row.hosts)),
+        ("Endpoints", row.endpoints.to_string()),
+        ("Flags", flags(row)),
+    ])
+}
+
+/// `status`.
+pub(super) fn status(status: &StatusReport, now: u64) -> String {
+    let store = &status.store;
+    let connection = if store.connected { "connected" } else { "NOT connected" };
+    let engine = match (&status.engine.version, status.engine.reachable) {
+        (Some(version), true) => version.clone(),
+        (None, true) => "reachable".to_owned(),
+        (Some(version), false) => format!("NOT reachable (was {version})"),
+        (None, false) => "NOT reachable".to_owned(),
+    };
+    let reconcile = match &status.reconcile {
+        None => "not yet".to_owned(),
+        Some(last) if last.failed > 0 => {
+            format!("{}, {} steps, {} FAILED", ago(last.at, now), last.steps, last.failed)
+        }
+        Some(last) => format!("{}, {} steps", ago(last.at, now), last.steps),
+    };
+    let mut lines = vec![
+        ("Daemon", status.version.clone()),
+        ("Node ID", status.node.clone()),
+        ("Hostname", status.hostname.clone()),
+        ("VTEP", status.vtep.map_or_else(|| "not known yet".to_owned(), |vtep| vtep.to_string())),
+        ("Scope", status.scope.clone()),
+        ("Store", format!("{} {}, {connection} for {}", store.kind, store.url, span(store.since, now))),
+        ("Engine", engine),
+        ("Networks here", status.networks.to_string()),
+        ("Endpoints here", status.endpoints.to_string()),
+        ("Last reconcile", reconcile),
+    ];
+    if status.problems.is_empty() {
+        lines.push(("Problems", "none".to_owned()));
+    }
+    for (index, problem) in status.problems.iter().enumerate() {
+        lines.push((if index == 0 { "Problems" } else { "" }, problem.clone()));
+    }
+    pairs(&lines)
+}
+
+/// Names and values in two columns.
+pub(super) fn pairs(lines: &[(&str, String)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
+    let line = |(name, value): &(&str, String)| {
+        let name = if name.is_empty() { String::new() } else { format!("{name}:") };
+        format!("{name:width$} {}", printable(value))
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The network that `text` names: by name, by id, or by the beginning of just one id.
+pub(super) fn find_network<'a>(rows: &'a [NetworkRow], text: &str) -> anyhow::Result<&'a NetworkRow> {
+    if let Some(row) = rows.iter().find(|row| row.name.as_deref() == Some(text) || row.id == text) {
+        return Ok(row);
+    }
+    let mut begins = rows.iter().filter(|row| !text.is_empty() && row.id.starts_with(text));
+    match (begins.next(), begins.next()) {
+        (Some(row), None) => Ok(row),
+        (Some(_), Some(_)) => bail!("more than one network's id begins with {text:?}; give more of it"),
+        (None, _) => bail!("no network {text:?} in the cluster; `rs-overlay network ls` lists them all"),
+    }
+}
+
+fn grid(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(heads);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+fn list(items: &[impl ToString]) -> String {
+    if items.is_empty() {
+        return "-".to_owned();
+    }
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn flags(row: &NetworkRow) -> String {
+    let all = [("internal", row.internal), ("ipv6", row.ipv6), ("attachable", row.attachable)];
+    let set: Vec<&str> = all.into_iter().filter_map(|(name, set)| set.then_some(name)).collect();
+    list(&set)
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+fn ago(then: u64, now: u64) -> String {
+    format!("{} ago", span(then, now))
+}
+
+/// Clocks of hosts differ: a time that seems to lie ahead is now.
+fn span(then: u64, now: u64) -> String {
+    let seconds = now.saturating_sub(then);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// What other hosts wrote into the store must not steer this terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+use super::*;
+use crate::admin::{EngineStatus, ReconcileStatus, StoreStatus};
+
+fn network_row(id: &str, name: Option<&str>) -> NetworkRow {
+    NetworkRow {
+        id: id.to_owned(),
+        name: name.map(str::to_owned),
+        subnets: vec!["10.0.1.0/24".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()],
+        gateways: vec!["10.0.1.1".parse().unwrap()],
+        vni: 4097,
+        mtu: 1450,
+        hosts: vec!["a".to_owned(), "b".to_owned()],
+        endpoints: 7,
+        internal: false,
+        ipv6: true,
+        attachable: true,
+    }
+}
+
+fn report() -> StatusReport {
+    StatusReport {
+        version: "0.1.0".to_owned(),
+        node: "00112233445566ff".to_owned(),
+        hostname: "a".to_owned(),
+        vtep: Some("192.0.2.1".parse().unwrap()),
+        scope: "local".to_owned(),
+        store: StoreStatus {
+            kind: "etcd".to_owned(),
+            url: "etcd://h1:2379".to_owned(),
+            connected: false,
+            since: 940,
+        },
+        engine: EngineStatus { reachable: true, version: Some("20.10.24".to_owned()) },
+        networks: 2,
+        endpoints: 5,
+        reconcile: Some(ReconcileStatus { at: 997, steps: 12, failed: 0 }),
+        problems: vec!["The store does not answer.".to_owned(), "Host b has another UDP port.".to_owned()],
+    }
+}
+
+#[test]
+fn networks_are_listed_as_docker_lists_its_own() {
+    let rows = [network_row(&"ab".repeat(32), Some("web")), network_row("k5cwhbyf5dqtg5ilc3oy1xtlm", None)];
+    let want = "\
+NETWORK ID     NAME   SUBNET                         GATEWAY    VNI    MTU    HOSTS   ENDPOINTS   FLAGS
+abababababab   web    10.0.1.0/24, 2001:db8:1::/64   10.0.1.1   4097   1450   2       7           ipv6, attachable
+k5cwhbyf5dqt   -      10.0.1.0/24, 2001:db8:1::/64   10.0.1.1   4097   1450   2       7           ipv6, attachable";
+    assert_eq!(networks(&rows), want);
+    assert!(networks(&[]).starts_with("NETWORK ID   NAME"));
+}
+
+#[test]
+fn nodes_show_when_their_daemon_began() {
+    let row = NodeRow {
+        id: "00112233445566ff".to_owned(),
+        hostname: "a".to_owned(),
+        vtep: "192.0.2.1".parse().unwrap(),
+        engine: None,
+        daemon: "0.1.0".to_owned(),
+        scope: "local".to_owned(),
+        networks: 2,
+        endpoints: 5,
+        since: 1_000,
+    };
+    let want = "\
+NODE ID            HOSTNAME   VTEP        ENGINE   DAEMON   SCOPE   NETWORKS   ENDPOINTS   SINCE
+00112233445566ff   a          192.0.2.1   -        0.1.0    local   2          5           5 min ago";
+    assert_eq!(nodes(&[row], 1_300), want);
+}
+
+#[test]
+fn a_status_names_every_problem() {
+    let want = "\
+Daemon:         0.1.0
+Node ID:        00112233445566ff
+Hostname:       a
+VTEP:           192.0.2.1
+Scope:          local
+Store:          etcd etcd://h1:2379, NOT connected for 60 s
+Engine:         20.10.24
+Networks here:  2
+Endpoints here: 5
+Last reconcile: 3 s ago, 12 steps
+Problems:       The store does not answer.
+                Host b has another UDP port.";
+    assert_eq!(status(&report(), 1_000), want);
+}
+
+#[test]
+fn a_network_is_found_by_name_then_id_then_the_beginning_of_one_id() {
+    let rows =
+        [network_row("abc1", Some("web")), network_row("abd2", Some("abc1")), network_row("abe3", None)];
+    let found = |text| find_network(&rows, text).map(|row| row.id.as_str()).map_err(|err| err.to_string());
+    assert_eq!(found("web"), Ok("abc1"));
+    assert_eq!(found("abe"), Ok("abe3"));
+    assert!(found("ab").is_err_and(|message| message.contains("more than one")));
+    assert!(found("").is_err_and(|message| message.contains("no network")));
+    assert!(found("db").is_err_and(|message| message.contains("no network")));
+}
+
+#[test]
+fn a_name_from_another_host_cannot_steer_the_terminal() {
+    let shown = networks(&[network_row("abc1", Some("\u{1b}[2Jweb\n"))]);
+    assert!(shown.contains("?[2Jweb?"), "{shown}");
+    assert_eq!(shown.lines().count(), 2);
+}
+
+#[test]
+fn clocks_that_differ_do_no_harm() {
+    assert_eq!(ago(2_000, 1_000), "0 s ago");
+    assert_eq!(ago(0, u64::MAX), format!("{} d ago", u64::MAX / 86_400));
+}
