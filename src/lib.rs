@@ -5,6 +5,7 @@
 //! `driver` and `reconcile` join them, `http` is Docker's way in, `daemon` wires it all together.
 
 pub mod dataplane;
+pub mod engine;
 pub mod model;
 pub mod plan;
 pub mod store;
