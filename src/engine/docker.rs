@@ -228,24 +228,4 @@ fn path_segment(name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tag_is_no_other_driver() {
-        assert!(is_driver("rs-overlay", Some("rs-overlay")));
-        assert!(is_driver("rs-overlay", Some("rs-overlay:latest")));
-        for other in [None, Some(""), Some("rs-overlay2"), Some("overlay"), Some("x/rs-overlay")] {
-            assert!(!is_driver("rs-overlay", other), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn names_stay_inside_their_segment() {
-        assert_eq!(path_segment("web_1.net-a").as_deref(), Some("web_1.net-a"));
-        assert_eq!(path_segment("a/b?c#d e").as_deref(), Some("a%2Fb%3Fc%23d%20e"));
-        for odd in ["", ".", "..", "a/../b", "a//b", "/a", "a/"] {
-            assert_eq!(path_segment(odd), None);
-        }
-    }
-}
+mod tests;
