@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::interrupt;
 
 /// Time limit of a command that does not name its own.
-pub const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
+pub const DEFAULT_LIMIT: Duration = Duration::from_mins(1);
 
 /// How a program ended and what it said.
 #[derive(Clone, Debug)]
@@ -217,6 +217,6 @@ mod tests {
             Run::new("sh").args(["-c", "echo begun; sleep 600 & wait"]).limit(Duration::from_millis(200));
         let error = run.output().unwrap_err().to_string();
         assert!(error.contains("still running") && error.contains("begun"), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(300));
+        assert!(started.elapsed() < Duration::from_mins(5));
     }
 }

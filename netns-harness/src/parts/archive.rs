@@ -40,7 +40,7 @@ impl Suite {
             download(&format!("{}/{}", self.base, package.filename), &archive)?;
             check_sha256(&archive, &package.sha256)?;
             let (from, to) = (archive.to_string_lossy(), root.to_string_lossy());
-            Run::new("dpkg").args(["-x", &from, &to]).limit(Duration::from_secs(300)).text()?;
+            Run::new("dpkg").args(["-x", &from, &to]).limit(Duration::from_mins(5)).text()?;
             fs::remove_file(&archive)?;
         }
         Ok(())
@@ -103,7 +103,7 @@ fn download(address: &str, to: &Path) -> Result<()> {
         .args(["--connect-timeout", "20", "--max-time", "300"])
         .args(["--retry", "4", "--retry-delay", "2", "--retry-all-errors", "--retry-max-time", "600"])
         .args(["--output", &to.to_string_lossy(), address])
-        .limit(Duration::from_secs(900))
+        .limit(Duration::from_mins(15))
         .text()
         .map(drop)
 }
