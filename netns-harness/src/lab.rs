@@ -1,0 +1,161 @@
+//! A whole lab: fabric, store and hosts, taken down when it is dropped.
+
+mod builder;
+mod teardown;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+pub use builder::LabBuilder;
+
+use crate::fabric::Fabric;
+use crate::files;
+use crate::host::Host;
+use crate::kinds::EngineVersion;
+use crate::parts;
+use crate::shape::{RECORD, Shape, base_directory};
+use crate::store_server::StoreServer;
+
+/// Several Docker hosts on one underlay, with a cluster store.
+#[derive(Debug)]
+pub struct Lab {
+    shape: Arc<Shape>,
+    fabric: Arc<Fabric>,
+    store: StoreServer,
+    hosts: Vec<Host>,
+    owned: bool,
+}
+
+impl Lab {
+    /// Describe a new lab; by default two hosts with this machine's engine, no store, IPv4, MTU 1500, no daemon.
+    pub fn builder() -> LabBuilder {
+        LabBuilder::default()
+    }
+
+    /// The running lab of this name, as another process left it; dropping it changes nothing.
+    pub fn attach(name: &str) -> Result<Self> {
+        let record = base_directory().join(name).join(RECORD);
+        if !record.exists() {
+            let names = Self::names();
+            let others = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            bail!("no lab {name} runs here; labs that do: {others}");
+        }
+        Self::assemble(files::read_json(&record)?, false)
+    }
+
+    /// Names of all labs that have files on this machine, sorted.
+    pub fn names() -> Vec<String> {
+        let Ok(entries) = fs::read_dir(base_directory()) else { return Vec::new() };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter(|entry| entry.path().join(RECORD).exists())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Take down the lab of this name, whoever started it and in whatever state it is; fine when there is none.
+    pub fn down(name: &str) -> Result<()> {
+        teardown::down(name)
+    }
+
+    /// Leave the lab running when this process ends; [`Lab::down`] takes it down.
+    pub fn detach(mut self) -> Result<()> {
+        let shape = Shape { owner: None, ..(*self.shape).clone() };
+        self.fabric.namespaces.detach()?;
+        self.hosts.iter().try_for_each(Host::detach)?;
+        files::write_json(&shape.record(), &shape)?;
+        self.owned = false;
+        Ok(())
+    }
+
+    /// Name of the lab.
+    pub fn name(&self) -> &str {
+        &self.shape.name
+    }
+
+    /// Directory of all the lab's files.
+    pub fn dir(&self) -> PathBuf {
+        self.shape.directory()
+    }
+
+    /// Host by number, from 1.
+    ///
+    /// # Panics
+    ///
+    /// When the lab has no such host: the test that asks is wrong.
+    pub fn host(&self, number: usize) -> &Host {
+        let index = number.checked_sub(1);
+        let host = index.and_then(|index| self.hosts.get(index));
+        host.unwrap_or_else(|| {
+            panic!("no host {number}: lab {} has hosts 1 to {}", self.name(), self.hosts.len())
+        })
+    }
+
+    /// All hosts, in order.
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The store.
+    pub fn store(&self) -> &StoreServer {
+        &self.store
+    }
+
+    /// What the first host's daemon gets as `--cluster-store`; empty without a store.
+    pub fn store_url(&self) -> String {
+        self.store.url()
+    }
+
+    /// The daemon's kernel state on all hosts that are on, as readable lines: see [`Host::leftovers`].
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for host in &self.hosts {
+            lines.extend(
+                host.leftovers().with_context(|| format!("cannot look for leftovers on {}", host.name()))?,
+            );
+        }
+        Ok(lines)
+    }
+
+    fn assemble(shape: Shape, owned: bool) -> Result<Self> {
+        let shape = Arc::new(shape);
+        let fabric = Arc::new(Fabric::new(Arc::clone(&shape)));
+        let store = StoreServer::new(Arc::clone(&shape), Arc::clone(&fabric));
+        let mut hosts = Vec::new();
+        for (number, version) in (1..).zip(&shape.engines) {
+            hosts.push(Self::host_of(&shape, &fabric, number, *version)?);
+        }
+        Ok(Self { shape, fabric, store, hosts, owned })
+    }
+
+    fn host_of(shape: &Arc<Shape>, fabric: &Arc<Fabric>, number: u8, version: EngineVersion) -> Result<Host> {
+        let parts = parts::engine(version).with_context(|| format!("cannot provide engine {version}"))?;
+        Ok(Host::new(number, version, parts, Arc::clone(fabric), Arc::clone(shape)))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        for host in &self.hosts {
+            host.power_off()?;
+        }
+        self.fabric.namespaces.end()?;
+        self.store.reap()?;
+        teardown::down(self.name())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
+        if let Err(error) = self.end() {
+            // Nobody is left to return this to; what remains is found by `netns-harness down`.
+            let _ = fs::write(self.dir().join("teardown-error"), format!("{error:#}\n"));
+        }
+    }
+}

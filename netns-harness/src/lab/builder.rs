@@ -1,0 +1,174 @@
+//! Describe a lab and bring it up.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::{Lab, teardown};
+use crate::files;
+use crate::host::Host;
+use crate::kinds::{EngineVersion, Family, StoreKind};
+use crate::parts::{self, installed};
+use crate::process::Process;
+use crate::shape::Shape;
+
+/// A lab to be built.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct LabBuilder {
+    shape: Shape,
+}
+
+impl Default for LabBuilder {
+    fn default() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shape: Shape {
+                name: format!("p{}-{count}", std::process::id()),
+                engines: vec![EngineVersion::V20_10_24; 2],
+                store: StoreKind::None,
+                family: Family::V4,
+                mtu: 1500,
+                daemon: None,
+                daemon_args: Vec::new(),
+                engine_args: Vec::new(),
+                own_boot_id: true,
+                owner: None,
+            },
+        }
+    }
+}
+
+impl LabBuilder {
+    /// One host per engine, numbered from 1.
+    pub fn hosts(mut self, engines: &[EngineVersion]) -> Self {
+        self.shape.engines = engines.to_vec();
+        self
+    }
+
+    /// The cluster store.
+    pub fn store(mut self, store: StoreKind) -> Self {
+        self.shape.store = store;
+        self
+    }
+
+    /// Address family of the underlay.
+    pub fn family(mut self, family: Family) -> Self {
+        self.shape.family = family;
+        self
+    }
+
+    /// MTU of the underlay, in bytes.
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.shape.mtu = mtu;
+        self
+    }
+
+    /// Run this `rs-overlay` binary as a daemon on every host; without it, none is started.
+    pub fn daemon(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.shape.daemon = Some(binary.into());
+        self
+    }
+
+    /// More arguments for every daemon.
+    pub fn daemon_args(mut self, args: &[&str]) -> Self {
+        self.shape.daemon_args = args.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// More arguments for every `dockerd`.
+    pub fn engine_args(mut self, args: &[&str]) -> Self {
+        self.shape.engine_args = args.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Name of the lab: 1 to 32 of `a-z`, `0-9` and `-`. By default one that no other lab of this machine has.
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.shape.name);
+        self
+    }
+
+    /// Show all hosts this machine's boot id, instead of a new one at every power-on.
+    pub fn shared_boot_id(mut self) -> Self {
+        self.shape.own_boot_id = false;
+        self
+    }
+
+    /// Bring the lab up: fabric, store, hosts with daemons and engines (in parallel), the image.
+    ///
+    /// A lab of this name whose process died is taken down first. When anything fails, all is taken down again.
+    pub fn build(mut self) -> Result<Lab> {
+        self.check()?;
+        self.shape.owner = Some(Process::current()?);
+        if let Some(daemon) = &mut self.shape.daemon {
+            *daemon =
+                fs::canonicalize(&*daemon).with_context(|| format!("no daemon at {}", daemon.display()))?;
+        }
+        teardown::reap_stale(&self.shape.name)?;
+        let directory = self.shape.directory();
+        fs::create_dir_all(directory.join("store"))
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        files::write_json(&self.shape.record(), &self.shape)?;
+        let name = self.shape.name.clone();
+        let lab = Lab::assemble(self.shape, true).inspect_err(|_| drop(teardown::down(&name)))?;
+        parts::image()?;
+        lab.fabric.start()?;
+        lab.start_parts()?;
+        Ok(lab)
+    }
+
+    fn check(&self) -> Result<()> {
+        let Shape { name, engines, mtu, .. } = &self.shape;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        ensure!(
+            (1..=32).contains(&name.len()) && name.chars().all(plain),
+            "a lab's name is 1 to 32 of a-z, 0-9 and `-`, not {name:?}"
+        );
+        ensure!((1..=100).contains(&engines.len()), "a lab has 1 to 100 hosts, not {}", engines.len());
+        ensure!((1280..=65535).contains(mtu), "an underlay MTU is 1280 to 65535, not {mtu}");
+        if !nix::unistd::geteuid().is_root() {
+            bail!("a lab needs root: it makes namespaces and runs Docker engines");
+        }
+        for (program, package) in [
+            ("ip", "iproute2"),
+            ("nsenter", "util-linux"),
+            ("unshare", "util-linux"),
+            ("setsid", "util-linux"),
+            ("bash", "bash"),
+            ("iptables", "iptables"),
+            ("runc", "runc"),
+        ] {
+            installed(program, package)?;
+        }
+        Ok(())
+    }
+}
+
+impl Lab {
+    /// Store and hosts boot side by side; daemons and engines follow once the store answers.
+    fn start_parts(&self) -> Result<()> {
+        thread::scope(|scope| {
+            let store = scope.spawn(|| self.store.start());
+            let booted: Vec<_> = self.hosts.iter().map(|host| scope.spawn(|| host.boot())).collect();
+            let booted = booted.into_iter().map(join).collect::<Result<Vec<()>>>();
+            join(store)?;
+            booted?;
+            let ready: Vec<_> = self.hosts.iter().map(|host| scope.spawn(|| start_services(host))).collect();
+            ready.into_iter().map(join).collect::<Result<Vec<()>>>().map(drop)
+        })
+    }
+}
+
+fn start_services(host: &Host) -> Result<()> {
+    host.daemon_boot()?;
+    host.engine_start()?;
+    host.import_image()
+}
+
+fn join(handle: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    handle.join().map_err(|_| anyhow!("a thread that built the lab panicked"))?
+}

@@ -1,0 +1,157 @@
+//! What a lab is, as written to its directory: enough for another invocation to find and use it.
+
+use std::env;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::{EngineVersion, Family, StoreKind};
+use crate::process::Process;
+
+/// Environment variable that moves the directory under which labs keep their files.
+pub const DIRECTORY_ENV: &str = "NETNS_HARNESS_DIR";
+
+/// Directory under which every lab has one of its own.
+pub(crate) fn base_directory() -> PathBuf {
+    env::var_os(DIRECTORY_ENV).map_or_else(|| PathBuf::from("/var/tmp/netns-harness"), PathBuf::from)
+}
+
+/// A lab's fixed properties.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    pub(crate) name: String,
+    pub(crate) engines: Vec<EngineVersion>,
+    pub(crate) store: StoreKind,
+    pub(crate) family: Family,
+    pub(crate) mtu: u32,
+    pub(crate) daemon: Option<PathBuf>,
+    pub(crate) daemon_args: Vec<String>,
+    pub(crate) engine_args: Vec<String>,
+    /// Whether every power-on gives a host a boot id of its own.
+    pub(crate) own_boot_id: bool,
+    /// The process that takes the lab down when it ends; none once the lab was detached.
+    pub(crate) owner: Option<Process>,
+}
+
+impl Shape {
+    pub(crate) fn directory(&self) -> PathBuf {
+        base_directory().join(&self.name)
+    }
+
+    pub(crate) fn record(&self) -> PathBuf {
+        self.directory().join(RECORD)
+    }
+
+    /// Underlay address of host `number`, from 1.
+    pub(crate) fn host_address(&self, number: u8) -> IpAddr {
+        match self.family {
+            Family::V4 => Ipv4Addr::new(192, 0, 2, number).into(),
+            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
+    /// Underlay address of the store server, which is also the hosts' default gateway.
+    pub(crate) fn store_address(&self) -> IpAddr {
+        // 254 is fe: the same last byte in both families.
+        self.host_address(match self.family {
+            Family::V4 => 254,
+            Family::V6 => 0xfe,
+        })
+    }
+
+    /// Prefix length of the underlay.
+    pub(crate) fn prefix(&self) -> u8 {
+        match self.family {
+            Family::V4 => 24,
+            Family::V6 => 64,
+        }
+    }
+
+    /// `ip` options of an address: duplicate detection would hold an IPv6 address back for a second.
+    pub(crate) fn address_options(&self) -> &'static str {
+        match self.family {
+            Family::V4 => "",
+            Family::V6 => " nodad",
+        }
+    }
+
+    /// Cgroup of all containers of the lab, under every hierarchy's root.
+    pub(crate) fn cgroup(&self) -> String {
+        cgroup(&self.name)
+    }
+
+    /// Socket on which the first host's daemon serves the embedded store.
+    pub(crate) fn embedded_socket(&self) -> PathBuf {
+        self.directory().join("store").join("cluster.sock")
+    }
+
+    /// Value of `--cluster-store` for host `number`; none without a store.
+    pub(crate) fn store_url(&self, number: u8) -> Option<String> {
+        let server = |scheme, port| {
+            let address = std::net::SocketAddr::new(self.store_address(), port);
+            Some(format!("{scheme}://{address}"))
+        };
+        match self.store {
+            StoreKind::Etcd => server("etcd", ETCD_PORT),
+            StoreKind::Consul => server("consul", CONSUL_PORT),
+            StoreKind::Embedded if number == 1 => {
+                Some(format!("embedded://{}", self.directory().join("store").join("cluster").display()))
+            }
+            StoreKind::Embedded => Some(format!("unix://{}", self.embedded_socket().display())),
+            StoreKind::None => None,
+        }
+    }
+}
+
+/// Name of the file that holds a lab's [`Shape`].
+pub(crate) const RECORD: &str = "lab.json";
+
+/// Client port of etcd.
+pub(crate) const ETCD_PORT: u16 = 2379;
+
+/// HTTP port of consul.
+pub(crate) const CONSUL_PORT: u16 = 8500;
+
+/// Cgroup of all containers of the lab of this name.
+pub(crate) fn cgroup(name: &str) -> String {
+    format!("netns-harness-{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(store: StoreKind, family: Family) -> Shape {
+        Shape {
+            name: "name".into(),
+            engines: vec![EngineVersion::V26_1],
+            store,
+            family,
+            mtu: 1500,
+            daemon: None,
+            daemon_args: Vec::new(),
+            engine_args: Vec::new(),
+            own_boot_id: true,
+            owner: None,
+        }
+    }
+
+    #[test]
+    fn servers_have_one_address_for_all_hosts() {
+        assert_eq!(shape(StoreKind::Etcd, Family::V4).store_url(2).unwrap(), "etcd://192.0.2.254:2379");
+        assert_eq!(
+            shape(StoreKind::Consul, Family::V6).store_url(1).unwrap(),
+            "consul://[2001:db8::fe]:8500"
+        );
+        assert_eq!(shape(StoreKind::None, Family::V4).store_url(1), None);
+    }
+
+    #[test]
+    fn only_the_first_host_opens_the_embedded_store() {
+        let shape = shape(StoreKind::Embedded, Family::V4);
+        assert!(shape.store_url(1).unwrap().starts_with("embedded:///"));
+        assert!(shape.store_url(1).unwrap().ends_with("/name/store/cluster"));
+        assert!(shape.store_url(2).unwrap().ends_with("/name/store/cluster.sock"));
+    }
+}

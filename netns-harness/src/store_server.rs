@@ -1,0 +1,147 @@
+//! The server that holds the cluster's state, and what can go wrong with it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+
+use crate::fabric::Fabric;
+use crate::http;
+use crate::kinds::StoreKind;
+use crate::parts;
+use crate::service::Service;
+use crate::shape::{CONSUL_PORT, ETCD_PORT, Shape};
+
+const START_LIMIT: Duration = Duration::from_mins(2);
+
+/// The store of a lab: a server process for etcd and consul, a file for the embedded one, nothing for none.
+#[derive(Debug)]
+pub struct StoreServer {
+    shape: Arc<Shape>,
+    fabric: Arc<Fabric>,
+    service: Service,
+    data: PathBuf,
+}
+
+impl StoreServer {
+    pub(crate) fn new(shape: Arc<Shape>, fabric: Arc<Fabric>) -> Self {
+        let service = Service::new("the store", shape.store.as_str(), &fabric.directory);
+        let data = shape.directory().join("store");
+        Self { shape, fabric, service, data }
+    }
+
+    /// What the first host's daemon gets as `--cluster-store`; empty without a store.
+    pub fn url(&self) -> String {
+        self.shape.store_url(1).unwrap_or_default()
+    }
+
+    /// Start the server and wait until it answers. Nothing to do for the embedded store, which a daemon opens.
+    pub fn start(&self) -> Result<()> {
+        fs::create_dir_all(&self.data).with_context(|| format!("cannot create {}", self.data.display()))?;
+        let Some(server) = self.server() else { return Ok(()) };
+        let address = server.ip();
+        let any = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+        let data = self.data.to_string_lossy();
+        let (binary, args, path) = match self.shape.store {
+            StoreKind::Etcd => {
+                let (listen, advertise) = (format!("http://{server}"), format!("http://{server}"));
+                let args = vec![
+                    "--data-dir".into(),
+                    data.into_owned(),
+                    "--listen-client-urls".into(),
+                    listen,
+                    "--advertise-client-urls".into(),
+                    advertise,
+                ];
+                (parts::etcd_binary()?, args, "/health")
+            }
+            _ => {
+                let mut args: Vec<String> =
+                    ["agent", "-server", "-bootstrap", "-bind"].map(String::from).into();
+                args.extend([address.to_string(), "-client".into(), any.into(), "-data-dir".into()]);
+                // The default multiplier of 5 is for slow machines in production: 5 s and more to elect itself.
+                args.extend([data.into_owned(), "-hcl".into(), "performance { raft_multiplier = 1 }".into()]);
+                (parts::consul_binary()?, args, "/v1/status/leader")
+            }
+        };
+        let mut command = self.fabric.namespaces.command(&binary.to_string_lossy());
+        command.args(args);
+        let fabric = self.fabric.namespaces.on()?;
+        self.service.start(&command, START_LIMIT, || {
+            let answer = http::get_tcp(fabric, server, path)?;
+            // Consul answers with an empty string in quotes as long as there is no leader.
+            ensure!(answer.trim().trim_matches('"') != "", "the server has no leader yet");
+            Ok(true)
+        })
+    }
+
+    /// Kill the server without notice; its data stay.
+    pub fn kill(&self) -> Result<()> {
+        self.require_server("killed")?;
+        self.service.end(Signal::SIGKILL)
+    }
+
+    /// Stop the server in its tracks: connections stay open and nobody answers.
+    pub fn pause(&self) -> Result<()> {
+        self.require_server("paused")?;
+        self.service.signal(Signal::SIGSTOP)
+    }
+
+    /// Let a paused server go on.
+    pub fn resume(&self) -> Result<()> {
+        self.require_server("resumed")?;
+        self.service.signal(Signal::SIGCONT)
+    }
+
+    /// Lose all data. A server that runs is killed first and then started empty; one that does not stays down. The
+    /// daemon that has the embedded store open keeps the lost file open until it ends.
+    pub fn wipe(&self) -> Result<()> {
+        let runs = self.running();
+        if self.server().is_some() {
+            self.service.end(Signal::SIGKILL)?;
+        }
+        match fs::remove_dir_all(&self.data) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot wipe {}", self.data.display()));
+            }
+            _ => fs::create_dir_all(&self.data)?,
+        }
+        if runs { self.start() } else { Ok(()) }
+    }
+
+    /// Whether the server's process is there; a paused one is. Always false without a server.
+    pub fn running(&self) -> bool {
+        self.service.process().is_some()
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+
+    /// Forget the server's process after the fabric it ran in has ended.
+    pub(crate) fn reap(&self) -> Result<()> {
+        self.service.end(Signal::SIGKILL)
+    }
+
+    fn server(&self) -> Option<SocketAddr> {
+        let port = match self.shape.store {
+            StoreKind::Etcd => ETCD_PORT,
+            StoreKind::Consul => CONSUL_PORT,
+            StoreKind::Embedded | StoreKind::None => return None,
+        };
+        Some(SocketAddr::new(self.shape.store_address(), port))
+    }
+
+    fn require_server(&self, what: &str) -> Result<()> {
+        if self.server().is_none() {
+            bail!("this lab's store ({}) has no server that could be {what}", self.shape.store);
+        }
+        Ok(())
+    }
+}
