@@ -252,4 +252,3 @@ impl fmt::Display for Revision {
         self.0.fmt(f)
     }
 }
-
