@@ -1,7 +1,11 @@
 //! The kernel, seen as something that can be observed and changed. Nothing here decides.
 
+mod announce;
 pub mod fake;
 pub mod names;
+pub mod namespace;
+pub mod netlink;
+mod raw;
 
 use std::future::Future;
 

@@ -254,4 +254,3 @@ impl fmt::Display for Revision {
         self.0.fmt(f)
     }
 }
-

@@ -10,16 +10,19 @@ use crate::model::{EndpointId, MacAddr, NetworkId, Vni};
 /// One step. Each can be repeated without harm.
 #[expect(missing_docs, reason = "the fields are the terms that `Overlay` explains")]
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what their types say")]
 pub enum Op {
     /// Creates the bridge and the VXLAN device of a network, both up.
     AddSegment { vni: Vni, network: NetworkId, vxlan: Vxlan },
-    /// Replaces the VXLAN device under an existing bridge; its forwarding entries are gone with it.
+    /// Replaces the VXLAN device under an existing bridge, whose own settings are repaired on the way; its
+    /// forwarding entries are gone with it.
     ReplaceVxlan { vni: Vni, vxlan: Vxlan },
     /// Changes only the MTU of bridge and VXLAN device.
     SetMtu { vni: Vni, mtu: u32 },
     /// Deletes the bridge and the VXLAN device. All ports are gone before.
     DeleteSegment { vni: Vni },
-    /// Creates a veth pair: one end in the bridge, the other waiting in the host's namespace.
+    /// Creates a veth pair: one end in the bridge, the other waiting in the host's namespace. A pair that
+    /// is there already is repaired in place.
     AddPort { vni: Vni, endpoint: EndpointId, port: Port },
     /// Deletes a veth pair, wherever its other end is.
     DeletePort { vni: Vni, endpoint: EndpointId },
@@ -66,6 +69,12 @@ fn keeps_device(old: &Segment, new: &Segment) -> bool {
     old.vxlan.local == new.vxlan.local && old.vxlan.port == new.vxlan.port
 }
 
+/// A container keeps its interface over repairs and changes of the MTU; only another MAC needs another
+/// pair. Of an unfinished port (MTU 0) the MAC is not known for sure, and adding it again sets it.
+fn needs_new_pair(old: &Port, new: &Port) -> bool {
+    old.mtu != 0 && old.mac != new.mac
+}
+
 fn delete_entries(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
     for ip in old.neighbours.keys().filter(|ip| !new.neighbours.contains_key(ip)) {
         ops.push(Op::DeleteNeighbour { vni, ip: *ip });
@@ -76,7 +85,7 @@ fn delete_entries(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
         }
     }
     for (endpoint, port) in &old.ports {
-        if new.ports.get(endpoint) != Some(port) {
+        if new.ports.get(endpoint).is_none_or(|wanted| needs_new_pair(port, wanted)) {
             ops.push(Op::DeletePort { vni, endpoint: endpoint.clone() });
         }
     }
@@ -198,17 +207,33 @@ impl fmt::Display for Op {
         match self {
             Op::AddSegment { vni, network, vxlan } => {
                 let Vxlan { local, port, mtu } = vxlan;
-                write!(f, "add segment vni {vni} network {} local {local} port {port} mtu {mtu}", network.short())
+                write!(
+                    f,
+                    "add segment vni {vni} network {} local {local} port {port} mtu {mtu}",
+                    network.short()
+                )
             }
             Op::ReplaceVxlan { vni, vxlan } => {
-                write!(f, "replace vxlan vni {vni} local {} port {} mtu {}", vxlan.local, vxlan.port, vxlan.mtu)
+                write!(
+                    f,
+                    "replace vxlan vni {vni} local {} port {} mtu {}",
+                    vxlan.local, vxlan.port, vxlan.mtu
+                )
             }
             Op::SetMtu { vni, mtu } => write!(f, "set mtu vni {vni} to {mtu}"),
             Op::DeleteSegment { vni } => write!(f, "delete segment vni {vni}"),
             Op::AddPort { vni, endpoint, port } => {
-                write!(f, "add port vni {vni} endpoint {} mac {} mtu {}", endpoint.short(), port.mac, port.mtu)
+                write!(
+                    f,
+                    "add port vni {vni} endpoint {} mac {} mtu {}",
+                    endpoint.short(),
+                    port.mac,
+                    port.mtu
+                )
             }
-            Op::DeletePort { vni, endpoint } => write!(f, "delete port vni {vni} endpoint {}", endpoint.short()),
+            Op::DeletePort { vni, endpoint } => {
+                write!(f, "delete port vni {vni} endpoint {}", endpoint.short())
+            }
             Op::SetFdb { vni, mac, vtep } => write!(f, "set fdb vni {vni} mac {mac} vtep {vtep}"),
             Op::DeleteFdb { vni, mac } => write!(f, "delete fdb vni {vni} mac {mac}"),
             Op::SetNeighbour { vni, ip, mac } => write!(f, "set neighbour vni {vni} ip {ip} mac {mac}"),

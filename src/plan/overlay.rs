@@ -52,6 +52,7 @@ pub struct Vxlan {
 pub struct Port {
     /// The only Ethernet address that may speak through it.
     pub mac: MacAddr,
-    /// MTU of both ends at their creation.
+    /// MTU of both ends at their creation, in bytes; later changes reach the bridge's end only. 0 is
+    /// observed where a port is there but not as it should be: adding it again repairs it in place.
     pub mtu: u32,
 }

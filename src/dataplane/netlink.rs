@@ -1,0 +1,179 @@
+//! The host's own kernel, over route netlink.
+//!
+//! Bridges, VXLAN devices and the bridge's ends of the containers' veth pairs live in one namespace of
+//! ours, out of reach of the host's packet filters; the tunnels' UDP sockets and the routing of their
+//! packets stay in the host's namespace, where the devices are created.
+//!
+//! # How what is half made is observed
+//!
+//! Every deviation is shown as a value that no wish contains, so that `diff` repairs it if it is wanted
+//! and deletes it if it is not:
+//!
+//! | In the kernel | In the `Overlay` | Repaired by |
+//! |---|---|---|
+//! | bridge missing, down, without alias, wrong settings; VXLAN device likewise | local `0.0.0.0`, port 0, no FDB | `ReplaceVxlan` |
+//! | MTUs of bridge and VXLAN device differ | MTU 0 | `SetMtu` |
+//! | no link says which network it is | network `unnamed` | `DeleteSegment`, `AddSegment` |
+//! | port down, out of its bridge, wrong flags, static row missing or one too many | port with MTU 0 | `AddPort`, in place |
+//! | one of an FDB entry's two rows missing or wrong | VTEP `0.0.0.0` | `SetFdb` |
+//! | neighbour of ours that is not permanent | the bridge's own MAC | `SetNeighbour` |
+//!
+//! A MAC cannot be behind a port and behind a VTEP of the same segment at once: the bridge has one row for
+//! it, and the later step wins.
+
+mod entries;
+mod error;
+mod events;
+mod fdb;
+mod links;
+mod neighbours;
+mod observe;
+mod ports;
+mod routes;
+mod segments;
+mod socket;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use netlink_packet_route::link::InfoKind;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use self::socket::Channel;
+use super::{
+    Changed, Dataplane, DataplaneError,
+    names::{Named, parse_link},
+    namespace::Namespace,
+};
+use crate::plan::{Op, Overlay};
+
+/// Where our namespace is pinned unless the user says otherwise: under a directory that a managed plugin
+/// shares with the host, so that a plugin and a plain daemon adopt each other's state.
+pub const DEFAULT_NAMESPACE: &str = "/run/docker/rs-overlay/netns/overlay";
+
+/// Which namespaces to work in.
+#[derive(Debug, Clone)]
+pub struct KernelConfig {
+    /// File on which our namespace is pinned.
+    pub namespace: PathBuf,
+    /// The host's namespace; absent: the one of the thread that opens the kernel.
+    pub host_namespace: Option<PathBuf>,
+}
+
+impl Default for KernelConfig {
+    fn default() -> Self {
+        Self { namespace: DEFAULT_NAMESPACE.into(), host_namespace: None }
+    }
+}
+
+/// The kernel of this host.
+#[derive(Debug)]
+pub struct Kernel {
+    inside: Channel,
+    pub(super) host: Channel,
+    /// Listeners for changes; they end with it.
+    listeners: Mutex<JoinSet<()>>,
+}
+
+impl Kernel {
+    /// Opens the namespace of ours, or makes and pins it. What a former run left in it is adopted.
+    pub async fn open(config: KernelConfig) -> Result<Self, DataplaneError> {
+        let host = match &config.host_namespace {
+            Some(path) => Namespace::open(path),
+            None => Namespace::current(),
+        }
+        .map_err(|error| DataplaneError::Refused {
+            what: "the host's network namespace".into(),
+            detail: error.to_string(),
+        })?;
+        let inside = Namespace::pinned(&config.namespace, &host)?;
+        let kernel = Self {
+            inside: Channel::new(Arc::new(inside)),
+            host: Channel::new(Arc::new(host)),
+            listeners: Mutex::default(),
+        };
+        kernel.prepare().await?;
+        Ok(kernel)
+    }
+
+    /// The file on which our namespace is pinned.
+    pub fn namespace(&self) -> &Path {
+        self.inside.namespace().path()
+    }
+
+    /// Brings up the loopback and removes ports that a crash left without their alias: nobody has been
+    /// told of them, and no one can tell whose they are.
+    async fn prepare(&self) -> Result<(), DataplaneError> {
+        let what = || format!("network namespace {}", self.namespace().display());
+        for link in self.inside.links().await.map_err(|failure| failure.during(what()))? {
+            if link.name == "lo" && !link.up {
+                let up = self.inside.call(links::set_up(link.index)).await;
+                up.map_err(|failure| failure.during(what()))?;
+            }
+            if parse_link(&link.name) == Some(Named::Port) && link.is(&InfoKind::Veth) && !link.labelled {
+                let deleted = self.inside.delete_link(link.index).await;
+                deleted.map_err(|failure| failure.during(format!("unfinished port {}", link.name)))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&self, op: &Op) -> Result<(), DataplaneError> {
+        match op {
+            Op::AddSegment { vni, network, vxlan } => self.add_segment(*vni, network, vxlan).await,
+            Op::ReplaceVxlan { vni, vxlan } => self.replace_vxlan(*vni, vxlan).await,
+            Op::SetMtu { vni, mtu } => self.set_mtu(*vni, *mtu).await,
+            Op::DeleteSegment { vni } => self.delete_segment(*vni).await,
+            Op::AddPort { vni, endpoint, port } => self.add_port(*vni, endpoint, *port).await,
+            Op::DeletePort { vni, endpoint } => self.delete_port(*vni, endpoint).await,
+            Op::AddGuard(cidr) => self
+                .host
+                .call(routes::add_guard(*cidr))
+                .await
+                .map_err(|failure| failure.during(op.to_string())),
+            Op::DeleteGuard(cidr) => routes::gone_is_fine(self.host.call(routes::delete_guard(*cidr)).await)
+                .map_err(|failure| failure.during(op.to_string())),
+            Op::SetFdb { .. }
+            | Op::DeleteFdb { .. }
+            | Op::SetNeighbour { .. }
+            | Op::DeleteNeighbour { .. } => {
+                self.entries(std::slice::from_ref(op)).await.into_iter().collect()
+            }
+        }
+    }
+}
+
+impl Dataplane for Kernel {
+    async fn observe(&self) -> Result<Overlay, DataplaneError> {
+        observe::observe(&self.inside, &self.host).await
+    }
+
+    async fn apply(&self, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
+        let mut results = Vec::with_capacity(ops.len());
+        let mut rest = ops;
+        while let Some(first) = rest.first() {
+            let entries = rest.iter().take_while(|op| entries::is_entry(op)).count();
+            if entries > 0 {
+                results.extend(self.entries(&rest[..entries]).await);
+            } else {
+                results.push(self.step(first).await);
+            }
+            rest = &rest[entries.max(1)..];
+        }
+        results
+    }
+
+    fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError> {
+        let (sender, receiver) = mpsc::channel(1);
+        let listener =
+            events::listener(self.inside.namespace(), self.host.namespace(), sender).map_err(|error| {
+                DataplaneError::Refused { what: "netlink notices".into(), detail: error.to_string() }
+            })?;
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        while listeners.try_join_next().is_some() {}
+        listeners.spawn(listener);
+        Ok(receiver)
+    }
+}

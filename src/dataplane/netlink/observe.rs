@@ -1,0 +1,129 @@
+//! What is in the kernel, as an overlay. What each deviation looks like stands in the parent module.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use netlink_packet_route::link::InfoKind;
+
+use super::{error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, socket::Channel};
+use crate::{
+    dataplane::{
+        DataplaneError,
+        names::{Named, host_link, parse_link},
+    },
+    model::{EndpointId, MacAddr, NetworkId, Vni},
+    plan::{Overlay, Port, Segment, Vxlan},
+};
+
+/// Network of a segment of which no link tells it.
+const UNNAMED: &str = "unnamed";
+/// No host is at this address.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+pub(super) async fn observe(inside: &Channel, host: &Channel) -> Result<Overlay, DataplaneError> {
+    let during = |what: &'static str| move |failure: Failure| failure.during(format!("reading {what}"));
+    let found = Found {
+        links: inside.links().await.map_err(during("links"))?,
+        rows: inside.fdb().await.map_err(during("forwarding entries"))?,
+        neighbours: inside.neighbours().await.map_err(during("neighbours"))?,
+    };
+    let guards = host.guards().await.map_err(during("guard routes"))?;
+    Ok(Overlay { segments: found.segments(), guards })
+}
+
+struct Found {
+    links: Vec<Link>,
+    rows: BTreeMap<u32, Rows>,
+    neighbours: BTreeMap<u32, Neighbours>,
+}
+
+/// The links of one VNI.
+#[derive(Default)]
+struct Parts<'a> {
+    bridge: Option<&'a Link>,
+    vxlan: Option<&'a Link>,
+    ports: Vec<(&'a EndpointId, &'a Link)>,
+}
+
+impl Found {
+    fn segments(&self) -> BTreeMap<Vni, Segment> {
+        let mut parts: BTreeMap<Vni, Parts<'_>> = BTreeMap::new();
+        for link in &self.links {
+            match (parse_link(&link.name), &link.kind) {
+                (Some(Named::Bridge(vni)), Some(InfoKind::Bridge)) => {
+                    parts.entry(vni).or_default().bridge = Some(link);
+                }
+                (Some(Named::Vxlan(vni)), Some(InfoKind::Vxlan)) => {
+                    parts.entry(vni).or_default().vxlan = Some(link)
+                }
+                (Some(Named::Port), Some(InfoKind::Veth)) => {
+                    if let Some((vni, endpoint)) = owner(link) {
+                        parts.entry(vni).or_default().ports.push((endpoint, link));
+                    }
+                }
+                _ => {}
+            }
+        }
+        parts.into_iter().filter_map(|(vni, parts)| Some((vni, self.segment(vni, &parts)?))).collect()
+    }
+
+    fn segment(&self, vni: Vni, parts: &Parts<'_>) -> Option<Segment> {
+        let links = parts.bridge.iter().chain(&parts.vxlan).chain(parts.ports.iter().map(|(_, link)| link));
+        let network = links.filter_map(|link| link.alias.as_ref()?.network.clone()).next();
+        let network = network.or_else(|| NetworkId::new(UNNAMED).ok())?;
+        let bridge = parts.bridge.filter(|bridge| bridge.is_good_bridge(vni));
+        let vxlan = bridge.zip(parts.vxlan).and_then(|(bridge, vxlan)| {
+            let mut settings = vxlan.good_vxlan(vni, bridge.index)?;
+            if bridge.mtu != vxlan.mtu {
+                settings.mtu = 0;
+            }
+            Some((vxlan.index, settings))
+        });
+        let index = parts.bridge.map(|bridge| bridge.index);
+        Some(Segment {
+            network,
+            vxlan: vxlan.map_or(Vxlan { local: NOWHERE, port: 0, mtu: 0 }, |(_, settings)| settings),
+            ports: parts
+                .ports
+                .iter()
+                .map(|(endpoint, link)| ((*endpoint).clone(), self.port(vni, index, link)))
+                .collect(),
+            fdb: vxlan.map(|(index, _)| self.fdb(index)).unwrap_or_default(),
+            neighbours: index.map(|index| self.neighbours(vni, index)).unwrap_or_default(),
+        })
+    }
+
+    fn port(&self, vni: Vni, bridge: Option<u32>, link: &Link) -> Port {
+        let mut rows = self.rows.get(&link.index).map(|rows| rows.bridge.iter()).into_iter().flatten();
+        match (rows.next(), rows.next()) {
+            (Some((mac, false)), None) if bridge.is_some_and(|bridge| link.is_good_port(bridge)) => {
+                Port { mac: *mac, mtu: link.mtu }
+            }
+            (row, _) => Port { mac: row.map_or(MacAddr::of_bridge(vni), |(mac, _)| *mac), mtu: 0 },
+        }
+    }
+
+    fn fdb(&self, vxlan: u32) -> BTreeMap<MacAddr, IpAddr> {
+        let Some(Rows { own, bridge }) = self.rows.get(&vxlan) else { return BTreeMap::new() };
+        let macs: BTreeSet<_> = own.keys().chain(bridge.keys()).collect();
+        let vtep = |mac: &MacAddr| {
+            let sticky = bridge.get(mac).copied().unwrap_or_default();
+            own.get(mac).copied().flatten().filter(|_| sticky).unwrap_or(NOWHERE)
+        };
+        macs.into_iter().map(|mac| (*mac, vtep(mac))).collect()
+    }
+
+    fn neighbours(&self, vni: Vni, bridge: u32) -> BTreeMap<IpAddr, MacAddr> {
+        let rows = self.neighbours.get(&bridge).into_iter().flatten();
+        rows.map(|(ip, mac)| (*ip, mac.unwrap_or(MacAddr::of_bridge(vni)))).collect()
+    }
+}
+
+/// Segment and endpoint of a port, as its alias has them, if its name fits them.
+fn owner(link: &Link) -> Option<(Vni, &EndpointId)> {
+    let alias = link.alias.as_ref()?;
+    let endpoint = alias.endpoint.as_ref().filter(|endpoint| host_link(endpoint) == link.name)?;
+    Some((alias.vni?, endpoint))
+}

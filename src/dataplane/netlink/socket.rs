@@ -1,0 +1,301 @@
+//! Requests to the kernel over route netlink, from inside one network namespace.
+//!
+//! There is one writer, so one request is under way at a time: the connection is taken out while it is
+//! used and put back only after a complete answer. A request that ends early for any reason (deadline,
+//! overrun, a dropped future) thereby drops the connection, and the next request opens a new one.
+
+use std::{io, sync::Arc, time::Duration};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::errno::Errno;
+use tokio::{io::unix::AsyncFd, sync::Mutex, time::timeout};
+
+use super::error::Failure;
+use crate::dataplane::{namespace::Namespace, raw::register};
+
+/// How long the kernel may take for one request or one part of a dump.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Messages in one datagram: more are slower for new FDB entries, and the answers of a few hundred that
+/// fail no longer fit into the receive buffer.
+const BATCH: usize = 64;
+/// The kernel fills parts of a dump up to 32 KiB.
+const RECEIVE: usize = 64 * 1024;
+/// Bytes of answers that may wait.
+const RECEIVE_BUFFER: usize = 1024 * 1024;
+/// How often a dump that was overtaken by a change is repeated.
+const DUMP_ATTEMPTS: usize = 4;
+
+/// A message to the kernel with its own flags, such as `NLM_F_CREATE`.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) message: RouteNetlinkMessage,
+    pub(crate) flags: u16,
+}
+
+impl Request {
+    pub(crate) fn new(message: RouteNetlinkMessage, flags: u16) -> Self {
+        Self { message, flags }
+    }
+}
+
+/// The way to the kernel of one namespace.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    namespace: Arc<Namespace>,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Channel {
+    pub(crate) fn new(namespace: Arc<Namespace>) -> Self {
+        Self { namespace, connection: Mutex::new(None) }
+    }
+
+    pub(crate) fn namespace(&self) -> &Arc<Namespace> {
+        &self.namespace
+    }
+
+    /// Changes one thing.
+    pub(crate) async fn call(&self, request: Request) -> Result<(), Failure> {
+        self.batch(vec![request]).await.pop().unwrap_or(Err(Failure::Silent))
+    }
+
+    /// Changes many things, in order, [`BATCH`] in one datagram, and answers one result for each. A
+    /// request that fails does not stop those behind it.
+    pub(crate) async fn batch(&self, requests: Vec<Request>) -> Vec<Result<(), Failure>> {
+        let mut results = Vec::with_capacity(requests.len());
+        let mut slot = self.connection.lock().await;
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            let part: Vec<_> = requests.by_ref().take(BATCH).collect();
+            let length = part.len();
+            match with_connection(&mut slot, &self.namespace, async |connection| connection.batch(part).await)
+                .await
+            {
+                Ok(part) => results.extend(part),
+                Err(failure) => results.extend(std::iter::repeat_n(Err(failure), length)),
+            }
+        }
+        results
+    }
+
+    /// Reads one thing.
+    pub(crate) async fn get(
+        &self,
+        message: RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, Failure> {
+        let mut slot = self.connection.lock().await;
+        with_connection(&mut slot, &self.namespace, async |connection| connection.get(message).await).await?
+    }
+
+    /// Reads a whole table. A dump during which the table changed is repeated.
+    pub(crate) async fn dump(
+        &self,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        let mut slot = self.connection.lock().await;
+        let mut rows = Vec::new();
+        for _ in 0..DUMP_ATTEMPTS {
+            let message = message.clone();
+            let (read, whole) = with_connection(&mut slot, &self.namespace, async |connection| {
+                connection.dump(message).await
+            })
+            .await??;
+            rows = read;
+            if whole {
+                break;
+            }
+        }
+        // A table that never rests gives what was read last; its changes also come as events.
+        Ok(rows)
+    }
+}
+
+/// Outer failure: the connection is lost. What the kernel refused is inside of `T`.
+async fn with_connection<T>(
+    slot: &mut Option<Connection>,
+    namespace: &Namespace,
+    work: impl AsyncFnOnce(&mut Connection) -> io::Result<T>,
+) -> Result<T, Failure> {
+    let mut connection = match slot.take() {
+        Some(connection) => connection,
+        None => Connection::open(namespace).map_err(|error| Failure::from_io(&error))?,
+    };
+    let answer = work(&mut connection).await.map_err(|error| Failure::from_io(&error))?;
+    *slot = Some(connection);
+    Ok(answer)
+}
+
+/// A route netlink socket inside `namespace`, not blocking, with extended acknowledgements.
+pub(super) fn open_socket(namespace: &Namespace, groups: &'static [u32]) -> io::Result<AsyncFd<Socket>> {
+    let socket = namespace.run(|| {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        Ok::<_, io::Error>(socket)
+    })??;
+    socket.set_non_blocking(true)?;
+    socket.set_rx_buf_sz(RECEIVE_BUFFER)?;
+    socket.set_ext_ack(true)?;
+    socket.set_cap_ack(true)?;
+    socket.set_netlink_get_strict_chk(true)?;
+    for group in groups {
+        socket.add_membership(*group)?;
+    }
+    register(socket)
+}
+
+/// Waits for the next datagram; `buffer` then holds it.
+pub(super) async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let mut ready = socket.readable().await?;
+        buffer.clear();
+        buffer.reserve(RECEIVE);
+        match ready.try_io(|socket| socket.get_ref().recv_from(buffer, 0)) {
+            Ok(received) => return received.map(|_| ()),
+            Err(_) => {}
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: AsyncFd<Socket>,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn open(namespace: &Namespace) -> io::Result<Self> {
+        Ok(Self { socket: open_socket(namespace, &[])?, sequence: 0, buffer: Vec::new() })
+    }
+
+    async fn batch(&mut self, requests: Vec<Request>) -> io::Result<Vec<Result<(), Failure>>> {
+        let count = requests.len();
+        let mut results = vec![Ok(()); count];
+        let first = self.sequence.wrapping_add(1);
+        let mut datagram = Vec::new();
+        for (place, Request { message, flags }) in requests.into_iter().enumerate() {
+            // Refusals are always told; that all is done, only the last one needs to say.
+            let ack = if place + 1 == count { NLM_F_ACK } else { 0 };
+            self.write(message, flags | ack, &mut datagram);
+        }
+        self.send(&datagram).await?;
+        loop {
+            for (header, payload) in self.messages().await? {
+                let place = header.sequence_number.wrapping_sub(first) as usize;
+                if let (Some(result), NetlinkPayload::Error(error)) = (results.get_mut(place), payload) {
+                    if error.code.is_some() {
+                        *result = Err(Failure::from_message(&error));
+                    }
+                    if place + 1 == count {
+                        return Ok(results);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn get(
+        &mut self,
+        message: RouteNetlinkMessage,
+    ) -> io::Result<Result<Option<RouteNetlinkMessage>, Failure>> {
+        let mut datagram = Vec::new();
+        self.write(message, NLM_F_ACK, &mut datagram);
+        self.send(&datagram).await?;
+        let mut found = None;
+        loop {
+            for (header, payload) in self.messages().await? {
+                if header.sequence_number != self.sequence {
+                    continue;
+                }
+                match payload {
+                    NetlinkPayload::InnerMessage(message) => found = Some(message),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Ok(Err(Failure::from_message(&error)));
+                    }
+                    NetlinkPayload::Error(_) => return Ok(Ok(found)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The rows, and whether the table rested meanwhile.
+    async fn dump(
+        &mut self,
+        message: RouteNetlinkMessage,
+    ) -> io::Result<Result<(Vec<RouteNetlinkMessage>, bool), Failure>> {
+        let mut datagram = Vec::new();
+        self.write(message, NLM_F_DUMP, &mut datagram);
+        self.send(&datagram).await?;
+        let (mut rows, mut whole) = (Vec::new(), true);
+        loop {
+            for (header, payload) in self.messages().await? {
+                if header.sequence_number != self.sequence {
+                    continue;
+                }
+                whole &= header.flags & NLM_F_DUMP_INTR == 0;
+                match payload {
+                    NetlinkPayload::InnerMessage(message) => rows.push(message),
+                    NetlinkPayload::Error(error) => return Ok(Err(Failure::from_message(&error))),
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        let errno = Errno::from_raw(done.code.saturating_abs());
+                        return Ok(Err(Failure::Kernel { errno, text: None }));
+                    }
+                    NetlinkPayload::Done(_) => return Ok(Ok((rows, whole))),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, message: RouteNetlinkMessage, flags: u16, datagram: &mut Vec<u8>) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        message.finalize();
+        let start = datagram.len();
+        datagram.resize(start + message.buffer_len().next_multiple_of(4), 0);
+        message.serialize(&mut datagram[start..]);
+    }
+
+    async fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let kernel = SocketAddr::new(0, 0);
+        let sending = async {
+            loop {
+                let mut ready = self.socket.writable().await?;
+                if let Ok(sent) = ready.try_io(|socket| socket.get_ref().send_to(datagram, &kernel, 0)) {
+                    return sent.map(|_| ());
+                }
+            }
+        };
+        timeout(DEADLINE, sending).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    async fn messages(&mut self) -> io::Result<Vec<(NetlinkHeader, NetlinkPayload<RouteNetlinkMessage>)>> {
+        timeout(DEADLINE, receive(&self.socket, &mut self.buffer))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        Ok(messages(&self.buffer))
+    }
+}
+
+/// The messages of a datagram. One that this release cannot read, from a newer kernel, is passed over.
+pub(super) fn messages(datagram: &[u8]) -> Vec<(NetlinkHeader, NetlinkPayload<RouteNetlinkMessage>)> {
+    let mut messages = Vec::new();
+    let mut rest = datagram;
+    while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {
+        let Some(bytes) = rest.get(..length).filter(|bytes| bytes.len() >= 16) else { break };
+        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
+            Ok(message) => messages.push(message.into_parts()),
+            Err(error) => tracing::debug!(%error, "netlink message not understood"),
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    messages
+}

@@ -1,0 +1,38 @@
+//! The two calls whose safety the compiler cannot see. No other file has any.
+
+use std::io;
+
+use netlink_sys::Socket;
+use nix::{
+    libc,
+    sys::socket::{LinkAddr, SockaddrLike},
+};
+use tokio::io::unix::AsyncFd;
+
+/// Hands a socket that does not block to the runtime. Needs to be called from within one.
+#[expect(unsafe_code, reason = "the trait bound of `AsyncFd` cannot say who owns the descriptor")]
+pub(super) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: the socket owns its descriptor, closes it only when it is dropped, and nothing here ever
+    // replaces the socket inside of the `AsyncFd`.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
+}
+
+/// The address of a packet socket's peer: all that is behind `interface`. `protocol` is an EtherType in
+/// host byte order.
+#[expect(unsafe_code, reason = "nix has no safe way to make the address of a packet socket")]
+pub(super) fn packet_address(interface: u32, protocol: u16) -> Option<LinkAddr> {
+    let raw = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: interface.try_into().ok()?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: the pointer is to a whole, initialised `sockaddr_ll` whose family and size are right, and
+    // the address is copied before the call returns.
+    unsafe {
+        LinkAddr::from_raw((&raw const raw).cast(), Some(size_of::<libc::sockaddr_ll>() as libc::socklen_t))
+    }
+}
