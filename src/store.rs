@@ -8,7 +8,20 @@
 //! - A watch never skips the last state of a key: it may leave out what lay in between, and may repeat.
 //! - Every call ends within its deadline; nothing waits for ever on a store that is away.
 
+mod address;
+mod backoff;
+pub mod consul;
+pub mod embedded;
+pub mod etcd;
+mod feed;
 pub mod keys;
+pub mod open;
+pub mod options;
+mod prefix;
+mod protocol;
+pub mod remote;
+pub mod timeouts;
+pub mod url;
 
 use std::{fmt, time::Duration};
 
@@ -252,4 +265,3 @@ impl fmt::Display for Revision {
         self.0.fmt(f)
     }
 }
-

@@ -65,7 +65,8 @@ impl Dataplane for FakeKernel {
                 state.log.push(op.clone());
                 let text = op.to_string();
                 if state.refuse.as_ref().is_some_and(|part| text.contains(part.as_str())) {
-                    results.push(Err(DataplaneError::Refused { what: text, detail: "told to refuse".into() }));
+                    results
+                        .push(Err(DataplaneError::Refused { what: text, detail: "told to refuse".into() }));
                 } else {
                     state.overlay = apply(std::slice::from_ref(op), std::mem::take(&mut state.overlay));
                     results.push(Ok(()));

@@ -108,7 +108,14 @@ mod tests {
 
     #[test]
     fn refuses_what_no_container_may_have() {
-        for bad in ["", "02:42", "02:42:0a:09:00:02:03", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "02:42:0a:09:0:002"] {
+        for bad in [
+            "",
+            "02:42",
+            "02:42:0a:09:00:02:03",
+            "ff:ff:ff:ff:ff:ff",
+            "00:00:00:00:00:00",
+            "02:42:0a:09:0:002",
+        ] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad:?}");
         }
     }

@@ -197,17 +197,33 @@ impl fmt::Display for Op {
         match self {
             Op::AddSegment { vni, network, vxlan } => {
                 let Vxlan { local, port, mtu } = vxlan;
-                write!(f, "add segment vni {vni} network {} local {local} port {port} mtu {mtu}", network.short())
+                write!(
+                    f,
+                    "add segment vni {vni} network {} local {local} port {port} mtu {mtu}",
+                    network.short()
+                )
             }
             Op::ReplaceVxlan { vni, vxlan } => {
-                write!(f, "replace vxlan vni {vni} local {} port {} mtu {}", vxlan.local, vxlan.port, vxlan.mtu)
+                write!(
+                    f,
+                    "replace vxlan vni {vni} local {} port {} mtu {}",
+                    vxlan.local, vxlan.port, vxlan.mtu
+                )
             }
             Op::SetMtu { vni, mtu } => write!(f, "set mtu vni {vni} to {mtu}"),
             Op::DeleteSegment { vni } => write!(f, "delete segment vni {vni}"),
             Op::AddPort { vni, endpoint, port } => {
-                write!(f, "add port vni {vni} endpoint {} mac {} mtu {}", endpoint.short(), port.mac, port.mtu)
+                write!(
+                    f,
+                    "add port vni {vni} endpoint {} mac {} mtu {}",
+                    endpoint.short(),
+                    port.mac,
+                    port.mtu
+                )
             }
-            Op::DeletePort { vni, endpoint } => write!(f, "delete port vni {vni} endpoint {}", endpoint.short()),
+            Op::DeletePort { vni, endpoint } => {
+                write!(f, "delete port vni {vni} endpoint {}", endpoint.short())
+            }
             Op::SetFdb { vni, mac, vtep } => write!(f, "set fdb vni {vni} mac {mac} vtep {vtep}"),
             Op::DeleteFdb { vni, mac } => write!(f, "delete fdb vni {vni} mac {mac}"),
             Op::SetNeighbour { vni, ip, mac } => write!(f, "set neighbour vni {vni} ip {ip} mac {mac}"),
