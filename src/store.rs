@@ -8,9 +8,22 @@
 //! - A watch never skips the last state of a key: it may leave out what lay in between, and may repeat.
 //! - Every call ends within its deadline; nothing waits for ever on a store that is away.
 
+mod address;
+mod backoff;
+pub mod consul;
+pub mod embedded;
+pub mod etcd;
+mod feed;
 pub mod keys;
 pub mod ledger;
+pub mod open;
+pub mod options;
+mod prefix;
+mod protocol;
 pub mod record;
+pub mod remote;
+pub mod timeouts;
+pub mod url;
 
 use std::{fmt, time::Duration};
 
