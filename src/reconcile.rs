@@ -6,6 +6,8 @@
 
 pub mod housekeeping;
 pub mod mirror;
+pub mod naming;
+pub mod propagate;
 pub mod publisher;
 mod removal;
 pub mod worker;
