@@ -42,7 +42,7 @@ lint: deps-rust deps-lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
-	cargo deny --locked --offline check bans licenses sources
+	cargo deny --locked check bans licenses sources
 	bash -n .ci/run .ci/deps
 
 # Takes down what a killed test or demo left behind.

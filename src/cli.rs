@@ -39,6 +39,13 @@ enum Command {
     /// Run the daemon: network and IPAM driver of this host's engine
     #[command(after_help = SETTINGS_HELP)]
     Daemon(Box<Flags>),
+    #[command(flatten)]
+    Question(Question),
+}
+
+/// Commands that the local daemon answers.
+#[derive(Debug, Subcommand)]
+enum Question {
     /// Show how this host's daemon is doing
     Status(Ask),
     /// Show the cluster's networks
@@ -101,7 +108,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Daemon(flags) => run_daemon(*flags),
-        other => output::finish(ask(other)),
+        Command::Question(question) => output::finish(answer(question)),
     }
 }
 
@@ -126,29 +133,28 @@ fn run_daemon(flags: Flags) -> ExitCode {
     }
 }
 
-fn ask(command: Command) -> anyhow::Result<()> {
-    match command {
-        Command::Daemon(_) => Ok(()),
-        Command::Status(ask) => {
+fn answer(question: Question) -> anyhow::Result<()> {
+    match question {
+        Question::Status(ask) => {
             let status: StatusReport = client::get(&ask.socket(), STATUS_PATH)?;
             ask.print(&status, || table::status(&status, output::now()))
         }
-        Command::Network(NetworkCommand::Ls(ask)) => {
+        Question::Network(NetworkCommand::Ls(ask)) => {
             let mut rows: Vec<NetworkRow> = client::get(&ask.socket(), NETWORKS_PATH)?;
             rows.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
             ask.print(&rows, || table::networks(&rows))
         }
-        Command::Network(NetworkCommand::Inspect { name, ask }) => {
+        Question::Network(NetworkCommand::Inspect { name, ask }) => {
             let rows: Vec<NetworkRow> = client::get(&ask.socket(), NETWORKS_PATH)?;
             let row = table::find_network(&rows, &name)?;
             ask.print(row, || table::network(row))
         }
-        Command::Node(NodeCommand::Ls(ask)) => {
+        Question::Node(NodeCommand::Ls(ask)) => {
             let mut rows: Vec<NodeRow> = client::get(&ask.socket(), NODES_PATH)?;
             rows.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
             ask.print(&rows, || table::nodes(&rows, output::now()))
         }
-        Command::Version(ask) => {
+        Question::Version(ask) => {
             let daemon =
                 client::get::<StatusReport>(&ask.socket(), STATUS_PATH).map(|status| status.version).ok();
             let client = env!("CARGO_PKG_VERSION");

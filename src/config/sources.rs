@@ -46,8 +46,8 @@ impl<'a> Sources<'a> {
         values.into_iter().map(read).collect()
     }
 
-    /// A setting's values as text. Both elements of a list in the environment and pools hold commas, so
-    /// elements there are separated by blanks or semicolons.
+    /// A setting's values as text. Pools hold commas, so values of a list in a variable are separated by
+    /// blanks or semicolons.
     pub(super) fn given(&self, setting: &str, flag: Vec<String>) -> Given {
         if !flag.is_empty() {
             return Given { place: format!("--{setting}"), values: flag };
