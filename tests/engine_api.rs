@@ -1,20 +1,47 @@
-//! The engine's API against a real dockerd: the installed one, or that of `RS_OVERLAY_TEST_ENGINE_PATH`.
-//! Needs root.
-
-#[path = "engine_api/engine.rs"]
-mod engine;
+//! The engine's API against a real dockerd: 20.10.24, or the version in `RS_OVERLAY_TEST_ENGINE`. Needs root.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test by panicking")]
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use engine::Engine;
+use netns_harness::{EngineVersion, Lab, Signal, StoreKind};
 use rs_overlay::engine::{
     ContainerAction, Deadlines, DockerEngine, EngineApi, EngineError, EngineEvent, EngineEvents, IpamConfig,
     NetworkAction, NetworkSpec, names::names_in,
 };
+
+/// One host with an engine that listens at a place of ours as well.
+struct Engine {
+    lab: Lab,
+    dir: tempfile::TempDir,
+}
+
+impl Engine {
+    fn start() -> Self {
+        let version = std::env::var("RS_OVERLAY_TEST_ENGINE").unwrap_or_else(|_| "20.10.24".to_owned());
+        let version: EngineVersion = version.parse().unwrap();
+        let dir = tempfile::Builder::new().prefix("engine-api-").tempdir_in("/var/tmp").unwrap();
+        let address = format!("unix://{}", dir.path().join("docker.sock").display());
+        let lab = Lab::builder()
+            .hosts(&[version])
+            .store(StoreKind::None)
+            .engine_args(&["-H", "unix:///run/docker.sock", "-H", &address])
+            .build()
+            .unwrap();
+        Self { lab, dir }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("docker.sock")
+    }
+
+    fn docker(&self, arguments: &[&str]) -> String {
+        self.lab.host(1).docker(arguments).unwrap()
+    }
+}
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
@@ -42,7 +69,7 @@ fn blue() -> NetworkSpec {
 
 /// Generous, for a busy machine.
 fn api(socket: &Path) -> DockerEngine {
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     DockerEngine::new(socket, Deadlines { call: minute, driver: minute })
 }
 
@@ -58,7 +85,7 @@ async fn until(
             Ok(Some(event)) if wanted(&event) => return seen,
             Ok(Some(event)) => seen.push(event),
             Ok(None) => panic!("the events ended before {what}; seen: {seen:?}"),
-            Err(_) => panic!("no {what}; seen: {seen:?}"),
+            Err(elapsed) => panic!("{what}: {elapsed}; seen: {seen:?}"),
         }
     }
 }
@@ -121,11 +148,12 @@ async fn networks_and_containers_of_a_real_engine() {
         "www",
         "--network-alias",
         "api",
-        "bb",
+        "busybox",
         "sleep",
         "1000",
     ]);
-    let plain = engine.docker(&["run", "-d", "--name", "plain", "--network", "blue", "bb", "sleep", "1000"]);
+    let plain =
+        engine.docker(&["run", "-d", "--name", "plain", "--network", "blue", "busybox", "sleep", "1000"]);
     let mut both = vec![web.clone(), plain.clone()];
     both.sort();
     assert_eq!(api.containers().await.unwrap(), both);
@@ -168,7 +196,7 @@ async fn networks_and_containers_of_a_real_engine() {
 
 #[tokio::test]
 async fn events_survive_restarts_of_the_engine() {
-    let mut engine = Engine::start();
+    let engine = Engine::start();
     let api = api(&engine.socket());
     let mut events = api.events();
     until(&mut events, "Connected", |event| *event == EngineEvent::Connected).await;
@@ -176,7 +204,8 @@ async fn events_survive_restarts_of_the_engine() {
     let id =
         api.create_network(&NetworkSpec { name: "green".into(), driver: "bridge".into(), ..blue() }).await;
     let id = id.unwrap();
-    let web = engine.docker(&["run", "-d", "--name", "web", "--network", "green", "bb", "sleep", "1000"]);
+    let web =
+        engine.docker(&["run", "-d", "--name", "web", "--network", "green", "busybox", "sleep", "1000"]);
     engine.docker(&["rename", "web", "site"]);
     engine.docker(&["rm", "-f", "site"]);
     let network = |action, container: Option<&String>| EngineEvent::Network {
@@ -199,11 +228,11 @@ async fn events_survive_restarts_of_the_engine() {
         assert!(seen.contains(&expected), "no {expected:?} in {seen:?}");
     }
 
-    for signal in ["-TERM", "-KILL"] {
-        engine.power_off(signal);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        engine.lab.host(1).engine_stop(signal).unwrap();
         until(&mut events, "Lost", |event| matches!(event, EngineEvent::Lost(_))).await;
         assert!(matches!(api.containers().await, Err(EngineError::Unreachable { .. })), "{signal}");
-        engine.power_on();
+        engine.lab.host(1).engine_start().unwrap();
         let meanwhile = until(&mut events, "Connected", |event| *event == EngineEvent::Connected).await;
         assert_eq!(meanwhile, [], "one notice per outage");
         assert!(api.network("green").await.unwrap().is_some(), "{signal}");
@@ -232,7 +261,7 @@ async fn an_absent_engine_is_told_at_once() {
             "{error:?}"
         );
     }
-    assert!(begun.elapsed() < Duration::from_secs(60), "waited for a deadline");
+    assert!(begun.elapsed() < Duration::from_mins(1), "waited for a deadline");
     let mut events = api.events();
     assert!(matches!(events.next().await, Some(EngineEvent::Lost(_))));
     // Some attempts later it is still told once.

@@ -157,6 +157,8 @@ fn timestamp(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures_util::stream;
 
     use super::*;
@@ -170,25 +172,30 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_ends_in_a_full_look() {
         let (sender, mut queue) = mpsc::channel(4);
-        let events = stream::iter((0..1000).map(|number| Ok(started(number)))).chain(stream::pending());
-        let task = tokio::spawn(async move { pass_on(events, &sender).await.is_ok() });
-        while queue.len() < 4 {
+        let (later, rest) = mpsc::channel(1);
+        let read = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&read);
+        let burst = stream::iter(0..1000).inspect(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let rest = stream::unfold(rest, |mut rest| async { Some((rest.recv().await?, rest)) });
+        let events = burst.chain(rest).map(|number| Ok(started(number)));
+        let task =
+            AbortOnDropHandle::new(tokio::spawn(async move { pass_on(events, &sender).await.is_ok() }));
+        // Nobody makes room until the whole burst is read.
+        while read.load(Ordering::Relaxed) < 1000 {
             tokio::task::yield_now().await;
         }
-        // All events have been offered once the reader makes room: the stream was always ready.
+        let start =
+            |number| EngineEvent::Container { id: format!("c{number}"), action: ContainerAction::Start };
         for number in 0..4 {
-            assert_eq!(
-                queue.recv().await,
-                Some(EngineEvent::Container { id: format!("c{number}"), action: ContainerAction::Start })
-            );
+            assert_eq!(queue.recv().await, Some(start(number)));
         }
-        // Whatever else got through, a full look comes after the last event that was dropped.
-        let mut last = queue.recv().await;
-        while !queue.is_empty() {
-            last = queue.recv().await;
-        }
-        assert_eq!(last, Some(EngineEvent::Connected));
-        task.abort();
+        assert_eq!(queue.recv().await, Some(EngineEvent::Connected));
+        later.send(2000).await.unwrap();
+        assert_eq!(queue.recv().await, Some(start(2000)));
+        drop(later);
+        assert!(task.await.unwrap());
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ async fn serve(listener: UnixListener, newest: ApiVersion, requests: usize) {
 async fn an_engine_replaced_between_two_calls() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     let engine = DockerEngine::new(&socket, Deadlines { call: minute, driver: minute });
     let new = serve(UnixListener::bind(&socket).unwrap(), "1.51".parse().unwrap(), 2);
     let (answer, ()) = tokio::join!(engine.containers(), new);
