@@ -14,7 +14,7 @@ pub use builder::LabBuilder;
 use crate::fabric::Fabric;
 use crate::files;
 use crate::host::Host;
-use crate::kinds::EngineVersion;
+use crate::kinds::{EngineVersion, Family, StoreKind};
 use crate::parts;
 use crate::shape::{RECORD, Shape, base_directory};
 use crate::store_server::StoreServer;
@@ -71,6 +71,21 @@ impl Lab {
         files::write_json(&shape.record(), &shape)?;
         self.owned = false;
         Ok(())
+    }
+
+    /// The kind of cluster store.
+    pub fn store_kind(&self) -> StoreKind {
+        self.shape.store
+    }
+
+    /// Address family of the underlay.
+    pub fn family(&self) -> Family {
+        self.shape.family
+    }
+
+    /// Whether the lab was detached from the process that built it.
+    pub fn is_detached(&self) -> bool {
+        self.shape.owner.is_none()
     }
 
     /// Name of the lab.

@@ -137,11 +137,6 @@ impl Service {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Where its log is.
-    pub(crate) fn log_path(&self) -> &Path {
-        &self.log
-    }
-
     fn log_tail(&self) -> String {
         files::tail(&self.log, 15)
     }

@@ -35,6 +35,11 @@ impl Host {
         self.containerd_gone()
     }
 
+    /// Whether the engine's process is there.
+    pub fn engine_running(&self) -> bool {
+        self.engine.process().is_some()
+    }
+
     /// All the engine has logged, over all its starts.
     pub fn engine_log(&self) -> String {
         self.engine.log()

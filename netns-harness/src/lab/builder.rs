@@ -101,7 +101,12 @@ impl LabBuilder {
     /// Bring the lab up: fabric, store, hosts with daemons and engines (in parallel), the image.
     ///
     /// A lab of this name whose process died is taken down first. When anything fails, all is taken down again.
-    pub fn build(mut self) -> Result<Lab> {
+    pub fn build(self) -> Result<Lab> {
+        self.build_with_progress(&|_| ())
+    }
+
+    /// The same, telling each step as it is done, in one line without an end; from several threads.
+    pub fn build_with_progress(mut self, tell: &(dyn Fn(&str) + Sync)) -> Result<Lab> {
         self.check()?;
         self.shape.owner = Some(Process::current()?);
         if let Some(daemon) = &mut self.shape.daemon {
@@ -117,7 +122,8 @@ impl LabBuilder {
         let lab = Lab::assemble(self.shape, true).inspect_err(|_| drop(teardown::down(&name)))?;
         parts::image()?;
         lab.fabric.start()?;
-        lab.start_parts()?;
+        tell(&format!("fabric is up, MTU {}", lab.shape.mtu));
+        lab.start_parts(tell)?;
         Ok(lab)
     }
 
@@ -150,23 +156,32 @@ impl LabBuilder {
 
 impl Lab {
     /// Store and hosts boot side by side; daemons and engines follow once the store answers.
-    fn start_parts(&self) -> Result<()> {
+    fn start_parts(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<()> {
         thread::scope(|scope| {
-            let store = scope.spawn(|| self.store.start());
+            let store = scope.spawn(|| {
+                self.store.start()?;
+                if self.shape.store != StoreKind::None {
+                    tell(&format!("store is at {}", self.store_url()));
+                }
+                Ok(())
+            });
             let booted: Vec<_> = self.hosts.iter().map(|host| scope.spawn(|| host.boot())).collect();
             let booted = booted.into_iter().map(join).collect::<Result<Vec<()>>>();
             join(store)?;
             booted?;
-            let ready: Vec<_> = self.hosts.iter().map(|host| scope.spawn(|| start_services(host))).collect();
+            let ready: Vec<_> =
+                self.hosts.iter().map(|host| scope.spawn(|| start_services(host, tell))).collect();
             ready.into_iter().map(join).collect::<Result<Vec<()>>>().map(drop)
         })
     }
 }
 
-fn start_services(host: &Host) -> Result<()> {
+fn start_services(host: &Host, tell: &(dyn Fn(&str) + Sync)) -> Result<()> {
     host.daemon_boot()?;
     host.engine_start()?;
-    host.import_image()
+    host.import_image()?;
+    tell(&format!("{} is up at {} with engine {}", host.name(), host.vtep(), host.engine_version()));
+    Ok(())
 }
 
 fn join(handle: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
