@@ -295,18 +295,24 @@ pub(crate) fn set_mtu(name: &str, mtu: u32) -> Request {
     set(LinkUnspec::new_with_name(name).mtu(mtu).build())
 }
 
+/// A bridge takes the lowest MTU of its ports unless its own was changed once after its creation. So it
+/// begins with one that nobody wants, and the first of [`bridge_messages`] changes it.
 pub(crate) fn create_bridge(name: &str, vni: Vni, mtu: u32) -> Request {
-    create(LinkBridge::new(name).address(MacAddr::of_bridge(vni).octets().to_vec()).mtu(mtu).build())
+    let mac = MacAddr::of_bridge(vni).octets().to_vec();
+    create(LinkBridge::new(name).address(mac).mtu(mtu.saturating_add(1)).build())
 }
 
 /// Makes an existing bridge ours in all respects. Without a fixed MAC a bridge takes the lowest of its
 /// ports' and drops its neighbours when that changes.
 pub(crate) fn bridge_messages(bridge: &Link, vni: Vni, alias: &Alias, mtu: u32) -> Vec<Request> {
-    let settings = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge)
+    let mut settings = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge)
         .index(bridge.index)
         .mcast_snooping(false)
-        .stp_state(BridgeStpState::Disabled)
-        .vlan_filtering(false);
+        .stp_state(BridgeStpState::Disabled);
+    // Kernels without VLAN filtering refuse even to have it turned off.
+    if bridge.bridge.contains(&InfoBridge::VlanFiltering(true)) {
+        settings = settings.vlan_filtering(false);
+    }
     let mut general = LinkUnspec::new_with_index(bridge.index).mtu(mtu);
     if bridge.mac != MacAddr::of_bridge(vni).octets() {
         general = general.address(MacAddr::of_bridge(vni).octets().to_vec());
