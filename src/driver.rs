@@ -124,7 +124,8 @@ impl Driver {
         };
         let network = network.ok_or_else(|| DriverError::UnknownNetwork(docker_id.clone()))?;
         let ipam = network.ipam;
-        let binding = Binding { docker_id: docker_id.clone(), network, ipam, created_at: crate::clock::unix_seconds() };
+        let binding =
+            Binding { docker_id: docker_id.clone(), network, ipam, created_at: crate::clock::unix_seconds() };
         self.local.put_binding(binding.clone())?;
         Ok(binding)
     }
@@ -167,6 +168,7 @@ fn parse_ip(text: &str) -> Result<IpAddr, DriverError> {
 }
 
 fn parse_cidr(what: &'static str, text: &str) -> Result<IpNet, DriverError> {
-    let net: IpNet = text.parse().map_err(|_| DriverError::invalid(what, text, "a subnet such as 10.9.0.0/24"))?;
+    let net: IpNet =
+        text.parse().map_err(|_| DriverError::invalid(what, text, "a subnet such as 10.9.0.0/24"))?;
     Ok(net.trunc())
 }

@@ -60,10 +60,9 @@ async fn call(State(plugin): State<Plugin>, Path(method): Path<String>, body: By
         let method = method.clone();
         async move {
             debug!(body = %String::from_utf8_lossy(&body), "asked");
-            let answer = tokio::time::timeout(CALL_LIMIT, calls::dispatch(&plugin.driver, &method, &body)).await;
-            let answer = answer.unwrap_or_else(|_| {
-                Err(calls::CallError::late(&method, CALL_LIMIT))
-            });
+            let answer =
+                tokio::time::timeout(CALL_LIMIT, calls::dispatch(&plugin.driver, &method, &body)).await;
+            let answer = answer.unwrap_or_else(|_| Err(calls::CallError::late(&method, CALL_LIMIT)));
             match &answer {
                 Ok(value) => debug!(%value, "answered"),
                 Err(error) => warn!(error = %error.message, "refused"),
@@ -74,6 +73,8 @@ async fn call(State(plugin): State<Plugin>, Path(method): Path<String>, body: By
     match calls_of.spawn(work.instrument(span)).await {
         Ok(Ok(value)) => Reply::ok(&value),
         Ok(Err(error)) => Reply::error(error.status, &error.message),
-        Err(_) => Reply::error(500, &format!("rs-overlay: {method} failed inside the driver; its log tells more")),
+        Err(_) => {
+            Reply::error(500, &format!("rs-overlay: {method} failed inside the driver; its log tells more"))
+        }
     }
 }

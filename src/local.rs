@@ -38,7 +38,9 @@ pub enum LocalError {
         source: io::Error,
     },
     /// Another daemon runs on this directory.
-    #[error("another rs-overlay daemon is running with state directory {0}; stop it first, or give this one its own --state-dir and --socket")]
+    #[error(
+        "another rs-overlay daemon is running with state directory {0}; stop it first, or give this one its own --state-dir and --socket"
+    )]
     Busy(PathBuf),
 }
 
@@ -86,7 +88,13 @@ impl Local {
         // Containers do not survive a reboot, so neither do their endpoints; their engine will ask for
         // new ones. Addresses that its own IPAM chose have to be given back.
         let stale: Vec<_> = data.endpoints.values().filter(|e| e.boot_id != boot).cloned().collect();
-        let local = Self { dir: dir.to_owned(), node, data: Mutex::default(), version: watch::Sender::new(0), _lock: lock };
+        let local = Self {
+            dir: dir.to_owned(),
+            node,
+            data: Mutex::default(),
+            version: watch::Sender::new(0),
+            _lock: lock,
+        };
         data.endpoints.retain(|_, e| e.boot_id == boot);
         *local.lock() = data;
         for endpoint in stale {
@@ -132,7 +140,11 @@ impl Local {
 
     /// Forgets a network of the engine. What is left of its endpoints goes with it, and their addresses
     /// are queued to be given back; `departure` queues the question what becomes of the network.
-    pub fn remove_binding(&self, docker_id: &NetworkId, departure: Option<Departure>) -> Result<(), LocalError> {
+    pub fn remove_binding(
+        &self,
+        docker_id: &NetworkId,
+        departure: Option<Departure>,
+    ) -> Result<(), LocalError> {
         if let Some(departure) = departure {
             files::write(&self.file("departures", departure.network.as_str()), &departure, true)?;
             self.change(|data| data.departures.insert(departure.network.clone(), departure));
@@ -163,7 +175,11 @@ impl Local {
     }
 
     /// Changes an endpoint that is there; `false` if it is not, or if nothing changed.
-    pub fn update_endpoint(&self, id: &EndpointId, change: impl FnOnce(&mut LocalEndpoint)) -> Result<bool, LocalError> {
+    pub fn update_endpoint(
+        &self,
+        id: &EndpointId,
+        change: impl FnOnce(&mut LocalEndpoint),
+    ) -> Result<bool, LocalError> {
         let Some(old) = self.read(|data| data.endpoints.get(id).cloned()) else { return Ok(false) };
         let mut new = old.clone();
         change(&mut new);

@@ -108,7 +108,8 @@ impl Member {
                 break held.record;
             }
             let cluster = format!("{:016x}", rand::random::<u64>());
-            let meta = Meta { cluster, created_at: clock::unix_seconds(), extra: std::collections::BTreeMap::new() };
+            let meta =
+                Meta { cluster, created_at: clock::unix_seconds(), extra: std::collections::BTreeMap::new() };
             // Whoever loses this race finds the winner's record in the next round.
             self.ledger.commit(Txn::new().absent(keys::META).put(keys::META, record::encode(&meta))).await?;
         };

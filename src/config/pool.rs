@@ -4,14 +4,7 @@ use std::{net::Ipv4Addr, str::FromStr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// A range that is cut into subnets of one size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddrPool {
-    /// The range; its host bits are zero.
-    pub base: IpNet,
-    /// Prefix length of each subnet: at least the range's own.
-    pub size: u8,
-}
+pub use crate::ipam::AddrPool;
 
 impl AddrPool {
     /// What holds when the user says nothing: 65,536 subnets of 254 addresses.

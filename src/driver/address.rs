@@ -32,8 +32,15 @@ pub struct AddressRequest {
 
 impl AddressRequest {
     /// Reads the texts of the call.
-    pub fn parse(pool: &str, address: &str, gateway: bool, container: Option<String>) -> Result<Self, DriverError> {
-        let pool = pool.parse().map_err(|_| DriverError::invalid("pool id", pool, "one that rs-overlay has given out"))?;
+    pub fn parse(
+        pool: &str,
+        address: &str,
+        gateway: bool,
+        container: Option<String>,
+    ) -> Result<Self, DriverError> {
+        let pool = pool
+            .parse()
+            .map_err(|_| DriverError::invalid("pool id", pool, "one that rs-overlay has given out"))?;
         let address = if address.is_empty() { None } else { Some(super::parse_ip(address)?) };
         Ok(Self { pool, address, gateway, container })
     }
@@ -71,7 +78,12 @@ impl Driver {
     }
 
     /// One attempt at a given address; `None` if a race was lost and another look is needed.
-    async fn claim_given(&self, request: &AddressRequest, pool: &Held<Pool>, ip: IpAddr) -> Result<Option<IpAddr>, DriverError> {
+    async fn claim_given(
+        &self,
+        request: &AddressRequest,
+        pool: &Held<Pool>,
+        ip: IpAddr,
+    ) -> Result<Option<IpAddr>, DriverError> {
         let cidr = pool.record.cidr;
         let key = keys::address(&cidr, ip);
         let txn = Txn::new().unchanged(&pool.entry);
@@ -111,10 +123,16 @@ impl Driver {
     }
 
     /// One attempt at a free address; `None` if a race was lost and another look is needed.
-    async fn claim_free(&self, request: &AddressRequest, pool: &Held<Pool>, attempt: u32) -> Result<Option<IpAddr>, DriverError> {
+    async fn claim_free(
+        &self,
+        request: &AddressRequest,
+        pool: &Held<Pool>,
+        attempt: u32,
+    ) -> Result<Option<IpAddr>, DriverError> {
         let cidr = pool.record.cidr;
         let entries = self.ledger.store().range(&keys::addresses(&cidr)).await?;
-        let claimed: BTreeSet<IpAddr> = entries.iter().filter_map(|entry| keys::address_of(&entry.key)).collect();
+        let claimed: BTreeSet<IpAddr> =
+            entries.iter().filter_map(|entry| keys::address_of(&entry.key)).collect();
         let known = self.known_subnet(&cidr);
         let Some(ip) = self.choose(request, &pool.record, known.as_ref(), &claimed, attempt) else {
             let network = self.pool_title(&pool.record);
@@ -141,10 +159,18 @@ impl Driver {
         let mut state = self.allocating();
         let mut taken = claimed.clone();
         taken.extend(state.in_flight.iter().filter(|(cidr, _)| *cidr == pool.cidr).map(|(_, ip)| *ip));
-        taken.extend(known.iter().flat_map(|(_, subnet)| subnet.gateway.into_iter().chain(subnet.aux.values().copied())));
+        taken.extend(
+            known
+                .iter()
+                .flat_map(|(_, subnet)| subnet.gateway.into_iter().chain(subnet.aux.values().copied())),
+        );
         let choice = AddressChoice {
             cidr: pool.cidr,
-            range: if request.gateway { None } else { pool.ip_range.or(known.and_then(|(_, subnet)| subnet.ip_range)) },
+            range: if request.gateway {
+                None
+            } else {
+                pool.ip_range.or(known.and_then(|(_, subnet)| subnet.ip_range))
+            },
             taken: &taken,
             last: state.last.get(&pool.cidr).copied().filter(|_| !request.gateway),
             direction: if engine_too { Direction::Down } else { Direction::Up },
@@ -168,7 +194,13 @@ impl Driver {
             (false, _) => ClaimKind::Container,
         };
         let container = request.container.clone();
-        AddressClaim { node: self.node().clone(), kind, container, generation: 0, since_ms: clock::unix_millis() }
+        AddressClaim {
+            node: self.node().clone(),
+            kind,
+            container,
+            generation: 0,
+            since_ms: clock::unix_millis(),
+        }
     }
 
     fn check_usable(&self, cidr: &IpNet, ip: IpAddr, gateway: bool) -> Result<(), DriverError> {
@@ -184,7 +216,9 @@ impl Driver {
 
     /// The network and subnet behind a pool, as far as this host knows.
     fn known_subnet(&self, cidr: &IpNet) -> Option<(Network, Subnet)> {
-        let of = |network: &Network| network.subnets.iter().find(|s| s.cidr == *cidr).map(|s| (network.clone(), s.clone()));
+        let of = |network: &Network| {
+            network.subnets.iter().find(|s| s.cidr == *cidr).map(|s| (network.clone(), s.clone()))
+        };
         self.snapshot().networks.values().find_map(of).or_else(|| {
             self.local.read(|data| data.bindings.values().find_map(|binding| of(&binding.network)))
         })
@@ -196,7 +230,13 @@ impl Driver {
     }
 
     /// The error that tells who has an address, where, and since when it was asked for.
-    pub(super) async fn address_taken(&self, pool: &Pool, ip: IpAddr, claim: &AddressClaim, advice: &str) -> DriverError {
+    pub(super) async fn address_taken(
+        &self,
+        pool: &Pool,
+        ip: IpAddr,
+        claim: &AddressClaim,
+        advice: &str,
+    ) -> DriverError {
         let snapshot = self.snapshot();
         let host = claims::host_title(&snapshot, &claim.node);
         let holder = match &claim.kind {

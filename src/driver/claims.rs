@@ -24,7 +24,9 @@ impl Driver {
         let key = keys::pool(&pool.cidr);
         let claim = match self.ledger.get::<Pool>(&key).await? {
             // Ours, from a creation that was broken off.
-            Some(old) if old.record.network.is_none() && old.record.node == *self.node() => Txn::new().unchanged(&old.entry),
+            Some(old) if old.record.network.is_none() && old.record.node == *self.node() => {
+                Txn::new().unchanged(&old.entry)
+            }
             Some(other) => return Err(self.pool_overlap(&pool.cidr, &other.record)),
             None => Txn::new().absent(key.as_str()),
         };
@@ -50,7 +52,8 @@ impl Driver {
         match first_overlap(cidr, [], snapshot.nodes.values(), None) {
             None => Ok(()),
             Some(overlap) => {
-                let advice = "containers there could not tell the two apart: choose another --subnet".to_owned();
+                let advice =
+                    "containers there could not tell the two apart: choose another --subnet".to_owned();
                 Err(DriverError::Overlap { cidr: *cidr, overlap, advice })
             }
         }
@@ -61,7 +64,8 @@ impl Driver {
         let host = host_title(&snapshot, &other.node);
         let (network, detail, advice) = match &other.network {
             Some(id) => {
-                let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title()).to_owned();
+                let title =
+                    snapshot.networks.get(id).map_or(id.short(), |network| network.title()).to_owned();
                 let advice = format!(
                     "that network appears on every host by itself (to attach one by hand, use --ipam-driver rs-overlay --ipam-opt {}={id}); otherwise choose another --subnet",
                     super::JOIN_OPTION
@@ -69,7 +73,8 @@ impl Driver {
                 (title, format!("created on host {host}"), advice)
             }
             None => {
-                let advice = "choose another --subnet, or try again in a minute if that creation was broken off";
+                let advice =
+                    "choose another --subnet, or try again in a minute if that creation was broken off";
                 ("(unnamed)".to_owned(), format!("being created on host {host}"), advice.to_owned())
             }
         };

@@ -29,7 +29,13 @@ pub struct NewEndpoint {
 
 impl NewEndpoint {
     /// Reads the texts of the call; an empty text means "not given".
-    pub fn parse(docker_network: NetworkId, id: EndpointId, v4: &str, v6: &str, mac: &str) -> Result<Self, DriverError> {
+    pub fn parse(
+        docker_network: NetworkId,
+        id: EndpointId,
+        v4: &str,
+        v6: &str,
+        mac: &str,
+    ) -> Result<Self, DriverError> {
         let given = [v4, v6].into_iter().filter(|text| !text.is_empty());
         let addresses = given.map(super::parse_ip).collect::<Result<Vec<_>, _>>()?;
         let wanted = "a unicast MAC address such as 02:42:0a:09:00:02";
@@ -63,7 +69,8 @@ impl Driver {
             Vec::new()
         };
         self.supersede(&binding, &new)?;
-        let mtu = effective_mtu(&self.snapshot(), &binding.network, self.config.vtep, *self.underlay_mtu.borrow());
+        let mtu =
+            effective_mtu(&self.snapshot(), &binding.network, self.config.vtep, *self.underlay_mtu.borrow());
         self.local.put_endpoint(LocalEndpoint {
             id: new.id.clone(),
             network: binding.network.id.clone(),
@@ -88,7 +95,9 @@ impl Driver {
     fn supersede(&self, binding: &Binding, new: &NewEndpoint) -> Result<(), DriverError> {
         let old: Vec<_> = self.local.read(|data| {
             let same = |e: &&LocalEndpoint| {
-                e.network == binding.network.id && e.id != new.id && e.addresses.iter().any(|ip| new.addresses.contains(ip))
+                e.network == binding.network.id
+                    && e.id != new.id
+                    && e.addresses.iter().any(|ip| new.addresses.contains(ip))
             };
             data.endpoints.values().filter(same).map(|e| e.id.clone()).collect()
         });
@@ -105,11 +114,16 @@ impl Driver {
     }
 
     /// Claims all addresses of an endpoint in one transaction.
-    async fn claim_engines_choice(&self, binding: &Binding, new: &NewEndpoint) -> Result<Vec<(IpNet, IpAddr)>, DriverError> {
+    async fn claim_engines_choice(
+        &self,
+        binding: &Binding,
+        new: &NewEndpoint,
+    ) -> Result<Vec<(IpNet, IpAddr)>, DriverError> {
         let mut wanted = Vec::new();
         for ip in &new.addresses {
             let subnet = binding.network.subnet_of(*ip).ok_or_else(|| {
-                let cidr = binding.network.subnets.first().map_or_else(|| IpNet::from(*ip), |subnet| subnet.cidr);
+                let cidr =
+                    binding.network.subnets.first().map_or_else(|| IpNet::from(*ip), |subnet| subnet.cidr);
                 DriverError::AddressUnusable { ip: *ip, cidr, why: "it lies outside" }
             })?;
             wanted.push((subnet.cidr, *ip));
@@ -126,7 +140,13 @@ impl Driver {
         Err(DriverError::Contended { what: "an address", tries: TRIES })
     }
 
-    async fn engine_claim(&self, txn: Txn, new: &NewEndpoint, cidr: &IpNet, ip: IpAddr) -> Result<Txn, DriverError> {
+    async fn engine_claim(
+        &self,
+        txn: Txn,
+        new: &NewEndpoint,
+        cidr: &IpNet,
+        ip: IpAddr,
+    ) -> Result<Txn, DriverError> {
         let pool = self.ledger.get::<Pool>(&keys::pool(cidr)).await?;
         let pool = pool.ok_or(DriverError::PoolGone { cidr: *cidr, why: "is not claimed in the cluster" })?;
         if pool.record.closing {
@@ -137,7 +157,9 @@ impl Driver {
         let txn = match self.ledger.get::<AddressClaim>(&key).await? {
             None => txn.absent(key.as_str()),
             // The engine has given it away anew, so whoever held it on this host is gone.
-            Some(old) if old.record.node == *self.node() && matches!(old.record.kind, ClaimKind::Engine { .. }) => {
+            Some(old)
+                if old.record.node == *self.node() && matches!(old.record.kind, ClaimKind::Engine { .. }) =>
+            {
                 txn.unchanged(&old.entry)
             }
             Some(old) => {
@@ -146,7 +168,13 @@ impl Driver {
             }
         };
         let kind = ClaimKind::Engine { endpoint: new.id.clone() };
-        let claim = AddressClaim { node: self.node().clone(), kind, container: None, generation: 0, since_ms: clock::unix_millis() };
+        let claim = AddressClaim {
+            node: self.node().clone(),
+            kind,
+            container: None,
+            generation: 0,
+            since_ms: clock::unix_millis(),
+        };
         Ok(txn.put(key, record::encode(&claim)))
     }
 

@@ -56,10 +56,14 @@ pub enum DriverError {
         advice: String,
     },
     /// No subnet is left.
-    #[error("rs-overlay: every subnet of the address pools is taken; name one with --subnet, or add a --default-addr-pool to the daemon")]
+    #[error(
+        "rs-overlay: every subnet of the address pools is taken; name one with --subnet, or add a --default-addr-pool to the daemon"
+    )]
     NoSubnet,
     /// A VNI is in use.
-    #[error("rs-overlay: VNI {vni} is held by network {holder}; choose another with -o vni=, or leave the choice to the driver")]
+    #[error(
+        "rs-overlay: VNI {vni} is held by network {holder}; choose another with -o vni=, or leave the choice to the driver"
+    )]
     VniTaken {
         /// The VNI.
         vni: Vni,
@@ -92,7 +96,9 @@ pub enum DriverError {
         why: &'static str,
     },
     /// No address is left.
-    #[error("rs-overlay: subnet {cidr} of network {network} is full ({claimed} addresses are claimed); remove containers, or create the network with a larger --subnet")]
+    #[error(
+        "rs-overlay: subnet {cidr} of network {network} is full ({claimed} addresses are claimed); remove containers, or create the network with a larger --subnet"
+    )]
     Full {
         /// The subnet.
         cidr: IpNet,
@@ -110,7 +116,9 @@ pub enum DriverError {
         why: &'static str,
     },
     /// The network to join does not exist.
-    #[error("rs-overlay: there is no network {name:?} to join in the cluster; 'rs-overlay network ls' lists them")]
+    #[error(
+        "rs-overlay: there is no network {name:?} to join in the cluster; 'rs-overlay network ls' lists them"
+    )]
     NoSuchNetwork {
         /// Id or name as given.
         name: String,

@@ -50,7 +50,12 @@ pub struct NewSubnet {
 
 impl NewSubnet {
     /// Reads the texts of the call.
-    pub fn parse(space: &str, pool: &str, gateway: &str, aux: &BTreeMap<String, String>) -> Result<Self, DriverError> {
+    pub fn parse(
+        space: &str,
+        pool: &str,
+        gateway: &str,
+        aux: &BTreeMap<String, String>,
+    ) -> Result<Self, DriverError> {
         let cidr = super::parse_cidr("subnet", pool)?;
         let gateway = if gateway.is_empty() { None } else { Some(super::parse_ip(gateway)?) };
         let aux = aux.iter().map(|(name, ip)| Ok((name.clone(), super::parse_ip(ip)?)));
@@ -63,7 +68,11 @@ impl Driver {
     pub async fn create_network(&self, new: NewNetwork) -> Result<(), DriverError> {
         let options = NetworkOptions::parse(&new.options)?;
         if new.subnets.is_empty() {
-            return Err(DriverError::invalid("network", new.docker_id.short(), "one with a subnet (--ipam-driver null is of no use here)"));
+            return Err(DriverError::invalid(
+                "network",
+                new.docker_id.short(),
+                "one with a subnet (--ipam-driver null is of no use here)",
+            ));
         }
         self.check_mtu(options)?;
         if let Some(binding) = self.local.read(|data| data.bindings.get(&new.docker_id).cloned()) {
@@ -85,7 +94,12 @@ impl Driver {
         let mut pools = Vec::new();
         for subnet in &new.subnets {
             let pool = self.ledger.get::<Pool>(&keys::pool(&subnet.cidr)).await?;
-            pools.push(pool.ok_or(DriverError::PoolGone { cidr: subnet.cidr, why: "is not claimed in the cluster" })?);
+            pools.push(
+                pool.ok_or(DriverError::PoolGone {
+                    cidr: subnet.cidr,
+                    why: "is not claimed in the cluster",
+                })?,
+            );
         }
         let owners: BTreeSet<_> = pools.iter().map(|pool| pool.record.network.clone()).collect();
         match owners.first() {
@@ -102,12 +116,21 @@ impl Driver {
     }
 
     /// Docker's network is one that the cluster has already: this host takes part from now on.
-    async fn join_network(&self, new: &NewNetwork, owner: &NetworkId, options: NetworkOptions) -> Result<(), DriverError> {
+    async fn join_network(
+        &self,
+        new: &NewNetwork,
+        owner: &NetworkId,
+        options: NetworkOptions,
+    ) -> Result<(), DriverError> {
         let network = self.ledger.get::<Network>(&keys::network(owner)).await?;
         let network = network.ok_or_else(|| DriverError::NoSuchNetwork { name: owner.to_string() })?.record;
-        let conflict = |conflict: String| DriverError::Conflict { network: network.title().to_owned(), conflict };
+        let conflict =
+            |conflict: String| DriverError::Conflict { network: network.title().to_owned(), conflict };
         if let Some(other) = self.local.read(|data| data.binding_of(owner).map(|b| b.docker_id.clone())) {
-            return Err(conflict(format!("is on this host already, as Docker network {}; use that one", other.short())));
+            return Err(conflict(format!(
+                "is on this host already, as Docker network {}; use that one",
+                other.short()
+            )));
         }
         if options.vni.is_some_and(|vni| vni != network.vni) {
             return Err(conflict(format!("has VNI {}; leave the option out", network.vni)));
@@ -121,7 +144,11 @@ impl Driver {
         self.bind(new, network, IpamMode::Ours).await
     }
 
-    async fn create_on_engine_pools(&self, new: NewNetwork, options: NetworkOptions) -> Result<(), DriverError> {
+    async fn create_on_engine_pools(
+        &self,
+        new: NewNetwork,
+        options: NetworkOptions,
+    ) -> Result<(), DriverError> {
         let mut pools = Vec::new();
         let result = self.claim_engine_network(&new, options, &mut pools).await;
         if result.is_err() {
@@ -163,7 +190,9 @@ impl Driver {
         match error {
             DriverError::Overlap { cidr, overlap, advice } => {
                 self.refuse_subnet(&cidr);
-                let advice = format!("if Docker chose it, run the command again and it will choose another, or use --ipam-driver rs-overlay; {advice}");
+                let advice = format!(
+                    "if Docker chose it, run the command again and it will choose another, or use --ipam-driver rs-overlay; {advice}"
+                );
                 DriverError::Overlap { cidr, overlap, advice }
             }
             other => other,
@@ -184,7 +213,11 @@ impl Driver {
             let network = self.new_network(new, options, vni, pools, ipam);
             let txn = network_txn(&network, pools);
             if txn.len() > TXN_LIMIT {
-                return Err(DriverError::invalid("network", new.docker_id.short(), "one with fewer subnets and auxiliary addresses"));
+                return Err(DriverError::invalid(
+                    "network",
+                    new.docker_id.short(),
+                    "one with fewer subnets and auxiliary addresses",
+                ));
             }
             if self.ledger.commit(txn).await? == Outcome::Committed {
                 info!(network = %network.id.short(), %vni, subnets = ?network.subnets.iter().map(|s| s.cidr.to_string()).collect::<Vec<_>>(), "network created");
@@ -194,7 +227,10 @@ impl Driver {
             for pool in pools {
                 let now = self.ledger.get::<Pool>(&pool.entry.key).await?;
                 if now.is_none_or(|now| now.entry.revision != pool.entry.revision) {
-                    return Err(DriverError::PoolGone { cidr: pool.record.cidr, why: "was taken by another host in the meantime" });
+                    return Err(DriverError::PoolGone {
+                        cidr: pool.record.cidr,
+                        why: "was taken by another host in the meantime",
+                    });
                 }
             }
         }
@@ -205,10 +241,13 @@ impl Driver {
         let claims = self.ledger.list::<VniClaim>(keys::VNIS).await?;
         let vni_of = |key: &str| key.rsplit('/').next().and_then(|number| number.parse::<Vni>().ok());
         if let Some(vni) = options.vni {
-            let Some(held) = claims.iter().find(|claim| vni_of(&claim.entry.key) == Some(vni)) else { return Ok(vni) };
+            let Some(held) = claims.iter().find(|claim| vni_of(&claim.entry.key) == Some(vni)) else {
+                return Ok(vni);
+            };
             let snapshot = self.snapshot();
             let holder = &held.record.network;
-            let holder = snapshot.networks.get(holder).map_or(holder.short(), |network| network.title()).to_owned();
+            let holder =
+                snapshot.networks.get(holder).map_or(holder.short(), |network| network.title()).to_owned();
             return Err(DriverError::VniTaken { vni, holder });
         }
         let taken = claims.iter().filter_map(|claim| vni_of(&claim.entry.key)).collect();
@@ -216,7 +255,14 @@ impl Driver {
         choose_vni(&taken, skip).ok_or(DriverError::NoVni)
     }
 
-    fn new_network(&self, new: &NewNetwork, options: NetworkOptions, vni: Vni, pools: &[Held<Pool>], ipam: IpamMode) -> Network {
+    fn new_network(
+        &self,
+        new: &NewNetwork,
+        options: NetworkOptions,
+        vni: Vni,
+        pools: &[Held<Pool>],
+        ipam: IpamMode,
+    ) -> Network {
         let subnets = new.subnets.iter().zip(pools).map(|(subnet, pool)| Subnet {
             cidr: subnet.cidr,
             gateway: subnet.gateway,
@@ -248,8 +294,10 @@ impl Driver {
             return Ok(());
         }
         // Where the engine shares a network that its own IPAM serves, that IPAM serves it on every host.
-        let ipam = if new.subnets.iter().all(|subnet| is_ours(&subnet.space)) { ipam } else { IpamMode::Engine };
-        let binding = Binding { docker_id: new.docker_id.clone(), network, ipam, created_at: clock::unix_seconds() };
+        let ipam =
+            if new.subnets.iter().all(|subnet| is_ours(&subnet.space)) { ipam } else { IpamMode::Engine };
+        let binding =
+            Binding { docker_id: new.docker_id.clone(), network, ipam, created_at: clock::unix_seconds() };
         self.local.put_binding(binding)?;
         Ok(())
     }
@@ -270,7 +318,9 @@ impl Driver {
     /// Forgets the engine's network and queues the question what becomes of the cluster's.
     pub fn delete_network(&self, docker_id: &NetworkId) -> Result<(), DriverError> {
         let binding = self.local.read(|data| data.bindings.get(docker_id).cloned());
-        let network = binding.map(|binding| binding.network).or_else(|| self.snapshot().networks.get(docker_id).cloned());
+        let network = binding
+            .map(|binding| binding.network)
+            .or_else(|| self.snapshot().networks.get(docker_id).cloned());
         // A swarm's networks come to a host with its first task and leave with the last; the manager
         // says when they end.
         let departure = network.filter(|network| !network.allocated).map(|network| departure_of(&network));
@@ -333,7 +383,13 @@ fn network_txn(network: &Network, pools: &[Held<Pool>]) -> Txn {
             for (ip, kind) in gateway.into_iter().chain(aux) {
                 let key = keys::address(&subnet.cidr, ip);
                 let node = network.created_by.clone();
-                let claim = AddressClaim { node, kind, container: None, generation: 0, since_ms: clock::unix_millis() };
+                let claim = AddressClaim {
+                    node,
+                    kind,
+                    container: None,
+                    generation: 0,
+                    since_ms: clock::unix_millis(),
+                };
                 txn = txn.put(key, record::encode(&claim));
             }
         }

@@ -58,7 +58,13 @@ fn parse_mtu(value: &str) -> Result<u32, DriverError> {
 
 fn parse_vni(value: &str) -> Result<Vni, DriverError> {
     // Docker's overlay takes one VNI per subnet; here all subnets of a network share one segment.
-    value.parse().map_err(|_| DriverError::invalid("VNI", value, "one number from 1 to 16777215 (all subnets of a network share one)"))
+    value.parse().map_err(|_| {
+        DriverError::invalid(
+            "VNI",
+            value,
+            "one number from 1 to 16777215 (all subnets of a network share one)",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -79,7 +85,9 @@ mod tests {
     fn refuses_the_rest_with_the_list() {
         let text = parse(&[("color", "red")]).unwrap_err().to_string();
         assert!(text.contains("color") && KNOWN_OPTIONS.iter().all(|known| text.contains(known)), "{text}");
-        for (key, value) in [(MTU, "67"), (MTU, "big"), (VNI, "0"), (VNI, "16777216"), (VNI_LIST, "1,2"), (VNI, "")] {
+        for (key, value) in
+            [(MTU, "67"), (MTU, "big"), (VNI, "0"), (VNI, "16777216"), (VNI_LIST, "1,2"), (VNI, "")]
+        {
             assert!(parse(&[(key, value)]).unwrap_err().to_string().contains(value), "{key}={value}");
         }
         assert!(parse(&[(VNI, "7"), (VNI_LIST, "8")]).is_err());

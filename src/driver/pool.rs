@@ -45,18 +45,27 @@ impl PoolRequest {
             super::LOCAL_SPACE => false,
             other => return Err(DriverError::invalid("address space", other, "one of rs-overlay's two")),
         };
-        let some = |what, text: &str| if text.is_empty() { Ok(None) } else { super::parse_cidr(what, text).map(Some) };
+        let some = |what, text: &str| {
+            if text.is_empty() { Ok(None) } else { super::parse_cidr(what, text).map(Some) }
+        };
         let (pool, range) = (some("subnet", pool)?, some("IP range", range)?);
         if let (Some(pool), Some(range)) = (&pool, &range)
             && !pool.contains(range)
         {
-            return Err(DriverError::invalid("IP range", &range.to_string(), &format!("inside subnet {pool}")));
+            return Err(DriverError::invalid(
+                "IP range",
+                &range.to_string(),
+                &format!("inside subnet {pool}"),
+            ));
         }
         if pool.is_none() && range.is_some() {
             return Err(DriverError::invalid("IP range", "", "of use without --subnet"));
         }
         if let Some(unknown) = options.keys().find(|key| *key != JOIN_OPTION) {
-            return Err(DriverError::UnknownOption { option: unknown.clone(), known: JOIN_OPTION.to_owned() });
+            return Err(DriverError::UnknownOption {
+                option: unknown.clone(),
+                known: JOIN_OPTION.to_owned(),
+            });
         }
         let v6 = v6 || matches!(pool, Some(IpNet::V6(_)));
         Ok(Self { global, pool, range, options, v6 })
@@ -71,7 +80,8 @@ impl Driver {
             return self.pool_to_join(name, &request).await;
         }
         self.settle_departures().await;
-        let (space, hold) = if request.global { (Space::Global, Hold::Global) } else { (Space::Local, Hold::Local) };
+        let (space, hold) =
+            if request.global { (Space::Global, Hold::Global) } else { (Space::Local, Hold::Local) };
         if let Some(cidr) = request.pool {
             // A swarm node repeats its manager's claim in its own address space.
             if !request.global
@@ -92,11 +102,16 @@ impl Driver {
             let snapshot = self.snapshot();
             let pools = self.ledger.list::<Pool>(keys::POOLS).await?;
             let routes = snapshot.nodes.values().flat_map(|node| node.routes.iter().map(|route| route.cidr));
-            let taken: Vec<IpNet> =
-                pools.iter().map(|pool| pool.record.cidr).chain(routes).chain(beaten.iter().copied()).collect();
+            let taken: Vec<IpNet> = pools
+                .iter()
+                .map(|pool| pool.record.cidr)
+                .chain(routes)
+                .chain(beaten.iter().copied())
+                .collect();
             let cluster = snapshot.meta.as_ref().map_or("", |meta| meta.cluster.as_str());
             let skip = if attempt == 0 { 0 } else { rand::random_range(0..=attempt) };
-            let choice = PoolChoice { pools: &self.config.pools, v6: request.v6, taken: &taken, cluster, skip };
+            let choice =
+                PoolChoice { pools: &self.config.pools, v6: request.v6, taken: &taken, cluster, skip };
             let cidr = choose_pool(&choice).ok_or(DriverError::NoSubnet)?;
             match self.claim_pool(&self.new_pool(cidr, space, request)).await {
                 Err(DriverError::Overlap { .. } | DriverError::Contended { .. }) => beaten.insert(cidr),
@@ -140,14 +155,16 @@ impl Driver {
     async fn network_called(&self, name: &str) -> Result<Network, DriverError> {
         let snapshot = self.snapshot();
         let id = NetworkId::new(name).ok();
-        let known = id.as_ref().and_then(|id| snapshot.networks.get(id)).or_else(|| snapshot.network_named(name));
+        let known =
+            id.as_ref().and_then(|id| snapshot.networks.get(id)).or_else(|| snapshot.network_named(name));
         if let Some(network) = known {
             return Ok(network.clone());
         }
         let all = self.ledger.list::<Network>(keys::NETWORKS).await?;
-        let found = all.into_iter().map(|held| held.record).find(|network| {
-            Some(&network.id) == id.as_ref() || network.name.as_deref() == Some(name)
-        });
+        let found = all
+            .into_iter()
+            .map(|held| held.record)
+            .find(|network| Some(&network.id) == id.as_ref() || network.name.as_deref() == Some(name));
         found.ok_or_else(|| DriverError::NoSuchNetwork { name: name.to_owned() })
     }
 

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::{
     driver::{
-        AddressRequest, Driver, DriverError, GLOBAL_SPACE, LOCAL_SPACE, NewEndpoint, NewNetwork, NewSubnet, PoolRequest,
+        AddressRequest, Driver, DriverError, GLOBAL_SPACE, LOCAL_SPACE, NewEndpoint, NewNetwork, NewSubnet,
+        PoolRequest,
     },
     model::{EndpointId, IdError, NetworkId},
     wire::{Empty, Manifest, ipam, network},
@@ -29,7 +30,10 @@ pub(super) struct CallError {
 
 impl CallError {
     pub(super) fn late(method: &str, limit: Duration) -> Self {
-        let message = format!("rs-overlay: {method} took longer than {} s and was given up; try again", limit.as_secs());
+        let message = format!(
+            "rs-overlay: {method} took longer than {} s and was given up; try again",
+            limit.as_secs()
+        );
         Self { status: 500, message }
     }
 
@@ -92,7 +96,9 @@ pub(super) async fn dispatch(driver: &Driver, method: &str, body: &[u8]) -> Answ
         "NetworkDriver.Join" => {
             let request: network::Join = parse(method, body)?;
             let src_name = driver.join(&EndpointId::new(request.endpoint_id)?, &request.sandbox_key).await?;
-            answer(&network::JoinAnswer { interface_name: network::InterfaceName { src_name, dst_prefix: "eth" } })
+            answer(&network::JoinAnswer {
+                interface_name: network::InterfaceName { src_name, dst_prefix: "eth" },
+            })
         }
         "NetworkDriver.Leave" => {
             let request: network::EndpointRef = parse(method, body)?;
@@ -166,10 +172,19 @@ async fn create_endpoint(driver: &Driver, request: network::CreateEndpoint) -> A
 }
 
 async fn request_pool(driver: &Driver, request: ipam::RequestPool) -> Answer {
-    let wanted =
-        PoolRequest::parse(&request.address_space, &request.pool, &request.sub_pool, request.options, request.v6)?;
+    let wanted = PoolRequest::parse(
+        &request.address_space,
+        &request.pool,
+        &request.sub_pool,
+        request.options,
+        request.v6,
+    )?;
     let id = driver.request_pool(wanted).await?;
-    answer(&ipam::PoolAnswer { pool_id: id.to_string(), pool: id.cidr.to_string(), data: std::collections::BTreeMap::new() })
+    answer(&ipam::PoolAnswer {
+        pool_id: id.to_string(),
+        pool: id.cidr.to_string(),
+        data: std::collections::BTreeMap::new(),
+    })
 }
 
 async fn request_address(driver: &Driver, request: ipam::RequestAddress) -> Answer {
@@ -178,11 +193,16 @@ async fn request_address(driver: &Driver, request: ipam::RequestAddress) -> Answ
     let wanted = AddressRequest::parse(&request.pool_id, &request.address, gateway, container)?;
     let length = wanted.pool.cidr.prefix_len();
     let ip = driver.request_address(wanted).await?;
-    answer(&ipam::AddressAnswer { address: format!("{ip}/{length}"), data: std::collections::BTreeMap::new() })
+    answer(&ipam::AddressAnswer {
+        address: format!("{ip}/{length}"),
+        data: std::collections::BTreeMap::new(),
+    })
 }
 
 /// The user's `-o` options of `CreateNetwork`.
-fn generic(options: &std::collections::BTreeMap<String, Value>) -> std::collections::BTreeMap<String, String> {
+fn generic(
+    options: &std::collections::BTreeMap<String, Value>,
+) -> std::collections::BTreeMap<String, String> {
     let map = options.get(GENERIC).and_then(Value::as_object);
     map.map(|map| strings(map.iter().map(|(k, v)| (k.clone(), v.clone())))).unwrap_or_default()
 }
@@ -199,11 +219,18 @@ fn parse<T: DeserializeOwned>(method: &str, body: &[u8]) -> Result<T, CallError>
     if body.iter().all(u8::is_ascii_whitespace) {
         // An engine that lost a connection repeats the call without its body: doing "all defaults" then
         // would be wrong.
-        return Err(CallError::bad(format!("rs-overlay: {method} came without a body, as Docker repeats a call after a broken connection; try again")));
+        return Err(CallError::bad(format!(
+            "rs-overlay: {method} came without a body, as Docker repeats a call after a broken connection; try again"
+        )));
     }
-    serde_json::from_slice(body).map_err(|error| CallError::bad(format!("rs-overlay: {method} has a body that is not understood: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        CallError::bad(format!("rs-overlay: {method} has a body that is not understood: {error}"))
+    })
 }
 
 fn answer(value: &impl Serialize) -> Answer {
-    serde_json::to_value(value).map_err(|error| CallError { status: 500, message: format!("rs-overlay: cannot encode the answer: {error}") })
+    serde_json::to_value(value).map_err(|error| CallError {
+        status: 500,
+        message: format!("rs-overlay: cannot encode the answer: {error}"),
+    })
 }

@@ -65,7 +65,9 @@ mod tests {
 
     #[test]
     fn comes_back_as_it_went() {
-        for text in ["rs-overlay/local/10.9.0.0/24", "rs-overlay/global/fd00::/64", "rs-overlay/again/10.9.0.0/24"] {
+        for text in
+            ["rs-overlay/local/10.9.0.0/24", "rs-overlay/global/fd00::/64", "rs-overlay/again/10.9.0.0/24"]
+        {
             assert_eq!(text.parse::<PoolId>().unwrap().to_string(), text);
         }
     }

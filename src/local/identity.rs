@@ -30,8 +30,11 @@ pub(super) fn node_id(dir: &Path, random: u64) -> Result<NodeId, LocalError> {
     if let Some(id) = files::read(&path)? {
         return Ok(id);
     }
-    let id = NodeId::new(format!("{random:016x}"))
-        .map_err(|e| LocalError::File { what: "name", path: path.clone(), source: std::io::Error::other(e) })?;
+    let id = NodeId::new(format!("{random:016x}")).map_err(|e| LocalError::File {
+        what: "name",
+        path: path.clone(),
+        source: std::io::Error::other(e),
+    })?;
     files::write(&path, &id, true)?;
     Ok(id)
 }

@@ -175,7 +175,10 @@ mod tests {
 
     fn one_port() -> BTreeMap<EndpointId, LocalPort> {
         let mac = MacAddr::from_ip([10, 9, 0, 2].into());
-        BTreeMap::from([(EndpointId::new("e1").unwrap(), LocalPort { network: network().id, mac, mtu: 1450 })])
+        BTreeMap::from([(
+            EndpointId::new("e1").unwrap(),
+            LocalPort { network: network().id, mac, mtu: 1450 },
+        )])
     }
 
     #[test]

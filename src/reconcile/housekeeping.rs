@@ -122,10 +122,16 @@ impl Housekeeping {
         let now = clock::unix_seconds();
         for pool in self.ledger.list::<Pool>(keys::POOLS).await? {
             let old = now.saturating_sub(pool.record.since) > LEFT_BEHIND;
-            if old && pool.record.network.is_none() && pool.record.node == *self.local.node() && pool.record.space != Space::Global {
+            if old
+                && pool.record.network.is_none()
+                && pool.record.node == *self.local.node()
+                && pool.record.space != Space::Global
+            {
                 info!(pool = %pool.record.cidr, "giving back a subnet whose network was never created");
                 let mut txn = Txn::new().unchanged(&pool.entry).delete(pool.entry.key.as_str());
-                for claim in self.ledger.store().range(&keys::addresses(&pool.record.cidr)).await?.into_iter().take(32) {
+                for claim in
+                    self.ledger.store().range(&keys::addresses(&pool.record.cidr)).await?.into_iter().take(32)
+                {
                     txn = txn.delete(claim.key);
                 }
                 self.ledger.commit(txn).await?;
@@ -149,7 +155,9 @@ impl Housekeeping {
                 let old = now.saturating_sub(claim.record.since_ms) > LEFT_BEHIND * 1000;
                 if own && old && self.local.read(|data| data.user_of(&cidr, ip).is_none()) {
                     info!(%ip, "giving back an address whose container was never started");
-                    self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(claim.entry.key.as_str())).await?;
+                    self.ledger
+                        .commit(Txn::new().unchanged(&claim.entry).delete(claim.entry.key.as_str()))
+                        .await?;
                 }
             }
         }

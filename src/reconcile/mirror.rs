@@ -92,7 +92,9 @@ impl Mirror {
     pub async fn run(mut self, cancel: CancellationToken) {
         let (sender, mut events) = mpsc::channel(1024);
         let mut tasks = JoinSet::new();
-        for (source, prefix) in [(Source::Meta, keys::META), (Source::Nodes, keys::NODES), (Source::Networks, keys::NETWORKS)] {
+        for (source, prefix) in
+            [(Source::Meta, keys::META), (Source::Nodes, keys::NODES), (Source::Networks, keys::NETWORKS)]
+        {
             self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
         }
         let mut changes = self.local.changes();
@@ -123,7 +125,14 @@ impl Mirror {
         self.save();
     }
 
-    fn follow(&self, tasks: &mut JoinSet<()>, sender: &mpsc::Sender<(Source, WatchEvent)>, source: Source, prefix: &str, cancel: CancellationToken) {
+    fn follow(
+        &self,
+        tasks: &mut JoinSet<()>,
+        sender: &mpsc::Sender<(Source, WatchEvent)>,
+        source: Source,
+        prefix: &str,
+        cancel: CancellationToken,
+    ) {
         let mut watch = self.store.watch(prefix);
         let sender = sender.clone();
         tasks.spawn(async move {
@@ -140,7 +149,12 @@ impl Mirror {
         });
     }
 
-    fn follow_networks_in_use(&mut self, tasks: &mut JoinSet<()>, sender: &mpsc::Sender<(Source, WatchEvent)>, cancel: &CancellationToken) {
+    fn follow_networks_in_use(
+        &mut self,
+        tasks: &mut JoinSet<()>,
+        sender: &mpsc::Sender<(Source, WatchEvent)>,
+        cancel: &CancellationToken,
+    ) {
         let wanted = self.local.read(local::LocalData::networks_in_use);
         let unwanted: BTreeSet<_> = self.watches.keys().filter(|id| !wanted.contains(id)).cloned().collect();
         for id in &unwanted {
@@ -152,7 +166,13 @@ impl Mirror {
         for id in wanted {
             if !self.watches.contains_key(&id) {
                 let stop = cancel.child_token();
-                self.follow(tasks, sender, Source::Endpoints(id.clone()), &keys::endpoints(&id), stop.clone());
+                self.follow(
+                    tasks,
+                    sender,
+                    Source::Endpoints(id.clone()),
+                    &keys::endpoints(&id),
+                    stop.clone(),
+                );
                 self.watches.insert(id, stop);
             }
         }
@@ -206,7 +226,9 @@ impl Mirror {
                 return false;
             }
             match (&health.trouble, &trouble) {
-                (None, Some(trouble)) => warn!(%trouble, "the cluster store is away; everything stays as it is"),
+                (None, Some(trouble)) => {
+                    warn!(%trouble, "the cluster store is away; everything stays as it is")
+                }
                 (Some(_), None) => info!("the cluster store is back"),
                 _ => {}
             }

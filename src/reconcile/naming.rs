@@ -75,8 +75,15 @@ impl Naming {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn learn(&self, network: &str, endpoint: &EndpointId, found: &EngineEndpoint) -> Result<(), Unfinished> {
-        let Some(known) = self.local.read(|data| data.endpoints.get(endpoint).cloned()) else { return Ok(()) };
+    async fn learn(
+        &self,
+        network: &str,
+        endpoint: &EndpointId,
+        found: &EngineEndpoint,
+    ) -> Result<(), Unfinished> {
+        let Some(known) = self.local.read(|data| data.endpoints.get(endpoint).cloned()) else {
+            return Ok(());
+        };
         let Some(id) = &found.container else {
             // Engines from 28 on show the name before they show the container.
             if known.container.is_none() && !found.name.is_empty() {

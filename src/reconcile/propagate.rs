@@ -136,7 +136,11 @@ impl Propagator {
 
     /// A network that the engine no longer has although nobody told us: it was removed while this daemon
     /// was away.
-    fn notice_missing(&self, networks: &[EngineNetwork], missing: &mut BTreeMap<NetworkId, Instant>) -> Result<(), LocalError> {
+    fn notice_missing(
+        &self,
+        networks: &[EngineNetwork],
+        missing: &mut BTreeMap<NetworkId, Instant>,
+    ) -> Result<(), LocalError> {
         let bindings = self.local.read(|data| data.bindings.clone());
         missing.retain(|id, _| bindings.contains_key(id) && !networks.iter().any(|n| n.id == id.as_str()));
         for (id, binding) in bindings {
@@ -145,9 +149,13 @@ impl Propagator {
             }
             let since = *missing.entry(id.clone()).or_insert_with(Instant::now);
             if since.elapsed() > MISSING {
-                info!(network = binding.network.title(), "the engine has removed a network while nobody was there to hear it");
+                info!(
+                    network = binding.network.title(),
+                    "the engine has removed a network while nobody was there to hear it"
+                );
                 let title = binding.network.title().to_owned();
-                let departure = Departure { network: binding.network.id.clone(), title, since: clock::unix_seconds() };
+                let departure =
+                    Departure { network: binding.network.id.clone(), title, since: clock::unix_seconds() };
                 self.local.remove_binding(&id, Some(departure))?;
                 missing.remove(&id);
             }
@@ -157,9 +165,15 @@ impl Propagator {
 
     /// Completes the record of a network that was created here with what no driver call tells: its name,
     /// its labels and flags. The name is claimed with it.
-    async fn tell_details(&self, docker: &EngineNetwork, problems: &mut Vec<String>) -> Result<(), Unfinished> {
+    async fn tell_details(
+        &self,
+        docker: &EngineNetwork,
+        problems: &mut Vec<String>,
+    ) -> Result<(), Unfinished> {
         let Ok(docker_id) = NetworkId::new(docker.id.as_str()) else { return Ok(()) };
-        let Some(binding) = self.local.read(|data| data.bindings.get(&docker_id).cloned()) else { return Ok(()) };
+        let Some(binding) = self.local.read(|data| data.bindings.get(&docker_id).cloned()) else {
+            return Ok(());
+        };
         if binding.network.name.is_some() || binding.network.created_by != *self.local.node() {
             return self.refresh(binding);
         }
@@ -190,7 +204,8 @@ impl Propagator {
     /// Keeps the copy that a start without the store would go by.
     fn refresh(&self, binding: Binding) -> Result<(), Unfinished> {
         let snapshot = self.snapshot.borrow().clone();
-        let newest = snapshot.networks.get(&binding.network.id).cloned().unwrap_or_else(|| binding.network.clone());
+        let newest =
+            snapshot.networks.get(&binding.network.id).cloned().unwrap_or_else(|| binding.network.clone());
         let known = self.local.read(|data| data.bindings.get(&binding.docker_id).cloned());
         if known.is_some_and(|known| known.network != newest) {
             self.local.put_binding(Binding { network: newest, ..binding })?;
@@ -271,8 +286,12 @@ impl Propagator {
             }
             match self.engine.create_network(&self.spec(name, network)).await {
                 Ok(_) => info!(network = %name, "network of the cluster created here"),
-                Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => return Err(error.into()),
-                Err(error) => problems.push(format!("network {name} of the cluster cannot be created here: {error}")),
+                Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    problems.push(format!("network {name} of the cluster cannot be created here: {error}"))
+                }
             }
         }
         Ok(())

@@ -10,14 +10,23 @@ use super::housekeeping::Unfinished;
 use crate::{
     local::Local,
     model::{AddressClaim, ClaimKind, Endpoint, Network, NetworkId, NodeId, Pool},
-    store::{Outcome, StoreError, TXN_LIMIT, Txn, keys, ledger::{Held, Ledger}, record},
+    store::{
+        Outcome, StoreError, TXN_LIMIT, Txn, keys,
+        ledger::{Held, Ledger},
+        record,
+    },
 };
 
 /// How often to look again when others change the subnet's record at the same time.
 const TRIES: u32 = 16;
 
 /// This host's engine has removed `network`.
-pub(super) async fn leave(ledger: &Ledger, local: &Local, network: &NetworkId, title: &str) -> Result<(), Unfinished> {
+pub(super) async fn leave(
+    ledger: &Ledger,
+    local: &Local,
+    network: &NetworkId,
+    title: &str,
+) -> Result<(), Unfinished> {
     for _ in 0..TRIES {
         let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else { return Ok(()) };
         match try_remove(ledger, local, &held).await? {
@@ -28,24 +37,39 @@ pub(super) async fn leave(ledger: &Ledger, local: &Local, network: &NetworkId, t
             Verdict::InUse(hosts) => {
                 let mark = keys::departed(network, local.node());
                 ledger.commit(Txn::new().put(mark, record::encode(&serde_json::json!({})))).await?;
-                warn!(network = title, hosts = hosts.join(", "), "network removed here only: containers on other hosts still use it");
+                warn!(
+                    network = title,
+                    hosts = hosts.join(", "),
+                    "network removed here only: containers on other hosts still use it"
+                );
                 return Ok(());
             }
             Verdict::LookAgain => {}
         }
     }
-    Err(StoreError::Unavailable { store: ledger.store().kind().to_owned(), detail: "the network's records keep changing".to_owned() }.into())
+    Err(StoreError::Unavailable {
+        store: ledger.store().kind().to_owned(),
+        detail: "the network's records keep changing".to_owned(),
+    }
+    .into())
 }
 
 /// The last endpoint of `network` has left this host: if some engine has removed the network, the
 /// question of its end comes up again.
-pub(super) async fn finish_if_departed(ledger: &Ledger, local: &Local, network: &NetworkId) -> Result<(), Unfinished> {
+pub(super) async fn finish_if_departed(
+    ledger: &Ledger,
+    local: &Local,
+    network: &NetworkId,
+) -> Result<(), Unfinished> {
     if ledger.store().range(&keys::departed_of(network)).await?.is_empty() {
         return Ok(());
     }
     let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else { return Ok(()) };
     if matches!(try_remove(ledger, local, &held).await?, Verdict::Removed) {
-        info!(network = held.record.title(), "network removed from the cluster: its last container is gone, and a host had removed it");
+        info!(
+            network = held.record.title(),
+            "network removed from the cluster: its last container is gone, and a host had removed it"
+        );
     }
     Ok(())
 }
@@ -72,7 +96,11 @@ async fn try_remove(ledger: &Ledger, local: &Local, network: &Held<Network>) -> 
 }
 
 /// Closes or reopens all subnets of a network; `None` if another host changed one meanwhile.
-async fn set_closing(ledger: &Ledger, network: &Held<Network>, closing: bool) -> Result<Option<Vec<Held<Pool>>>, StoreError> {
+async fn set_closing(
+    ledger: &Ledger,
+    network: &Held<Network>,
+    closing: bool,
+) -> Result<Option<Vec<Held<Pool>>>, StoreError> {
     let mut txn = Txn::new();
     for subnet in &network.record.subnets {
         let key = keys::pool(&subnet.cidr);
@@ -94,12 +122,19 @@ async fn set_closing(ledger: &Ledger, network: &Held<Network>, closing: bool) ->
 }
 
 /// Hosts that have a container in the network: all but this one by the store's word, this one by its own.
-async fn users(ledger: &Ledger, local: &Local, network: &Network, pools: &[Held<Pool>]) -> Result<Vec<NodeId>, StoreError> {
+async fn users(
+    ledger: &Ledger,
+    local: &Local,
+    network: &Network,
+    pools: &[Held<Pool>],
+) -> Result<Vec<NodeId>, StoreError> {
     let own = local.node();
     let mut users: Vec<NodeId> = Vec::new();
     for pool in pools {
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&pool.record.cidr)).await?;
-        let held = claims.into_iter().filter(|c| matches!(c.record.kind, ClaimKind::Container | ClaimKind::Engine { .. }));
+        let held = claims
+            .into_iter()
+            .filter(|c| matches!(c.record.kind, ClaimKind::Container | ClaimKind::Engine { .. }));
         users.extend(held.map(|claim| claim.record.node));
     }
     let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
@@ -113,7 +148,11 @@ async fn users(ledger: &Ledger, local: &Local, network: &Network, pools: &[Held<
     Ok(users)
 }
 
-async fn delete_all(ledger: &Ledger, network: &Held<Network>, pools: &[Held<Pool>]) -> Result<Verdict, Unfinished> {
+async fn delete_all(
+    ledger: &Ledger,
+    network: &Held<Network>,
+    pools: &[Held<Pool>],
+) -> Result<Verdict, Unfinished> {
     let id = &network.record.id;
     let mut loose = Vec::new();
     for pool in pools {
@@ -130,7 +169,10 @@ async fn delete_all(ledger: &Ledger, network: &Held<Network>, pools: &[Held<Pool
             return Ok(Verdict::LookAgain);
         }
     }
-    let mut txn = Txn::new().unchanged(&network.entry).delete(network.entry.key.as_str()).delete(keys::vni(network.record.vni));
+    let mut txn = Txn::new()
+        .unchanged(&network.entry)
+        .delete(network.entry.key.as_str())
+        .delete(keys::vni(network.record.vni));
     if let Some(name) = &network.record.name {
         txn = txn.delete(keys::name(name));
     }

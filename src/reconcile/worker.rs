@@ -132,7 +132,13 @@ impl<D: Dataplane> Worker<D> {
         }
         let steps = self.applied.borrow().steps + u64::try_from(done.len()).unwrap_or(u64::MAX);
         let compared_at = clock::unix_seconds();
-        self.applied.send_replace(Arc::new(Applied { overlay: reached.clone(), complaints, trouble, compared_at, steps }));
+        self.applied.send_replace(Arc::new(Applied {
+            overlay: reached.clone(),
+            complaints,
+            trouble,
+            compared_at,
+            steps,
+        }));
         (reached, complete)
     }
 

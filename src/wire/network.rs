@@ -132,7 +132,11 @@ pub struct Interface {
     #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub address: String,
     /// IPv6 address with prefix length.
-    #[serde(rename = "AddressIPv6", deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "AddressIPv6",
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub address_ipv6: String,
     /// Ethernet address.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]

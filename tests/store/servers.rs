@@ -4,13 +4,7 @@ mod process;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rs_overlay::store::{
-    Store,
-    open::open,
-    options::StoreOptions,
-    timeouts::Timeouts,
-    url::StoreUrl,
-};
+use rs_overlay::store::{Store, open::open, options::StoreOptions, timeouts::Timeouts, url::StoreUrl};
 use tempfile::TempDir;
 
 pub(crate) use self::process::{Process, free_port, missing};
@@ -222,7 +216,10 @@ async fn hold_an_embedded_store() {
 }
 
 /// An embedded store in this process.
-pub(crate) struct InProcess(Arc<dyn Store>, #[expect(dead_code, reason = "deletes the data at the end")] TempDir);
+pub(crate) struct InProcess(
+    Arc<dyn Store>,
+    #[expect(dead_code, reason = "deletes the data at the end")] TempDir,
+);
 
 impl InProcess {
     pub(crate) async fn start() -> Option<Self> {
