@@ -125,6 +125,11 @@ fn run_daemon(flags: Flags) -> ExitCode {
     }
     match daemon::run(config) {
         Ok(()) => ExitCode::SUCCESS,
+        // Settings that only this machine could judge, and still before anything is touched.
+        Err(err) if err.is::<config::ConfigError>() => {
+            output::complain(&err.to_string());
+            ExitCode::from(BAD_USAGE)
+        }
         Err(err) => {
             // Whoever reads logs as JSON reads the last line as JSON as well.
             tracing::error!(error = format!("{err:#}"), "the daemon failed");

@@ -1,9 +1,231 @@
-//! The daemon.
+//! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
-use crate::config::DaemonConfig;
+mod facts;
+mod view;
 
-/// Runs the daemon until it is told to stop.
-#[allow(clippy::needless_pass_by_value, reason = "the daemon owns its settings")]
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock,
+    config::{Advertise, ConfigError, DaemonConfig},
+    dataplane::{
+        host::Host,
+        netlink::{Kernel, KernelConfig},
+    },
+    driver::{Driver, DriverConfig},
+    engine::{DockerEngine, EngineApi},
+    http::{self, Plugin},
+    local::{self, Local},
+    member::{Facts, Member},
+    model::Node,
+    reconcile::{
+        Applied, housekeeping::Housekeeping, mirror::Mirror, naming::Naming, propagate::EngineReport,
+        propagate::Propagator, publisher::Publisher, worker::Worker,
+    },
+    store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
+};
+use facts::FactFinder;
+use view::View;
+
+/// How long a shutdown waits for calls and tasks before it ends them.
+const DRAIN: Duration = Duration::from_secs(4);
+
+/// Runs the daemon until it is told to stop. A setting that this machine cannot fulfil is a
+/// [`ConfigError`], found before anything is touched.
 pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
-    anyhow::bail!("the daemon of {} is not wired yet", config.hostname)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(config));
+    // What still waits for an answer from a store that is away must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
+    let host = Host::open()?;
+    let vtep = underlay_address(config.cluster_advertise.as_ref(), &host).await?;
+    let url: StoreUrl = config.cluster_store.parse()?;
+    // The signals first: a stop that comes early must not kill what is half made.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let local = Arc::new(Local::open(&config.state_dir, rand::random())?);
+    let listener = http::bind(&config.socket)?;
+    let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
+    let kernel = Arc::new(Kernel::open(KernelConfig::default()).await?);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = %local.node(),
+        %vtep,
+        store = %config.cluster_store,
+        socket = %config.socket.display(),
+        "rs-overlay starts"
+    );
+
+    let cancel = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let plugin = start(&config, vtep, store, host, kernel, local, &cancel, &mut tasks).await?;
+    let calls = plugin.calls.clone();
+    let stop = cancel.clone();
+    tasks.spawn(async move {
+        let served = axum::serve(listener, http::router(plugin)).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            error!(%error, "the plugin's socket failed");
+        }
+    });
+
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        // No task ends before it is told to.
+        ended = tasks.join_next() => Some(ended),
+    };
+    info!("stopping; containers keep their network");
+    remove_socket(&config.socket);
+    cancel.cancel();
+    calls.close();
+    let drained = tokio::time::timeout(DRAIN, async {
+        calls.wait().await;
+        while tasks.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        warn!("not everything ended in time; ending it");
+    }
+    match failed {
+        None => Ok(()),
+        Some(ended) => anyhow::bail!("a part of the daemon ended by itself: {ended:?}"),
+    }
+}
+
+/// Builds all parts and starts the background tasks.
+#[expect(clippy::too_many_arguments, reason = "the parts that are joined here")]
+async fn start(
+    config: &DaemonConfig,
+    vtep: IpAddr,
+    store: Arc<dyn Store>,
+    host: Host,
+    kernel: Arc<Kernel>,
+    local: Arc<Local>,
+    cancel: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Plugin> {
+    let ledger = Ledger::new(store.clone());
+    let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Default::default()));
+    let driver_name = driver_name(&config.socket);
+    let mirror = Mirror::new(store, local.clone());
+    let (snapshot, health) = (mirror.snapshot(), mirror.health());
+    let (report, reports) = watch::channel(EngineReport::default());
+    let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
+
+    let finder = FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+    let (facts, facts_now) = watch::channel(finder.find().await?);
+    let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
+
+    let driver_config = DriverConfig { scope: config.scope.as_str(), vtep, pools: config.default_addr_pools.clone() };
+    let driver = Arc::new(Driver::new(
+        driver_config,
+        ledger.clone(),
+        local.clone(),
+        snapshot.clone(),
+        applied_now.clone(),
+        mtu_now.clone(),
+    ));
+    let worker = Worker {
+        dataplane: kernel,
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        underlay_mtu: mtu_now,
+        refused: driver.refused(),
+        vtep,
+        vxlan_port: config.vxlan_port,
+        applied,
+    };
+    let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
+    let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
+    let node = this_node(config, vtep, &local, &facts_now.borrow());
+    let member = Member { ledger: ledger.clone(), local: local.clone(), node: node.clone(), facts: facts_now };
+    let naming = Naming { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
+    let propagator = Propagator {
+        engine,
+        ledger: ledger.clone(),
+        local: local.clone(),
+        driver: driver_name,
+        shared_by_engine: config.scope.as_str() == "global",
+        snapshot: snapshot.clone(),
+        health: health.clone(),
+        report,
+    };
+    let store_url = config.cluster_store.clone();
+    let view = View { node, store_url, ledger, local, snapshot, health, applied: applied_now, engine: reports };
+
+    tasks.spawn(mirror.run(cancel.clone()));
+    let ended = cancel.clone();
+    tasks.spawn(async move {
+        if let Err(error) = worker.run(ended).await {
+            error!(%error, "the kernel can no longer be followed");
+        }
+    });
+    tasks.spawn(publisher.run(cancel.clone()));
+    tasks.spawn(housekeeping.run(cancel.clone()));
+    tasks.spawn(member.run(cancel.clone()));
+    tasks.spawn(naming.run(cancel.clone()));
+    tasks.spawn(propagator.run(cancel.clone()));
+    tasks.spawn(finder.run(facts, mtu, cancel.clone()));
+    Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new() })
+}
+
+/// This host's underlay address: the one the user named, the first of the interface the user named, or
+/// the source address of the default route.
+async fn underlay_address(advertise: Option<&Advertise>, host: &Host) -> anyhow::Result<IpAddr> {
+    let flag = "--cluster-advertise";
+    match advertise {
+        Some(Advertise::Address(ip)) if host.has_address(*ip).await? => Ok(*ip),
+        Some(Advertise::Address(ip)) => {
+            Err(ConfigError::value(flag, ip.to_string(), "is no address of this host; give one that is, or an interface").into())
+        }
+        Some(Advertise::Interface(name)) => host.interface_address(name).await?.into_iter().next().ok_or_else(|| {
+            let problem = "there is no such interface with an address; 'ip address' lists them";
+            ConfigError::value(flag, name, problem).into()
+        }),
+        None => host.default_source().await?.ok_or_else(|| {
+            ConfigError::place(flag, "this host has no default route to take the address from; give an address or an interface").into()
+        }),
+    }
+}
+
+fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) -> Node {
+    Node {
+        id: local.node().clone(),
+        hostname: config.hostname.clone(),
+        vtep,
+        vxlan_port: config.vxlan_port,
+        underlay_mtu: facts.underlay_mtu,
+        daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+        engine_version: None,
+        scope: config.scope.as_str().to_owned(),
+        boot_id: local::boot_id(),
+        since: clock::unix_seconds(),
+        routes: facts.routes.clone(),
+        extra: std::collections::BTreeMap::new(),
+    }
+}
+
+/// The engine names a legacy plugin after its socket.
+fn driver_name(socket: &Path) -> String {
+    socket.file_stem().map_or_else(|| "rs-overlay".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// So that an engine finds nobody, instead of somebody who does not answer.
+fn remove_socket(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path).context("removing the socket") {
+        warn!(error = format!("{error:#}"), path = %path.display(), "the socket stays behind");
+    }
 }

@@ -1,0 +1,72 @@
+//! Keeps what the cluster should know of this host up to date.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    dataplane::{DataplaneError, host::Host},
+    member::Facts,
+    model::Snapshot,
+    reconcile::propagate::EngineReport,
+};
+
+/// How often the host's routes are read. Two dumps of the kernel's tables cost less than a millisecond.
+const PERIOD: Duration = Duration::from_secs(3);
+/// What an Ethernet carries, for a host whose interface tells nothing.
+const USUAL_MTU: u32 = 1500;
+
+/// Finds facts.
+pub(super) struct FactFinder {
+    pub(super) host: Host,
+    pub(super) vtep: IpAddr,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(super) engine: watch::Receiver<EngineReport>,
+}
+
+impl FactFinder {
+    /// Looks once.
+    pub(super) async fn find(&self) -> Result<Facts, DataplaneError> {
+        let routes = self.host.host_routes().await?;
+        let mut underlay_mtu = self.host.link_mtu_of(self.vtep).await?.unwrap_or(USUAL_MTU);
+        let snapshot = self.snapshot.borrow().clone();
+        for peer in snapshot.nodes.values().map(|node| node.vtep) {
+            if peer != self.vtep && peer.is_ipv4() == self.vtep.is_ipv4() {
+                // No route to a peer says nothing about the size of packets.
+                let path = self.host.path_mtu(peer, self.vtep).await.ok().flatten();
+                underlay_mtu = underlay_mtu.min(path.unwrap_or(underlay_mtu));
+            }
+        }
+        let engine_version = self.engine.borrow().version.clone();
+        Ok(Facts { routes, underlay_mtu, engine_version })
+    }
+
+    /// Tells changes until `cancel`.
+    pub(super) async fn run(mut self, facts: watch::Sender<Facts>, mtu: watch::Sender<u32>, cancel: CancellationToken) {
+        loop {
+            // Every arm is cancel safe: each only waits for a change that stays visible.
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = self.engine.changed() => {}
+                _ = self.snapshot.changed() => {}
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+            match self.find().await {
+                Ok(found) => {
+                    let changed = mtu.send_if_modified(|mtu| std::mem::replace(mtu, found.underlay_mtu) != found.underlay_mtu);
+                    if changed {
+                        info!(mtu = found.underlay_mtu, "the underlay carries packets of another size now");
+                    }
+                    facts.send_if_modified(|old| {
+                        let changed = *old != found;
+                        *old = found;
+                        changed
+                    });
+                }
+                Err(error) => warn!(%error, "cannot read the host's routes"),
+            }
+        }
+    }
+}

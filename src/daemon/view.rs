@@ -1,0 +1,155 @@
+//! What the daemon tells people, gathered from the parts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::{
+    admin::{EngineStatus, NetworkRow, NodeRow, ReconcileStatus, StatusReport, StoreStatus},
+    http::AdminView,
+    local::Local,
+    model::{Endpoint, Network, Node, Snapshot},
+    plan::effective_mtu,
+    reconcile::{Applied, mirror::Health, propagate::EngineReport},
+    store::{StoreError, keys, ledger::Ledger},
+};
+
+/// The parts that are asked.
+pub(super) struct View {
+    pub(super) node: Node,
+    pub(super) store_url: String,
+    pub(super) ledger: Ledger,
+    pub(super) local: Arc<Local>,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(super) health: watch::Receiver<Health>,
+    pub(super) applied: watch::Receiver<Arc<Applied>>,
+    pub(super) engine: watch::Receiver<EngineReport>,
+}
+
+impl AdminView for View {
+    fn status(&self) -> StatusReport {
+        let (health, engine) = (self.health.borrow().clone(), self.engine.borrow().clone());
+        let applied = self.applied.borrow().clone();
+        let (networks, endpoints) = self.local.read(|data| (data.networks_in_use().len(), data.endpoints.len()));
+        StatusReport {
+            version: self.node.daemon_version.clone(),
+            node: self.node.id.to_string(),
+            hostname: self.node.hostname.clone(),
+            vtep: Some(self.node.vtep),
+            scope: self.node.scope.clone(),
+            store: StoreStatus {
+                kind: self.ledger.store().kind().to_owned(),
+                url: self.store_url.clone(),
+                connected: health.synced && health.trouble.is_none(),
+                since: health.since,
+            },
+            engine: EngineStatus { reachable: engine.reachable, version: engine.version.clone() },
+            networks: count(networks),
+            endpoints: count(endpoints),
+            reconcile: (applied.compared_at > 0).then(|| ReconcileStatus {
+                at: applied.compared_at,
+                steps: u32::try_from(applied.steps).unwrap_or(u32::MAX),
+                failed: count(applied.complaints.len()) + u32::from(applied.trouble.is_some()),
+            }),
+            problems: self.problems(&health, &engine, &applied),
+        }
+    }
+
+    fn networks(&self) -> BoxFuture<'_, Result<Vec<NetworkRow>, StoreError>> {
+        Box::pin(async {
+            let networks = self.ledger.list::<Network>(keys::NETWORKS).await?;
+            let endpoints = self.ledger.list::<Endpoint>(keys::ENDPOINTS).await?;
+            let snapshot = self.snapshot.borrow().clone();
+            let mut by_network: BTreeMap<_, Vec<Endpoint>> = BTreeMap::new();
+            for held in endpoints {
+                by_network.entry(held.record.network.clone()).or_default().push(held.record);
+            }
+            let none = Vec::new();
+            let rows = networks.iter().map(|held| {
+                let inside = by_network.get(&held.record.id).unwrap_or(&none);
+                self.network_row(&snapshot, &held.record, inside)
+            });
+            Ok(rows.collect())
+        })
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
+        Box::pin(async {
+            let nodes = self.ledger.list::<Node>(keys::NODES).await?;
+            let endpoints = self.ledger.list::<Endpoint>(keys::ENDPOINTS).await?;
+            let rows = nodes.into_iter().map(|held| {
+                let node = held.record;
+                let own: Vec<_> = endpoints.iter().filter(|e| e.record.node == node.id).collect();
+                let networks: BTreeSet<_> = own.iter().map(|e| &e.record.network).collect();
+                NodeRow {
+                    id: node.id.to_string(),
+                    hostname: node.hostname,
+                    vtep: node.vtep,
+                    engine: node.engine_version,
+                    daemon: node.daemon_version,
+                    scope: node.scope,
+                    networks: count(networks.len()),
+                    endpoints: count(own.len()),
+                    since: node.since,
+                }
+            });
+            Ok(rows.collect())
+        })
+    }
+}
+
+impl View {
+    fn problems(&self, health: &Health, engine: &EngineReport, applied: &Applied) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(trouble) = &health.trouble {
+            problems.push(format!("{trouble}; everything stays as it is until it is back"));
+        } else if !health.synced {
+            problems.push("the cluster store has not answered yet".to_owned());
+        }
+        if !engine.reachable {
+            problems.push("the Docker engine's API does not answer; networks of other hosts cannot be created here".to_owned());
+        }
+        let snapshot = self.snapshot.borrow().clone();
+        let known = self.local.read(|data| data.cluster.clone());
+        if let (Some(known), Some(meta)) = (&known, &snapshot.meta)
+            && *known != meta.cluster
+        {
+            problems.push(format!(
+                "the store holds cluster {}, this host belongs to {known}: the store was wiped, or it is another one",
+                meta.cluster
+            ));
+        }
+        problems.extend(applied.complaints.iter().map(|(id, complaint)| {
+            let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());
+            format!("network {title}: {complaint}")
+        }));
+        problems.extend(applied.trouble.clone());
+        problems.extend(engine.problems.iter().cloned());
+        problems
+    }
+
+    fn network_row(&self, snapshot: &Snapshot, network: &Network, endpoints: &[Endpoint]) -> NetworkRow {
+        let hosts: BTreeSet<_> = endpoints.iter().map(|e| snapshot.node_title(&e.node).to_owned()).collect();
+        NetworkRow {
+            id: network.id.to_string(),
+            name: network.name.clone(),
+            subnets: network.subnets.iter().map(|subnet| subnet.cidr).collect(),
+            gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
+            vni: network.vni.get(),
+            mtu: effective_mtu(snapshot, network, self.node.vtep, self.node.underlay_mtu),
+            hosts: hosts.into_iter().collect(),
+            endpoints: count(endpoints.len()),
+            internal: network.internal,
+            ipv6: network.ipv6,
+            attachable: network.attachable,
+        }
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
