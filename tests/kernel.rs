@@ -1,11 +1,17 @@
 //! The data plane on the real kernel, on hosts and containers that are network namespaces.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test may fail")]
+
 mod common {
     pub(crate) mod lab;
     pub(crate) mod overlays;
 }
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use common::{
     lab::{Host, Lab, Net, allowed, endpoint, mac, network, open, vni},
@@ -21,7 +27,7 @@ use rs_overlay::{
         names::{bridge_link, container_link, host_link, vxlan_link},
         netlink::{Kernel, KernelConfig},
     },
-    model::EndpointId,
+    model::{EndpointId, MacAddr},
     plan::{Op, Overlay, Port, Segment, Vxlan, diff},
 };
 
@@ -456,4 +462,45 @@ async fn a_port_without_alias_is_repaired_or_removed() {
     let again = open(&host.config).await;
     assert_eq!(host.overlay().sh("ip -o link").lines().count(), 3);
     drop(again);
+}
+
+/// Prints times; run with `--ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn time_of_large_networks() {
+    for remote in [1_000_u32, 10_000] {
+        let lab = Lab::new();
+        let host = lab.host("a").await;
+        let mut wanted = view(1, false, &[('1', 2, 1)]);
+        let small = wanted.clone();
+        let start = Instant::now();
+        host.apply(&small).await;
+        let first = start.elapsed();
+        let segment = wanted.segments.get_mut(&vni(VNI)).unwrap();
+        for n in 1..=remote {
+            let [_, _, a, b] = n.to_be_bytes();
+            let ip = IpAddr::from([10, 10, a, b]);
+            segment.fdb.insert(MacAddr::from_ip(ip), IpAddr::from([192, 0, 2, 2 + b % 200]));
+            segment.neighbours.insert(ip, MacAddr::from_ip(ip));
+        }
+        let start = Instant::now();
+        host.apply(&wanted).await;
+        let fill = start.elapsed();
+        let start = Instant::now();
+        assert_eq!(host.kernel.observe().await.unwrap(), wanted);
+        let observe = start.elapsed();
+        let more = view(1, false, &[('1', 2, 1), ('2', 3, 1)]);
+        let port = more.segments[&vni(VNI)].ports[&endpoint('2')];
+        let start = Instant::now();
+        let steps = [Op::AddPort { vni: vni(VNI), endpoint: endpoint('2'), port }];
+        assert!(host.kernel.apply(&steps).await[0].is_ok());
+        let port = start.elapsed();
+        let start = Instant::now();
+        host.apply(&small).await;
+        let empty = start.elapsed();
+        println!(
+            "{remote} remote endpoints: network with one port {first:?}, fill {fill:?}, observe {observe:?}, \
+             one more port {port:?}, observe and empty {empty:?}"
+        );
+    }
 }

@@ -1,5 +1,7 @@
 //! The two laws that the reconciler stands on.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail")]
+
 mod common {
     pub(crate) mod overlays;
 }

@@ -27,7 +27,7 @@ const ETHERNET: usize = 14;
 const ARP: usize = 28;
 const IPV6: usize = 40;
 /// A neighbour advertisement with one link-layer address option.
-const ADVERTISEMENT: usize = 24 + 8;
+const ADVERTISEMENT: u16 = 24 + 8;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// `ip` is at `mac` now.
@@ -82,12 +82,12 @@ fn gratuitous_arp(ip: Ipv4Addr, mac: MacAddr) -> Vec<u8> {
 
 fn unsolicited_advertisement(ip: Ipv6Addr, mac: MacAddr) -> Vec<u8> {
     let hardware = PnetMac::from(mac.octets());
-    let mut frame = vec![0; ETHERNET + IPV6 + ADVERTISEMENT];
+    let mut frame = vec![0; ETHERNET + IPV6 + usize::from(ADVERTISEMENT)];
     // RFC 2464, section 7: a multicast group's MAC is 33:33 and the last four bytes of its address.
     ethernet(&mut frame, hardware, PnetMac::new(0x33, 0x33, 0, 0, 0, 1), EtherTypes::Ipv6);
     if let Some(mut packet) = MutableIpv6Packet::new(&mut frame[ETHERNET..]) {
         packet.set_version(6);
-        packet.set_payload_length(ADVERTISEMENT as u16);
+        packet.set_payload_length(ADVERTISEMENT);
         packet.set_next_header(IpNextHeaderProtocols::Icmpv6);
         // Any other hop limit makes it invalid (RFC 4861, section 7.1.2).
         packet.set_hop_limit(255);

@@ -82,7 +82,8 @@ fn hash(id: &str) -> String {
     });
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^= hash >> 33;
-    (0..HASH_LENGTH).map(|place| char::from(DIGITS[usize::from((hash >> (5 * place)) as u8 & 31)])).collect()
+    let digit = |place: usize| char::from(DIGITS[usize::from((hash >> (5 * place)).to_le_bytes()[0] & 31)]);
+    (0..HASH_LENGTH).map(digit).collect()
 }
 
 /// What the alias of a link says: to which network, endpoint and segment it belongs.

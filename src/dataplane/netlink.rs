@@ -41,7 +41,7 @@ use std::{
 use netlink_packet_route::link::InfoKind;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use self::socket::Channel;
+pub(super) use self::{error::Failure, links::Link, socket::Channel};
 use super::{
     Changed, Dataplane, DataplaneError,
     names::{Named, parse_link},

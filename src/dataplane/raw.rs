@@ -17,8 +17,9 @@ pub(super) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
 }
 
-/// The address of a packet socket's peer: all that is behind `interface`. `protocol` is an EtherType in
+/// The address of a packet socket's peer: all that is behind `interface`. `protocol` is an `EtherType` in
 /// host byte order.
+#[expect(clippy::cast_possible_truncation, reason = "constants that fit, of types that C chose")]
 #[expect(unsafe_code, reason = "nix has no safe way to make the address of a packet socket")]
 pub(super) fn packet_address(interface: u32, protocol: u16) -> Option<LinkAddr> {
     let raw = libc::sockaddr_ll {

@@ -53,12 +53,11 @@ pub fn diff(from: &Overlay, to: &Overlay) -> Vec<Op> {
     }
     ops.extend(to.guards.difference(&from.guards).copied().map(Op::AddGuard));
     for (&vni, new) in &to.segments {
-        match from.segments.get(&vni).filter(|old| old.network == new.network) {
-            Some(old) => change_segment(vni, old, new, &mut ops),
-            None => {
-                ops.push(Op::AddSegment { vni, network: new.network.clone(), vxlan: new.vxlan });
-                fill_segment(vni, None, new, &mut ops);
-            }
+        if let Some(old) = from.segments.get(&vni).filter(|old| old.network == new.network) {
+            change_segment(vni, old, new, &mut ops);
+        } else {
+            ops.push(Op::AddSegment { vni, network: new.network.clone(), vxlan: new.vxlan });
+            fill_segment(vni, None, new, &mut ops);
         }
     }
     ops

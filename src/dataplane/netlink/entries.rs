@@ -1,6 +1,9 @@
 //! Many forwarding entries and neighbours at once.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::IpAddr,
+};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
@@ -49,10 +52,10 @@ impl Kernel {
                 results.push(Ok(()));
                 continue;
             };
-            if !indices.contains_key(&vni) {
-                indices.insert(vni, self.indices(vni).await);
-            }
-            let found = indices.get(&vni).cloned().unwrap_or(Err(Failure::Silent));
+            let found = match indices.entry(vni) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(unknown) => unknown.insert(self.indices(vni).await).clone(),
+            };
             match found
                 .map_err(|failure| failure.during(op.to_string()))
                 .and_then(|found| messages(op, found))

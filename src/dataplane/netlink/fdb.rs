@@ -50,14 +50,14 @@ impl Channel {
         let mut rows: BTreeMap<u32, Rows> = BTreeMap::new();
         for row in self.dump(RouteNetlinkMessage::GetNeighbour(message)).await? {
             if let RouteNetlinkMessage::NewNeighbour(row) = row {
-                take(row, &mut rows);
+                take(&row, &mut rows);
             }
         }
         Ok(rows)
     }
 }
 
-fn take(row: NeighbourMessage, rows: &mut BTreeMap<u32, Rows>) {
+fn take(row: &NeighbourMessage, rows: &mut BTreeMap<u32, Rows>) {
     let (mut mac, mut vtep, mut plain) = (None, None, true);
     for attribute in &row.attributes {
         match attribute {

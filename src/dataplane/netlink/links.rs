@@ -29,6 +29,7 @@ const TTL: u8 = 64;
 
 /// A link, as far as we care.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
@@ -82,7 +83,7 @@ impl Link {
                 LinkAttribute::LinkNetNsId(_) => link.elsewhere = true,
                 LinkAttribute::LinkInfo(infos) => link.take(infos),
                 LinkAttribute::AfSpecUnspec(families) => {
-                    link.generates_address = generates_address(&families)
+                    link.generates_address = generates_address(&families);
                 }
                 _ => {}
             }

@@ -56,7 +56,7 @@ impl Found {
                     parts.entry(vni).or_default().bridge = Some(link);
                 }
                 (Some(Named::Vxlan(vni)), Some(InfoKind::Vxlan)) => {
-                    parts.entry(vni).or_default().vxlan = Some(link)
+                    parts.entry(vni).or_default().vxlan = Some(link);
                 }
                 (Some(Named::Port), Some(InfoKind::Veth)) => {
                     if let Some((vni, endpoint)) = owner(link) {
@@ -70,8 +70,9 @@ impl Found {
     }
 
     fn segment(&self, vni: Vni, parts: &Parts<'_>) -> Option<Segment> {
-        let links = parts.bridge.iter().chain(&parts.vxlan).chain(parts.ports.iter().map(|(_, link)| link));
-        let network = links.filter_map(|link| link.alias.as_ref()?.network.clone()).next();
+        let mut links =
+            parts.bridge.iter().chain(&parts.vxlan).chain(parts.ports.iter().map(|(_, link)| link));
+        let network = links.find_map(|link| link.alias.as_ref()?.network.clone());
         let network = network.or_else(|| NetworkId::new(UNNAMED).ok())?;
         let bridge = parts.bridge.filter(|bridge| bridge.is_good_bridge(vni));
         let vxlan = bridge.zip(parts.vxlan).and_then(|(bridge, vxlan)| {

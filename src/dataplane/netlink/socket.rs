@@ -153,9 +153,8 @@ pub(super) async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> i
         let mut ready = socket.readable().await?;
         buffer.clear();
         buffer.reserve(RECEIVE);
-        match ready.try_io(|socket| socket.get_ref().recv_from(buffer, 0)) {
-            Ok(received) => return received.map(|_| ()),
-            Err(_) => {}
+        if let Ok(received) = ready.try_io(|socket| socket.get_ref().recv_from(buffer, 0)) {
+            return received.map(|_| ());
         }
     }
 }

@@ -1,0 +1,307 @@
+//! Facts about the host: its addresses and where its routes lead.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage, AddressScope},
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol,
+        RouteType,
+    },
+};
+use nix::errno::Errno;
+
+use super::{
+    DataplaneError,
+    names::PROTOCOL,
+    netlink::{Channel, Failure, Kernel, Link},
+};
+use crate::model::HostRoute;
+
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy)]
+struct Address {
+    link: u32,
+    ip: IpAddr,
+    prefix: u8,
+    global: bool,
+}
+
+impl Kernel {
+    /// The address from which packets leave by the default route: IPv4 first, then IPv6. Of several
+    /// default routes the one with the lowest metric counts.
+    pub async fn default_source(&self) -> Result<Option<IpAddr>, DataplaneError> {
+        let during = |failure: Failure| failure.during("reading the default route");
+        let addresses = self.host.addresses().await.map_err(during)?;
+        for family in FAMILIES {
+            let routes = self.host.main_routes(family).await.map_err(during)?;
+            let defaults = routes.iter().filter(|route| route.header.destination_prefix_length == 0);
+            let mut best: Vec<_> = defaults.filter(|route| !interfaces(route).is_empty()).collect();
+            best.sort_by_key(|route| metric(route));
+            for route in best {
+                let preferred = preferred_source(route);
+                let first = || {
+                    let link = interfaces(route).into_iter().next()?;
+                    let usable = |address: &&Address| address.link == link && address.global;
+                    addresses
+                        .iter()
+                        .filter(usable)
+                        .map(|a| a.ip)
+                        .find(|ip| ip.is_ipv6() == (family == AddressFamily::Inet6))
+                };
+                if let Some(source) = preferred.or_else(first) {
+                    return Ok(Some(source));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Addresses of global scope of the interface `name`, IPv4 first; none if there is no such interface.
+    pub async fn interface_address(&self, name: &str) -> Result<Vec<IpAddr>, DataplaneError> {
+        let during = |failure: Failure| failure.during(format!("reading the addresses of interface {name}"));
+        let Some(link) = self.host.link(name).await.map_err(during)? else { return Ok(Vec::new()) };
+        let addresses = self.host.addresses().await.map_err(during)?;
+        let mut found: Vec<_> =
+            addresses.into_iter().filter(|a| a.link == link.index && a.global).map(|a| a.ip).collect();
+        // Stable: the primary address of each family stays first.
+        found.sort_by_key(IpAddr::is_ipv6);
+        Ok(found)
+    }
+
+    /// Whether `ip` is an address of this host.
+    pub async fn has_address(&self, ip: IpAddr) -> Result<bool, DataplaneError> {
+        let during = |failure: Failure| failure.during("reading the host's addresses");
+        Ok(self.host.addresses().await.map_err(during)?.iter().any(|address| address.ip == ip))
+    }
+
+    /// Networks that this host reaches by itself: destinations of the main table and the subnets of its
+    /// interfaces, without default routes, link-local, multicast, loopback and our own guards. Sorted,
+    /// each once.
+    pub async fn host_routes(&self) -> Result<Vec<HostRoute>, DataplaneError> {
+        let during = |failure: Failure| failure.during("reading the host's routes");
+        let names = self.host.link_names().await.map_err(during)?;
+        let name =
+            |index: Option<u32>| index.and_then(|index| names.get(&index)).cloned().unwrap_or_default();
+        let mut found = BTreeSet::new();
+        for family in FAMILIES {
+            for route in self.host.main_routes(family).await.map_err(during)? {
+                if route.header.protocol == RouteProtocol::from(PROTOCOL) {
+                    continue;
+                }
+                if let Some(cidr) = destination(&route).filter(is_worth_knowing) {
+                    found.insert(HostRoute { cidr, dev: name(interfaces(&route).into_iter().next()) });
+                }
+            }
+        }
+        for address in self.host.addresses().await.map_err(during)? {
+            if let Some(cidr) =
+                IpNet::new(address.ip, address.prefix).ok().map(|net| net.trunc()).filter(is_worth_knowing)
+            {
+                found.insert(HostRoute { cidr, dev: name(Some(address.link)) });
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// The largest packet, in bytes, that the way from `source` to `peer` takes as far as this host knows:
+    /// the route's own MTU or one learnt by path MTU discovery, else that of the outgoing interface.
+    /// `None`: no route.
+    pub async fn path_mtu(&self, peer: IpAddr, source: IpAddr) -> Result<Option<u32>, DataplaneError> {
+        let during = |failure: Failure| failure.during(format!("reading the route to {peer} from {source}"));
+        let mut message = RouteMessage::default();
+        (message.header.address_family, message.header.destination_prefix_length) = family_and_length(peer);
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(peer)));
+        if family_and_length(source) == family_and_length(peer) {
+            message.header.source_prefix_length = message.header.destination_prefix_length;
+            message.attributes.push(RouteAttribute::Source(RouteAddress::from(source)));
+        }
+        let answer = match self.host.get(RouteNetlinkMessage::GetRoute(message)).await {
+            Err(failure) if is_no_route(&failure) => return Ok(None),
+            other => other.map_err(during)?,
+        };
+        let Some(RouteNetlinkMessage::NewRoute(route)) = answer else { return Ok(None) };
+        if let Some(mtu) = route_mtu(&route) {
+            return Ok(Some(mtu));
+        }
+        let Some(interface) = interfaces(&route).into_iter().next() else { return Ok(None) };
+        let links = self.host.links().await.map_err(during)?;
+        Ok(links.into_iter().find(|link| link.index == interface).map(|link| link.mtu))
+    }
+
+    /// MTU, in bytes, of the interface that has the address `ip`; `None`: no interface has it.
+    pub async fn link_mtu_of(&self, ip: IpAddr) -> Result<Option<u32>, DataplaneError> {
+        let during = |failure: Failure| failure.during(format!("reading the MTU of the interface with {ip}"));
+        let addresses = self.host.addresses().await.map_err(during)?;
+        let Some(address) = addresses.into_iter().find(|address| address.ip == ip) else { return Ok(None) };
+        let links = self.host.links().await.map_err(during)?;
+        Ok(links.into_iter().find(|link| link.index == address.link).map(|link| link.mtu))
+    }
+}
+
+impl Channel {
+    async fn addresses(&self) -> Result<Vec<Address>, Failure> {
+        let mut found = Vec::new();
+        for family in FAMILIES {
+            let mut message = AddressMessage::default();
+            message.header.family = family;
+            let rows = self.dump(RouteNetlinkMessage::GetAddress(message)).await?;
+            found.extend(rows.into_iter().filter_map(address));
+        }
+        Ok(found)
+    }
+
+    /// The unicast routes of the main table.
+    async fn main_routes(&self, family: AddressFamily) -> Result<Vec<RouteMessage>, Failure> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        let rows = match self.dump(RouteNetlinkMessage::GetRoute(message)).await {
+            // A namespace without any route of the family has no such table yet.
+            Err(failure) if failure.errno() == Some(Errno::ENOENT) => Vec::new(),
+            other => other?,
+        };
+        Ok(rows
+            .into_iter()
+            .filter_map(|row| match row {
+                RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Unicast => {
+                    Some(route)
+                }
+                _ => None,
+            })
+            .collect())
+    }
+
+    async fn link_names(&self) -> Result<BTreeMap<u32, String>, Failure> {
+        Ok(self.links().await?.into_iter().map(|Link { index, name, .. }| (index, name)).collect())
+    }
+}
+
+fn address(row: RouteNetlinkMessage) -> Option<Address> {
+    let RouteNetlinkMessage::NewAddress(row) = row else { return None };
+    let mut ip = None;
+    for attribute in &row.attributes {
+        match attribute {
+            // On a point-to-point link the other attribute is the peer's address.
+            AddressAttribute::Local(local) => ip = Some(*local),
+            AddressAttribute::Address(address) => ip = ip.or(Some(*address)),
+            _ => {}
+        }
+    }
+    Some(Address {
+        link: row.header.index,
+        ip: ip?,
+        prefix: row.header.prefix_len,
+        global: row.header.scope == AddressScope::Universe,
+    })
+}
+
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    let ip = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip_of(address),
+        _ => None,
+    })?;
+    IpNet::new(ip, route.header.destination_prefix_length).ok()
+}
+
+fn preferred_source(route: &RouteMessage) -> Option<IpAddr> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(address) => ip_of(address),
+        _ => None,
+    })
+}
+
+fn metric(route: &RouteMessage) -> u32 {
+    let priority = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Priority(priority) => Some(*priority),
+        _ => None,
+    };
+    route.attributes.iter().find_map(priority).unwrap_or(0)
+}
+
+fn route_mtu(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
+            RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+/// Outgoing interfaces, several for a route with several next hops.
+fn interfaces(route: &RouteMessage) -> Vec<u32> {
+    let mut found = Vec::new();
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => found.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                found.extend(hops.iter().map(|hop: &RouteNextHop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}
+
+fn family_and_length(ip: IpAddr) -> (AddressFamily, u8) {
+    match ip {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    }
+}
+
+fn is_no_route(failure: &Failure) -> bool {
+    matches!(failure.errno(), Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL))
+}
+
+fn is_worth_knowing(cidr: &IpNet) -> bool {
+    if cidr.prefix_len() == 0 {
+        return false;
+    }
+    match cidr.network() {
+        IpAddr::V4(ip) => {
+            !ip.is_loopback() && !ip.is_multicast() && !ip.is_link_local() && ip != Ipv4Addr::BROADCAST
+        }
+        IpAddr::V6(ip) => ip != Ipv6Addr::LOCALHOST && !ip.is_multicast() && !ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_networks_that_could_overlap_are_worth_knowing() {
+        for yes in ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/64", "fd00::1/128", "128.0.0.0/1"] {
+            assert!(is_worth_knowing(&yes.parse().unwrap()), "{yes}");
+        }
+        for no in [
+            "0.0.0.0/0",
+            "::/0",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/4",
+            "fe80::/64",
+            "ff00::/8",
+            "::1/128",
+        ] {
+            assert!(!is_worth_knowing(&no.parse().unwrap()), "{no}");
+        }
+    }
+}
