@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 pub use builder::LabBuilder;
+pub use teardown::KEEP_LOGS_ENV;
 
 use crate::fabric::Fabric;
 use crate::files;
@@ -71,6 +72,15 @@ impl Lab {
         files::write_json(&shape.record(), &shape)?;
         self.owned = false;
         Ok(())
+    }
+
+    /// Take the lab down and tell what went wrong with that; dropping it does the same in silence.
+    pub fn finish(mut self) -> Result<()> {
+        if !self.owned {
+            bail!("lab {} belongs to another process: use Lab::down", self.name());
+        }
+        self.owned = false;
+        self.end()
     }
 
     /// The kind of cluster store.
@@ -153,13 +163,12 @@ impl Lab {
         Ok(Host::new(number, version, parts, Arc::clone(fabric), Arc::clone(shape)))
     }
 
-    fn end(&mut self) -> Result<()> {
-        for host in &self.hosts {
-            host.power_off()?;
-        }
-        self.fabric.namespaces.end()?;
-        self.store.reap()?;
-        teardown::down(self.name())
+    fn end(&self) -> Result<()> {
+        // What cannot be ended one by one is tried once more from its records, which has the last word.
+        let hosts: Vec<Result<()>> = self.hosts.iter().map(Host::power_off).collect();
+        let fabric = self.fabric.namespaces.end().and_then(|()| self.store.reap());
+        teardown::down(self.name())?;
+        hosts.into_iter().chain([fabric]).collect()
     }
 }
 

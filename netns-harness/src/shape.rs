@@ -51,13 +51,9 @@ impl Shape {
         }
     }
 
-    /// Underlay address of the store server, which is also the hosts' default gateway.
+    /// Underlay address of the store server (`.254`, `::fe`), which is also the hosts' default gateway.
     pub(crate) fn store_address(&self) -> IpAddr {
-        // 254 is fe: the same last byte in both families.
-        self.host_address(match self.family {
-            Family::V4 => 254,
-            Family::V6 => 0xfe,
-        })
+        self.host_address(254)
     }
 
     /// Prefix length of the underlay.
