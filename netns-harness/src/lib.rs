@@ -29,6 +29,7 @@ mod lab;
 mod namespaces;
 pub mod parts;
 mod process;
+mod resolver;
 mod service;
 mod shape;
 mod store_server;

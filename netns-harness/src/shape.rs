@@ -28,6 +28,8 @@ pub(crate) struct Shape {
     pub(crate) daemon: Option<PathBuf>,
     pub(crate) daemon_args: Vec<String>,
     pub(crate) engine_args: Vec<String>,
+    /// Names and addresses that the lab's DNS server knows, if there is one.
+    pub(crate) resolver: Option<Vec<(String, IpAddr)>>,
     /// Whether every power-on gives a host a boot id of its own.
     pub(crate) own_boot_id: bool,
     /// The process that takes the lab down when it ends; none once the lab was detached.
@@ -128,6 +130,7 @@ mod tests {
             daemon: None,
             daemon_args: Vec::new(),
             engine_args: Vec::new(),
+            resolver: None,
             own_boot_id: true,
             owner: None,
         }
