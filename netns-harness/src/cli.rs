@@ -23,7 +23,7 @@ const INTERRUPTED: u8 = 130;
 ///
 /// Needs root. Engines of other Debian releases are downloaded at their first use. A lab's files are under
 /// /var/tmp/netns-harness (or `$NETNS_HARNESS_DIR`), downloads under /var/cache/rs-overlay-harness (or
-/// `$NETNS_HARNESS_CACHE`).
+/// `$NETNS_HARNESS_CACHE`). With `$NETNS_HARNESS_KEEP_LOGS`, logs of labs that ended are kept there.
 #[derive(Debug, Parser)]
 #[command(
     name = "netns-harness",

@@ -12,8 +12,8 @@ use crate::process::Process;
 use crate::shape::Shape;
 
 /// Bridge port states as the kernel numbers them (`linux/if_bridge.h`).
-const DISABLED: u8 = 0;
-const FORWARDING: u8 = 3;
+const DISABLED: &str = "0";
+const FORWARDING: &str = "3";
 
 /// The switch of a lab.
 #[derive(Debug)]
@@ -68,8 +68,13 @@ impl Fabric {
     /// Drop all frames of this host's port in both directions, or forward them again. The link stays up on both
     /// ends, as with a fault further away in the network.
     pub(crate) fn cut(&self, number: u8, cut: bool) -> Result<()> {
-        let state = if cut { DISABLED } else { FORWARDING };
-        self.namespaces.ip_batch(&[format!("link set {} type bridge_slave state {state}", port(number))])
+        let (init, state) = (self.namespaces.on()?.pid.to_string(), if cut { DISABLED } else { FORWARDING });
+        // `ip link` takes this setting as well, but the port is forwarding again when it has done so.
+        Run::new("nsenter")
+            .args(["-t", &init, "-n", "bridge", "link", "set", "dev", &port(number), "state", state])
+            .text()
+            .with_context(|| format!("cannot cut or heal port {number}"))
+            .map(drop)
     }
 
     /// Change the MTU of the switch's end of this host's cable.

@@ -96,7 +96,8 @@ impl Host {
         let mut path = std::ffi::OsString::from("PATH=");
         path.push(&self.parts.path_env);
         let mut command = self.namespaces.command("env");
-        command.arg(path);
+        // The host's `docker` speaks to the host's engine, whatever the caller's own speaks to.
+        command.args(["-u", "DOCKER_HOST", "-u", "DOCKER_CONTEXT"]).arg(path);
         if self.parts.cli_plugins.is_some() {
             command.arg(format!("DOCKER_CONFIG={}", self.directory.join("docker-config").display()));
         }

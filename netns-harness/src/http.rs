@@ -23,17 +23,26 @@ pub(crate) fn get_unix(socket: &Path, path: &str) -> Result<String> {
 
 /// Body of `GET path` over TCP, from inside the network namespace of a process.
 pub(crate) fn get_tcp(within: Process, server: SocketAddr, path: &str) -> Result<String> {
+    get(connect(within, server)?, path)
+}
+
+/// Whether a TCP server takes connections from inside the network namespace of a process.
+pub(crate) fn connects(within: Process, server: SocketAddr) -> Result<()> {
+    connect(within, server).map(drop)
+}
+
+fn connect(within: Process, server: SocketAddr) -> Result<TcpStream> {
     let namespace = std::fs::File::open(format!("/proc/{}/ns/net", within.pid))?;
-    let path = path.to_owned();
-    // A thread of its own, which ends with the call: no other work can land in the foreign namespace.
-    let asked = std::thread::spawn(move || {
+    // A thread of its own, which ends with the call: no other work can land in the foreign namespace. The socket
+    // stays in the namespace it was made in.
+    let connected = std::thread::spawn(move || {
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
         let stream = TcpStream::connect_timeout(&server, LIMIT)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
-        get(stream, &path)
+        Ok(stream)
     });
-    asked.join().map_err(|_| anyhow::anyhow!("the thread that asked {server} died"))?
+    connected.join().map_err(|_| anyhow::anyhow!("the thread that asked {server} died"))?
 }
 
 fn get(mut stream: impl Read + Write, path: &str) -> Result<String> {

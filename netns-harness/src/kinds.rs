@@ -104,9 +104,9 @@ impl FromStr for StoreKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// 192.0.2.N/24, the store at 192.0.2.254 (documentation range, RFC 5737).
+    /// `192.0.2.N/24`, the store at `192.0.2.254` (documentation range, RFC 5737).
     V4,
-    /// 2001:db8::N/64, the store at 2001:db8::fe (documentation range, RFC 3849); no IPv4 on the underlay.
+    /// `2001:db8::N/64`, the store at `2001:db8::fe` (documentation range, RFC 3849); no IPv4 on the underlay.
     V6,
 }
 

@@ -5,17 +5,21 @@ mod teardown;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
 pub use builder::LabBuilder;
+pub use teardown::KEEP_LOGS_ENV;
 
+use crate::command::Run;
 use crate::fabric::Fabric;
 use crate::files;
 use crate::host::Host;
 use crate::kinds::{EngineVersion, Family, StoreKind};
 use crate::parts;
+use crate::resolver::Resolver;
 use crate::shape::{RECORD, Shape, base_directory};
 use crate::store_server::StoreServer;
 
@@ -24,6 +28,7 @@ use crate::store_server::StoreServer;
 pub struct Lab {
     shape: Arc<Shape>,
     fabric: Arc<Fabric>,
+    resolver: Resolver,
     store: StoreServer,
     hosts: Vec<Host>,
     owned: bool,
@@ -71,6 +76,15 @@ impl Lab {
         files::write_json(&shape.record(), &shape)?;
         self.owned = false;
         Ok(())
+    }
+
+    /// Take the lab down and tell what went wrong with that; dropping it does the same in silence.
+    pub fn finish(mut self) -> Result<()> {
+        if !self.owned {
+            bail!("lab {} belongs to another process: use Lab::down", self.name());
+        }
+        self.owned = false;
+        self.end()
     }
 
     /// The kind of cluster store.
@@ -121,6 +135,19 @@ impl Lab {
         &self.store
     }
 
+    /// A program in the namespace of the switch and the store, for long-running use: `switch` has the store's address,
+    /// `portN` is the port of host N (to capture, delay or lose its frames).
+    pub fn fabric_command(&self, argv: &[&str]) -> Command {
+        let mut command = self.fabric.namespaces.command("env");
+        command.args(argv);
+        command
+    }
+
+    /// The same, run to its end; gives its output without surrounding white space.
+    pub fn fabric_exec(&self, argv: &[&str]) -> Result<String> {
+        Run::from_command(self.fabric_command(argv)).text()
+    }
+
     /// What the first host's daemon gets as `--cluster-store`; empty without a store.
     pub fn store_url(&self) -> String {
         self.store.url()
@@ -141,11 +168,12 @@ impl Lab {
         let shape = Arc::new(shape);
         let fabric = Arc::new(Fabric::new(Arc::clone(&shape)));
         let store = StoreServer::new(Arc::clone(&shape), Arc::clone(&fabric));
+        let resolver = Resolver::new(Arc::clone(&shape), Arc::clone(&fabric));
         let mut hosts = Vec::new();
         for (number, version) in (1..).zip(&shape.engines) {
             hosts.push(Self::host_of(&shape, &fabric, number, *version)?);
         }
-        Ok(Self { shape, fabric, store, hosts, owned })
+        Ok(Self { shape, fabric, resolver, store, hosts, owned })
     }
 
     fn host_of(shape: &Arc<Shape>, fabric: &Arc<Fabric>, number: u8, version: EngineVersion) -> Result<Host> {
@@ -153,13 +181,13 @@ impl Lab {
         Ok(Host::new(number, version, parts, Arc::clone(fabric), Arc::clone(shape)))
     }
 
-    fn end(&mut self) -> Result<()> {
-        for host in &self.hosts {
-            host.power_off()?;
-        }
-        self.fabric.namespaces.end()?;
-        self.store.reap()?;
-        teardown::down(self.name())
+    fn end(&self) -> Result<()> {
+        // What cannot be ended one by one is tried once more from its records, which has the last word.
+        let hosts: Vec<Result<()>> = self.hosts.iter().map(Host::power_off).collect();
+        let fabric =
+            self.fabric.namespaces.end().and_then(|()| self.store.reap()).and_then(|()| self.resolver.reap());
+        teardown::down(self.name())?;
+        hosts.into_iter().chain([fabric]).collect()
     }
 }
 

@@ -200,8 +200,7 @@ pub(crate) fn end_recorded(state: &Path) -> Result<()> {
     }
     let record: Record = files::read_json(&path)?;
     record.init.signal(Signal::SIGKILL)?;
-    crate::service::wake_recorded(state)?;
     // The kernel reports the init process's end only after that of all others in its namespace.
-    record.outer.wait_gone(Duration::from_mins(1))?;
+    record.outer.wait_gone(Duration::from_mins(1), || crate::service::wake_recorded(state))?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
 }

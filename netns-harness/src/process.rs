@@ -57,11 +57,12 @@ impl Process {
         }
     }
 
-    /// Wait until it is gone.
-    pub(crate) fn wait_gone(self, limit: Duration) -> Result<()> {
+    /// Wait until it is gone, doing `meanwhile` every few milliseconds.
+    pub(crate) fn wait_gone(self, limit: Duration, mut meanwhile: impl FnMut() -> Result<()>) -> Result<()> {
         let started = Instant::now();
         while self.alive() {
             ensure!(started.elapsed() < limit, "process {} still runs after {limit:?}", self.pid);
+            meanwhile()?;
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
@@ -99,7 +100,7 @@ mod tests {
         let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
         assert!(process.alive() && Process::current().unwrap().child().is_some());
         process.signal(Signal::SIGKILL).unwrap();
-        process.wait_gone(Duration::from_mins(1)).unwrap();
+        process.wait_gone(Duration::from_mins(1), || Ok(())).unwrap();
         child.wait().unwrap();
         process.signal(Signal::SIGKILL).unwrap();
     }

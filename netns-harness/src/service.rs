@@ -121,11 +121,11 @@ impl Service {
     pub(crate) fn end(&self, signal: Signal) -> Result<()> {
         if let Ok(record) = files::read_json::<Record>(&self.record) {
             record.inner.signal(signal)?;
-            record.outer.signal(Signal::SIGCONT)?;
-            record
-                .inner
-                .wait_gone(END_LIMIT)
-                .with_context(|| format!("{} does not end on {signal}:\n{}", self.title, self.log_tail()))?;
+            // nsenter may stop itself after the first wake-up, when it comes late to see that its child stopped.
+            let wake = || record.outer.signal(Signal::SIGCONT);
+            let gone = record.inner.wait_gone(END_LIMIT, || Ok(()));
+            gone.with_context(|| format!("{} does not end on {signal}:\n{}", self.title, self.log_tail()))?;
+            record.outer.wait_gone(END_LIMIT, wake)?;
         }
         files::remove(&self.record)?;
         self.reap();

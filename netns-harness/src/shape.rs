@@ -28,6 +28,8 @@ pub(crate) struct Shape {
     pub(crate) daemon: Option<PathBuf>,
     pub(crate) daemon_args: Vec<String>,
     pub(crate) engine_args: Vec<String>,
+    /// Names and addresses that the lab's DNS server knows, if there is one.
+    pub(crate) resolver: Option<Vec<(String, IpAddr)>>,
     /// Whether every power-on gives a host a boot id of its own.
     pub(crate) own_boot_id: bool,
     /// The process that takes the lab down when it ends; none once the lab was detached.
@@ -51,13 +53,9 @@ impl Shape {
         }
     }
 
-    /// Underlay address of the store server, which is also the hosts' default gateway.
+    /// Underlay address of the store server (`.254`, `::fe`), which is also the hosts' default gateway.
     pub(crate) fn store_address(&self) -> IpAddr {
-        // 254 is fe: the same last byte in both families.
-        self.host_address(match self.family {
-            Family::V4 => 254,
-            Family::V6 => 0xfe,
-        })
+        self.host_address(254)
     }
 
     /// Prefix length of the underlay.
@@ -132,6 +130,7 @@ mod tests {
             daemon: None,
             daemon_args: Vec::new(),
             engine_args: Vec::new(),
+            resolver: None,
             own_boot_id: true,
             owner: None,
         }

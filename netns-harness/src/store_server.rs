@@ -44,30 +44,11 @@ impl StoreServer {
     pub fn start(&self) -> Result<()> {
         fs::create_dir_all(&self.data).with_context(|| format!("cannot create {}", self.data.display()))?;
         let Some(server) = self.server() else { return Ok(()) };
-        let address = server.ip();
-        let any = if address.is_ipv4() { "0.0.0.0" } else { "::" };
         let data = self.data.to_string_lossy();
-        let (binary, args, path) = match self.shape.store {
-            StoreKind::Etcd => {
-                let (listen, advertise) = (format!("http://{server}"), format!("http://{server}"));
-                let args = vec![
-                    "--data-dir".into(),
-                    data.into_owned(),
-                    "--listen-client-urls".into(),
-                    listen,
-                    "--advertise-client-urls".into(),
-                    advertise,
-                ];
-                (parts::etcd_binary()?, args, "/health")
-            }
-            _ => {
-                let mut args: Vec<String> =
-                    ["agent", "-server", "-bootstrap", "-bind"].map(String::from).into();
-                args.extend([address.to_string(), "-client".into(), any.into(), "-data-dir".into()]);
-                // The default multiplier of 5 is for slow machines in production: 5 s and more to elect itself.
-                args.extend([data.into_owned(), "-hcl".into(), "performance { raft_multiplier = 1 }".into()]);
-                (parts::consul_binary()?, args, "/v1/status/leader")
-            }
+        let (binary, args, path) = if self.shape.store == StoreKind::Etcd {
+            (parts::etcd_binary()?, etcd_args(server, &data), "/health")
+        } else {
+            (parts::consul_binary()?, consul_args(server, &data), "/v1/status/leader")
         };
         let mut command = self.fabric.namespaces.command(&binary.to_string_lossy());
         command.args(args);
@@ -75,7 +56,7 @@ impl StoreServer {
         self.service.start(&command, START_LIMIT, || {
             let answer = http::get_tcp(fabric, server, path)?;
             // Consul answers with an empty string in quotes as long as there is no leader.
-            ensure!(answer.trim().trim_matches('"') != "", "the server has no leader yet");
+            ensure!(!answer.trim().trim_matches('"').is_empty(), "the server has no leader yet");
             Ok(true)
         })
     }
@@ -144,4 +125,21 @@ impl StoreServer {
         }
         Ok(())
     }
+}
+
+fn etcd_args(server: SocketAddr, data: &str) -> Vec<String> {
+    let url = format!("http://{server}");
+    ["--data-dir", data, "--listen-client-urls", &url, "--advertise-client-urls", &url]
+        .map(String::from)
+        .into()
+}
+
+fn consul_args(server: SocketAddr, data: &str) -> Vec<String> {
+    let address = server.ip().to_string();
+    let any = if server.is_ipv4() { "0.0.0.0" } else { "::" };
+    // The default multiplier of 5 is for slow machines in production: 5 s and more to elect itself.
+    let fast = "performance { raft_multiplier = 1 }";
+    ["agent", "-server", "-bootstrap", "-bind", &address, "-client", any, "-data-dir", data, "-hcl", fast]
+        .map(String::from)
+        .into()
 }

@@ -26,7 +26,7 @@ pub(super) struct UpArgs {
     /// Cluster store: etcd, consul, embedded (in the first host's daemon) or none
     #[arg(long, default_value = "none")]
     store: StoreKind,
-    /// Address family of the underlay: v4 (192.0.2.N) or v6 (2001:db8::N)
+    /// Address family of the underlay: v4 (`192.0.2.N`) or v6 (`2001:db8::N`)
     #[arg(long, default_value = "v4")]
     family: Family,
     /// MTU of the underlay in bytes

@@ -32,18 +32,18 @@ impl Host {
             .context("this lab was built without a daemon: give one to its builder")?;
         let binary = binary.to_string_lossy();
         let url = self.shape.store_url(self.number);
-        let mut argv = vec![&*binary, "daemon"];
+        let mut line = vec![&*binary, "daemon"];
         let named = |option: &str| args.iter().any(|arg| arg.split('=').next() == Some(option));
         if let Some(url) = url.as_deref().filter(|_| !named("--cluster-store")) {
-            argv.extend(["--cluster-store", url]);
+            line.extend(["--cluster-store", url]);
         }
         if !named("--cluster-advertise") {
-            argv.extend(["--cluster-advertise", "eth1"]);
+            line.extend(["--cluster-advertise", "eth1"]);
         }
-        argv.extend(args);
+        line.extend(args);
         let socket = self.namespaces.path(SOCKET)?;
         // The file of a daemon that was killed is still there: only a connection shows that this one listens.
-        self.daemon.start(&self.command(&argv), START_LIMIT, || {
+        self.daemon.start(&self.command(&line), START_LIMIT, || {
             UnixStream::connect(&socket).with_context(|| format!("nobody listens on {SOCKET}")).map(|_| true)
         })
     }

@@ -21,6 +21,10 @@ impl Host {
         let cgroup = format!("/{}/{}", self.shape.cgroup(), self.name());
         let mut argv =
             vec!["dockerd", "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", &cgroup];
+        let dns = self.shape.store_address().to_string();
+        if self.shape.resolver.is_some() {
+            argv.extend(["--dns", &dns]);
+        }
         argv.extend(self.shape.engine_args.iter().map(String::as_str));
         let socket = self.namespaces.path("/run/docker.sock")?;
         self.engine

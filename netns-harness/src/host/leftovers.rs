@@ -59,16 +59,16 @@ impl Host {
             links => links?,
         };
         let links: Vec<Link> = serde_json::from_str(&links).context("cannot read what `ip link` says")?;
-        let mut lines: Vec<String> = links
+        let mut found: Vec<String> = links
             .iter()
             .filter(|link| link.is_ours())
             .map(|link| format!("{place}: {} {}", link.linkinfo.info_kind, link.ifname))
             .collect();
         for family in ["-4", "-6"] {
             let routes = ip(&[family, "route", "show", "table", "all", "proto", ROUTE_PROTOCOL])?;
-            lines.extend(routes.lines().map(|route| format!("{place}: route {}", route.trim())));
+            found.extend(routes.lines().map(|route| format!("{place}: route {}", route.trim())));
         }
-        Ok(lines)
+        Ok(found)
     }
 
     /// Paths inside the host, each namespace once.

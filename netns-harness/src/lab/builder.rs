@@ -1,6 +1,7 @@
 //! Describe a lab and bring it up.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -36,6 +37,7 @@ impl Default for LabBuilder {
                 daemon: None,
                 daemon_args: Vec::new(),
                 engine_args: Vec::new(),
+                resolver: None,
                 own_boot_id: true,
                 owner: None,
             },
@@ -86,6 +88,14 @@ impl LabBuilder {
         self
     }
 
+    /// A DNS server at the store's address, and `--dns` for every engine: it knows these names and denies all others.
+    /// A name may be given several times, with several addresses.
+    pub fn resolver(mut self, names: &[(&str, IpAddr)]) -> Self {
+        self.shape.resolver =
+            Some(names.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect());
+        self
+    }
+
     /// Name of the lab: 1 to 32 of `a-z`, `0-9` and `-`. By default one that no other lab of this machine has.
     pub fn name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.shape.name);
@@ -123,6 +133,7 @@ impl LabBuilder {
         parts::image()?;
         lab.fabric.start()?;
         tell(&format!("fabric is up, MTU {}", lab.shape.mtu));
+        lab.resolver.start()?;
         lab.start_parts(tell)?;
         Ok(lab)
     }
@@ -155,8 +166,15 @@ impl LabBuilder {
 }
 
 impl Lab {
-    /// Store and hosts boot side by side; daemons and engines follow once the store answers.
+    /// Store and engines start side by side, the daemons once the store answers. An engine that is a client of the
+    /// store itself comes after it as well.
     fn start_parts(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<()> {
+        let classic = self.shape.engine_args.iter().any(|arg| arg.starts_with("--cluster-store"));
+        let (early, late): (Vec<Step>, Vec<Step>) = if classic {
+            (vec![Host::boot], vec![Host::daemon_boot, Host::engine_start, Host::import_image])
+        } else {
+            (vec![Host::boot, Host::engine_start, Host::import_image], vec![Host::daemon_boot])
+        };
         thread::scope(|scope| {
             let store = scope.spawn(|| {
                 self.store.start()?;
@@ -165,24 +183,28 @@ impl Lab {
                 }
                 Ok(())
             });
-            let booted: Vec<_> = self.hosts.iter().map(|host| scope.spawn(|| host.boot())).collect();
-            let booted = booted.into_iter().map(join).collect::<Result<Vec<()>>>();
+            let hosts = self.on_all_hosts(&early);
             join(store)?;
-            booted?;
-            let ready: Vec<_> =
-                self.hosts.iter().map(|host| scope.spawn(|| start_services(host, tell))).collect();
-            ready.into_iter().map(join).collect::<Result<Vec<()>>>().map(drop)
+            hosts
+        })?;
+        self.on_all_hosts(&late)?;
+        for host in &self.hosts {
+            tell(&format!("{} is up at {} with engine {}", host.name(), host.vtep(), host.engine_version()));
+        }
+        Ok(())
+    }
+
+    /// Take these steps on every host, all hosts at once.
+    fn on_all_hosts(&self, steps: &[Step]) -> Result<()> {
+        thread::scope(|scope| {
+            let take = |host| steps.iter().try_for_each(|step| step(host));
+            let hosts: Vec<_> = self.hosts.iter().map(|host| scope.spawn(move || take(host))).collect();
+            hosts.into_iter().map(join).collect::<Result<Vec<()>>>().map(drop)
         })
     }
 }
 
-fn start_services(host: &Host, tell: &(dyn Fn(&str) + Sync)) -> Result<()> {
-    host.daemon_boot()?;
-    host.engine_start()?;
-    host.import_image()?;
-    tell(&format!("{} is up at {} with engine {}", host.name(), host.vtep(), host.engine_version()));
-    Ok(())
-}
+type Step = fn(&Host) -> Result<()>;
 
 fn join(handle: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
     handle.join().map_err(|_| anyhow!("a thread that built the lab panicked"))?

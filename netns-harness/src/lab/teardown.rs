@@ -1,5 +1,6 @@
 //! Take a lab down from what its directory records, by whatever process.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,9 @@ use crate::files;
 use crate::namespaces::end_recorded;
 use crate::shape::{RECORD, Shape, base_directory, cgroup};
 use crate::wait::wait_in_teardown;
+
+/// Environment variable that names a directory where the logs of every lab are kept after its end.
+pub const KEEP_LOGS_ENV: &str = "NETNS_HARNESS_KEEP_LOGS";
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -25,6 +29,7 @@ pub(super) fn down(name: &str) -> Result<()> {
                 end_recorded(&part).with_context(|| format!("cannot end what {} records", part.display()))?;
             }
         }
+        keep_logs(name, &directory)?;
         remove_directory(&directory)?;
     }
     remove_cgroups(&cgroup(name))
@@ -47,6 +52,22 @@ pub(super) fn reap_stale(name: &str) -> Result<()> {
             match shape.and_then(|shape| shape.owner) {
                 Some(owner) => bail!("lab {name} is in use by process {}", owner.pid),
                 None => bail!("lab {name} exists: take it down with `netns-harness down --name {name}`"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copy all logs to the directory that the environment names, if it names one.
+fn keep_logs(name: &str, directory: &Path) -> Result<()> {
+    let Some(keep) = env::var_os(KEEP_LOGS_ENV) else { return Ok(()) };
+    let keep = Path::new(&keep).join(name);
+    fs::create_dir_all(&keep).with_context(|| format!("cannot create {}", keep.display()))?;
+    for part in fs::read_dir(directory)?.flatten() {
+        for file in fs::read_dir(part.path()).into_iter().flatten().flatten() {
+            if file.path().extension().is_some_and(|extension| extension == "log") {
+                let kept = format!("{}-{}", part.file_name().display(), file.file_name().display());
+                fs::copy(file.path(), keep.join(kept))?;
             }
         }
     }

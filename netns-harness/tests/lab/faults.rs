@@ -23,6 +23,10 @@ fn a_cut_drops_everything_and_heals() {
     );
     let link = two.exec(&["cat", "/sys/class/net/eth1/carrier"]).unwrap();
     assert_eq!(link, "1", "the link of a cut host stays up");
+    two.set_mtu(1500).unwrap();
+    three.power_off().unwrap();
+    three.power_on().unwrap();
+    assert!(!reaches(one, two) && !reaches(three, two), "what happens to other ports heals a cut");
     two.cut(false).unwrap();
     wait_until("the way to a healed host", LONG, || reaches(one, two)).unwrap();
 

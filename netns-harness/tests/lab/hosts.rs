@@ -93,3 +93,20 @@ fn leftovers_are_found_in_every_place() {
     host.exec(&["ip", "route", "flush", "proto", "82"]).unwrap();
     wait_until("the end of leftovers", LONG, || lab.leftovers().map(|lines| lines.is_empty())).unwrap();
 }
+
+#[test]
+fn containers_ask_the_labs_own_resolver() {
+    if !can_run() {
+        return;
+    }
+    let address = "198.51.100.7".parse().unwrap();
+    let names = [("www.example.org", address), ("www.example.org", "198.51.100.8".parse().unwrap())];
+    let lab = Lab::builder().hosts(&[EngineVersion::V28_5]).resolver(&names).build().unwrap();
+    let ask = |name| lab.host(1).docker_output(&["run", "--rm", "busybox", "nslookup", name]).unwrap();
+    let known = ask("www.example.org");
+    assert!(known.stdout.contains("198.51.100.7") && known.stdout.contains("198.51.100.8"), "{known:?}");
+    let denied = ask("other.example.org");
+    assert!(!denied.status.success() && denied.stdout.contains("NXDOMAIN"), "{denied:?}");
+    let ports = lab.fabric_exec(&["bridge", "link"]).unwrap();
+    assert!(ports.contains("port1") && ports.contains("forwarding"), "{ports}");
+}

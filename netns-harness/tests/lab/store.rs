@@ -47,7 +47,7 @@ fn goes_through_faults(server: &Server) {
 
     store.kill().unwrap();
     let refused = curl(host, "60", server.read).unwrap_err().to_string();
-    assert!(!store.running() && refused.contains("refused"), "{refused}");
+    assert!(!store.running() && refused.contains("Failed to connect"), "{refused}");
     store.start().unwrap();
     wait_until("the value after a restart", LONG, || {
         curl(host, "5", server.read).map(|v| v.contains(server.value))

@@ -12,7 +12,7 @@ fn a_panic_takes_the_lab_down() {
     if !can_run() {
         return;
     }
-    let mut traces = None;
+    let (mut traces, mut child) = (None, None);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let engines = [EngineVersion::V20_10_24, EngineVersion::V28_5];
         let lab = Lab::builder().hosts(&engines).store(StoreKind::Consul).build().unwrap();
@@ -20,14 +20,14 @@ fn a_panic_takes_the_lab_down() {
             host.docker(&["run", "-d", "--name", "sleeper", "busybox", "sleep", "100000"]).unwrap();
         }
         let mut background = lab.host(1).command(&["sleep", "100000"]);
-        background.stdin(Stdio::null()).spawn().unwrap();
+        child = Some(background.stdin(Stdio::null()).spawn().unwrap());
         let found = Traces::of(&lab);
         assert!(found.left().len() > 8, "the traces of a running lab are not seen: {:?}", found.left());
         traces = Some(found);
         panic!("in the middle of a test");
     }));
     assert!(outcome.is_err());
-    // The background command's own nsenter is this process's child, dead but not waited for: not the lab's.
+    child.unwrap().wait().unwrap();
     traces.unwrap().assert_none();
 }
 
