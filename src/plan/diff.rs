@@ -8,7 +8,6 @@ use super::{Overlay, Port, Segment, Vxlan};
 use crate::model::{EndpointId, MacAddr, NetworkId, Vni};
 
 /// One step. Each can be repeated without harm.
-#[expect(missing_docs, reason = "the fields are the terms that `Overlay` explains")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what their types say")]
 pub enum Op {

@@ -110,7 +110,8 @@ impl Propagator {
 
     async fn round(&self, missing: &mut BTreeMap<NetworkId, Instant>) -> Result<(), Unfinished> {
         let networks = self.engine.networks(&self.driver).await?;
-        let version = match self.report.borrow().version.clone().filter(|_| self.report.borrow().reachable) {
+        let last = self.report.borrow().clone();
+        let version = match last.version.filter(|_| last.reachable) {
             Some(version) => version,
             None => self.engine.version().await?.version,
         };
