@@ -15,7 +15,10 @@ pub const DIRECTORY_ENV: &str = "NETNS_HARNESS_DIR";
 
 /// Directory under which every lab has one of its own.
 pub(crate) fn base_directory() -> PathBuf {
-    env::var_os(DIRECTORY_ENV).map_or_else(|| PathBuf::from("/var/tmp/netns-harness"), PathBuf::from)
+    let directory =
+        env::var_os(DIRECTORY_ENV).map_or_else(|| PathBuf::from("/var/tmp/netns-harness"), PathBuf::from);
+    // Only an empty path has no absolute form, and it fails where it is used.
+    std::path::absolute(&directory).unwrap_or(directory)
 }
 
 /// Refuse a name that is no plain word: it becomes part of paths that are removed.
