@@ -2,7 +2,7 @@
 
 use netns_harness::{EngineVersion, Lab, Signal, wait_until};
 
-use crate::support::{LONG, Traces, can_run, reaches};
+use crate::support::{LONG, Traces, can_run, reaches, unique};
 
 const ENGINES: [EngineVersion; 2] = [EngineVersion::V20_10_24, EngineVersion::V28_5];
 
@@ -47,7 +47,6 @@ fn a_power_cut_loses_run_and_keeps_the_disk() {
         return;
     }
     let lab = Lab::builder().hosts(&ENGINES).build().unwrap();
-    let traces = Traces::of(&lab);
     for host in lab.hosts() {
         host.docker(&["run", "-d", "--name", "sleeper", "-v", "vol:/vol", "busybox", "sleep", "100000"])
             .unwrap();
@@ -71,6 +70,7 @@ fn a_power_cut_loses_run_and_keeps_the_disk() {
         host.in_container("sleeper", &["test", "-e", "/vol/kept"]).unwrap();
     }
     wait_until("the underlay after the power cut", LONG, || reaches(lab.host(1), lab.host(2))).unwrap();
+    let traces = Traces::of(&lab);
     drop(lab);
     traces.assert_none();
 }
@@ -99,9 +99,9 @@ fn an_engine_that_cannot_start_says_why() {
     if !can_run() {
         return;
     }
-    let built =
-        Lab::builder().name("bad-argument").hosts(&ENGINES[..1]).engine_args(&["--no-such-option"]).build();
+    let name = unique("bad-argument");
+    let built = Lab::builder().name(&name).hosts(&ENGINES[..1]).engine_args(&["--no-such-option"]).build();
     let error = format!("{:#}", built.unwrap_err());
     assert!(error.contains("dockerd of host1 did not start") && error.contains("no-such-option"), "{error}");
-    assert!(!Lab::names().contains(&"bad-argument".to_owned()), "a lab that failed to start is still there");
+    assert!(!Lab::names().contains(&name), "a lab that failed to start is still there");
 }
