@@ -4,6 +4,7 @@
 //! All of them are level-triggered: an event says "look again" and nothing more, a failure is tried
 //! again with growing pauses, and none of them ever undoes something because the store is away.
 
+pub mod collect;
 pub mod housekeeping;
 pub mod mirror;
 pub mod naming;

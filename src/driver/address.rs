@@ -101,7 +101,7 @@ impl Driver {
             return Ok(None);
         }
         // A container that comes back at once finds its address still queued to be given back.
-        self.local.remove_release(&Release { cidr, ip, until_ms: 0 })?;
+        self.local.cancel_release(&cidr, ip)?;
         Ok(Some(ip))
     }
 
@@ -113,7 +113,7 @@ impl Driver {
             ClaimKind::Auxiliary => own && !request.gateway && self.known_subnet(cidr).is_none(),
             ClaimKind::Container | ClaimKind::Engine { .. } => {
                 let forgotten = clock::unix_millis().saturating_sub(old.since_ms) > FORGOTTEN_MS;
-                let queued = Release { cidr: *cidr, ip, until_ms: 0 }.key();
+                let queued = Release::key_of(cidr, ip);
                 own && !request.gateway
                     && self.local.read(|data| {
                         data.user_of(cidr, ip).is_none() && (forgotten || data.releases.contains_key(&queued))

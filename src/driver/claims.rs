@@ -66,10 +66,8 @@ impl Driver {
             Some(id) => {
                 let title =
                     snapshot.networks.get(id).map_or(id.short(), |network| network.title()).to_owned();
-                let advice = format!(
-                    "that network appears on every host by itself (to attach one by hand, use --ipam-driver rs-overlay --ipam-opt {}={id}); otherwise choose another --subnet",
-                    super::JOIN_OPTION
-                );
+                let advice =
+                    "which is on every host by itself: use that one, or choose another --subnet".to_owned();
                 (title, format!("created on host {host}"), advice)
             }
             None => {

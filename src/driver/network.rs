@@ -190,9 +190,8 @@ impl Driver {
         match error {
             DriverError::Overlap { cidr, overlap, advice } => {
                 self.refuse_subnet(&cidr);
-                let advice = format!(
-                    "if Docker chose it, run the command again and it will choose another, or use --ipam-driver rs-overlay; {advice}"
-                );
+                let advice =
+                    format!("{advice}, or run the command again if Docker chose it: it will choose another");
                 DriverError::Overlap { cidr, overlap, advice }
             }
             other => other,

@@ -108,7 +108,7 @@ impl Housekeeping {
             // On a conflict it has just been claimed anew, and is not to be given back.
             self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
         }
-        self.local.remove_release(release)?;
+        self.local.settle_release(release)?;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::{
     driver::{JOIN_OPTION, VniClaim},
     engine::{EngineApi, EngineError, EngineNetwork, IpamConfig, NetworkSpec},
     local::{Binding, Departure, Local, LocalError},
-    model::{Meta, Network, NetworkId, Snapshot},
+    model::{IpamMode, Meta, Network, NetworkId, Snapshot},
     store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
 };
 
@@ -173,10 +173,10 @@ impl Propagator {
     ) -> Result<(), Unfinished> {
         let Ok(docker_id) = NetworkId::new(docker.id.as_str()) else { return Ok(()) };
         let Some(binding) = self.local.read(|data| data.bindings.get(&docker_id).cloned()) else {
-            return Ok(());
+            return Ok(self.adopt(docker, &docker_id)?);
         };
         if binding.network.name.is_some() || binding.network.created_by != *self.local.node() {
-            return self.refresh(binding);
+            return self.refresh(&binding);
         }
         let key = keys::network(&binding.network.id);
         let Some(held) = self.ledger.get::<Network>(&key).await? else { return Ok(()) };
@@ -189,12 +189,11 @@ impl Propagator {
             .absent(name.as_str())
             .put(name.as_str(), claim);
         if held.record.name.is_some() {
-            return self.refresh(Binding { network: held.record, ..binding });
+            return Ok(self.local.refresh_binding(&docker_id, &held.record)?);
         }
         if self.ledger.commit(txn).await? == Outcome::Committed {
             info!(network = %docker.name, "network told to the cluster");
-            self.local.put_binding(Binding { network: told, ..binding })?;
-            return Ok(());
+            return Ok(self.local.refresh_binding(&docker_id, &told)?);
         }
         match self.ledger.get::<VniClaim>(&name).await? {
             Some(other) if other.record.network != told.id => self.yield_name(docker, problems).await,
@@ -203,15 +202,28 @@ impl Propagator {
     }
 
     /// Keeps the copy that a start without the store would go by.
-    fn refresh(&self, binding: Binding) -> Result<(), Unfinished> {
+    fn refresh(&self, binding: &Binding) -> Result<(), Unfinished> {
         let snapshot = self.snapshot.borrow().clone();
-        let newest =
-            snapshot.networks.get(&binding.network.id).cloned().unwrap_or_else(|| binding.network.clone());
-        let known = self.local.read(|data| data.bindings.get(&binding.docker_id).cloned());
-        if known.is_some_and(|known| known.network != newest) {
-            self.local.put_binding(Binding { network: newest, ..binding })?;
+        if let Some(newest) = snapshot.networks.get(&binding.network.id) {
+            self.local.refresh_binding(&binding.docker_id, newest)?;
         }
         Ok(())
+    }
+
+    /// The engine has a network of ours that this host's state does not know, as after the loss of the
+    /// state directory: its IPAM option, or its own id, says which network of the cluster it is.
+    fn adopt(&self, docker: &EngineNetwork, docker_id: &NetworkId) -> Result<(), LocalError> {
+        let snapshot = self.snapshot.borrow().clone();
+        let named = docker.ipam_options.get(JOIN_OPTION).and_then(|id| NetworkId::new(id.as_str()).ok());
+        let id = named.unwrap_or_else(|| docker_id.clone());
+        let Some(network) = snapshot.networks.get(&id) else { return Ok(()) };
+        if self.local.read(|data| data.binding_of(&id).is_some() || data.departures.contains_key(&id)) {
+            return Ok(());
+        }
+        info!(network = network.title(), "taking over a network that the engine has already");
+        let ipam = if docker.ipam_driver == self.driver { IpamMode::Ours } else { IpamMode::Engine };
+        let (docker_id, network) = (docker_id.clone(), network.clone());
+        self.local.put_binding(Binding { docker_id, network, ipam, created_at: clock::unix_seconds() })
     }
 
     /// Two hosts have created a network of one name at the same time, and the other was first.
