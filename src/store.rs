@@ -243,6 +243,14 @@ impl Txn {
         self
     }
 
+    /// The leases that its changes hang keys on.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = &LeaseId> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Put { lease, .. } => lease.as_ref(),
+            Change::Delete { .. } => None,
+        })
+    }
+
     /// Guards and changes together.
     pub fn len(&self) -> usize {
         self.guards.len() + self.changes.len()

@@ -253,7 +253,7 @@ fn entry(row: Row, prefix: &Prefix) -> Option<Entry> {
 }
 
 /// Consul answers anything but a UUID with 500; such a name cannot be alive.
-fn is_session(id: &str) -> bool {
+pub(super) fn is_session(id: &str) -> bool {
     id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
