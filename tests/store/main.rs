@@ -5,6 +5,7 @@
 //! break it. Servers listen on loopback, keep their data in a temporary directory and end with the test.
 
 mod embedded;
+mod etcd;
 mod faults;
 mod measure;
 mod proxy;

@@ -4,13 +4,7 @@ mod process;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rs_overlay::store::{
-    Store,
-    open::open,
-    options::StoreOptions,
-    timeouts::Timeouts,
-    url::StoreUrl,
-};
+use rs_overlay::store::{Store, open::open, options::StoreOptions, timeouts::Timeouts, url::StoreUrl};
 use tempfile::TempDir;
 
 pub(crate) use self::process::{Process, free_port, missing};
@@ -36,9 +30,6 @@ pub(crate) trait Server: Sized + Send + Sync {
 
     /// Its address for the product.
     fn url(&self) -> String;
-
-    /// Host and port that it listens on; `None` for a unix socket.
-    fn port(&self) -> Option<u16>;
 
     /// The process.
     fn process(&mut self) -> &mut Process;
@@ -82,10 +73,6 @@ impl Server for Etcd {
         format!("etcd://127.0.0.1:{}", self.port)
     }
 
-    fn port(&self) -> Option<u16> {
-        Some(self.port)
-    }
-
     fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -96,6 +83,11 @@ impl Server for Etcd {
 }
 
 impl Etcd {
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts one with further arguments, made from its directory.
     pub(crate) fn with(arguments: impl Fn(&std::path::Path) -> Vec<String>, scheme: &str) -> Option<Self> {
         let program = missing(netns_harness::parts::etcd_binary())?;
@@ -130,10 +122,6 @@ impl Server for Consul {
 
     fn url(&self) -> String {
         format!("consul://127.0.0.1:{}", self.port)
-    }
-
-    fn port(&self) -> Option<u16> {
-        Some(self.port)
     }
 
     fn process(&mut self) -> &mut Process {
@@ -200,10 +188,6 @@ impl Server for Holder {
         format!("unix://{}.sock", self.data().display())
     }
 
-    fn port(&self) -> Option<u16> {
-        None
-    }
-
     fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -222,7 +206,10 @@ async fn hold_an_embedded_store() {
 }
 
 /// An embedded store in this process.
-pub(crate) struct InProcess(Arc<dyn Store>, #[expect(dead_code, reason = "deletes the data at the end")] TempDir);
+pub(crate) struct InProcess(
+    Arc<dyn Store>,
+    #[expect(dead_code, reason = "deletes the data at the end")] TempDir,
+);
 
 impl InProcess {
     pub(crate) async fn start() -> Option<Self> {

@@ -38,7 +38,9 @@ impl Watched {
         while self.listing.is_some() || self.inits == 0 && !self.lost || !wanted(self) {
             let event = timeout_at(deadline, self.watch.next()).await.unwrap_or_else(|_| {
                 let Self { known, listing, inits, losts, .. } = self;
-                panic!("waited for {what}; known {known:?}, listing {listing:?}, {inits} inits, {losts} losts")
+                panic!(
+                    "waited for {what}; known {known:?}, listing {listing:?}, {inits} inits, {losts} losts"
+                )
             });
             self.take(event.unwrap_or_else(|| panic!("the watch ended before {what}")));
         }

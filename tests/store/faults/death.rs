@@ -45,7 +45,9 @@ pub(super) async fn transactions_are_whole_after_a_kill<S: Server>() {
                 assert_eq!(parts, PARTS, "{name} was committed");
             }
             Ok(Outcome::Conflict) => assert_eq!(parts, 0, "{name} was a conflict"),
-            Err(StoreError::Unavailable { detail, .. }) => assert_eq!(parts, 0, "{name} was not sent: {detail}"),
+            Err(StoreError::Unavailable { detail, .. }) => {
+                assert_eq!(parts, 0, "{name} was not sent: {detail}")
+            }
             Err(StoreError::Unknown { .. }) => assert!(parts == 0 || parts == PARTS, "{name}: {parts} parts"),
             Err(error) => panic!("{name}: {error}"),
         }
@@ -61,7 +63,8 @@ async fn write(store: Arc<dyn Store>, name: String) -> Vec<(String, Result<Outco
     for n in 0..100_000 {
         let name = format!("{name}-{n}");
         let claim = Txn::new().absent(format!("{name}/0"));
-        let fate = store.txn((0..PARTS).fold(claim, |txn, part| txn.put(format!("{name}/{part}"), "1"))).await;
+        let fate =
+            store.txn((0..PARTS).fold(claim, |txn, part| txn.put(format!("{name}/{part}"), "1"))).await;
         let failed = fate.is_err();
         results.push((name, fate));
         if failed {

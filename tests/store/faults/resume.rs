@@ -22,7 +22,11 @@ pub(super) async fn a_restart_loses_no_change<S: Server>() {
         // The first change that it takes, and the next ones, race with the watch that comes back.
         commit(&*store, Txn::new().put(format!("again/{round}"), "first").delete("again/gone")).await;
         for n in 0..20 {
-            commit(&*store, Txn::new().put(format!("again/{round}/{n}"), "1").put("again/kept", n.to_string())).await;
+            commit(
+                &*store,
+                Txn::new().put(format!("again/{round}/{n}"), "1").put("again/kept", n.to_string()),
+            )
+            .await;
         }
         watched.until_equal("every change", &*store, "again/").await;
     }

@@ -21,9 +21,12 @@ pub(super) async fn of_many_one_wins(store: &dyn Store) {
 async fn one_wins(store: &dyn Store, prefix: &str, claimants: usize) {
     let claim = |me: usize| {
         let key = format!("{prefix}/claim");
-        store.txn(Txn::new().absent(&key).put(&key, me.to_string()).put(format!("{prefix}/owner"), me.to_string()))
+        store.txn(
+            Txn::new().absent(&key).put(&key, me.to_string()).put(format!("{prefix}/owner"), me.to_string()),
+        )
     };
-    let outcomes: Vec<_> = join_all((0..claimants).map(claim)).await.into_iter().map(Result::unwrap).collect();
+    let outcomes: Vec<_> =
+        join_all((0..claimants).map(claim)).await.into_iter().map(Result::unwrap).collect();
     let winners: Vec<_> = (0..claimants).filter(|me| outcomes[*me] == Outcome::Committed).collect();
     let [winner] = winners[..] else { panic!("{prefix}: {winners:?} won") };
     let found = map(store, &format!("{prefix}/")).await;
@@ -45,7 +48,10 @@ pub(super) async fn a_changed_key_is_noticed(store: &dyn Store) {
     commit(store, Txn::new().put("changed/a", "2")).await;
     assert_eq!(store.txn(Txn::new().unchanged(&now).delete("changed/a")).await.unwrap(), Outcome::Conflict);
     let again = store.range("changed/").await.unwrap().remove(0);
-    assert_eq!(store.txn(Txn::new().unchanged(&again).delete("changed/a")).await.unwrap(), Outcome::Committed);
+    assert_eq!(
+        store.txn(Txn::new().unchanged(&again).delete("changed/a")).await.unwrap(),
+        Outcome::Committed
+    );
     assert!(map(store, "changed/").await.is_empty());
 }
 

@@ -13,8 +13,11 @@ const TTL: Duration = Duration::from_secs(3);
 
 pub(super) async fn an_unrenewed_lease_takes_its_keys(store: &dyn Store) {
     let lease = store.lease(TTL).await.unwrap();
-    commit(store, Txn::new().put_leased("ends/a", "1", &lease).put_leased("ends/b", "1", &lease).put("ends/c", "1"))
-        .await;
+    commit(
+        store,
+        Txn::new().put_leased("ends/a", "1", &lease).put_leased("ends/b", "1", &lease).put("ends/c", "1"),
+    )
+    .await;
     let mut watched = Watched::new(store.watch("ends/"));
     watched.until("all keys", |known| known.len() == 3).await;
     watched.until("the end of the leased ones", |known| known.keys().eq(["ends/c"])).await;

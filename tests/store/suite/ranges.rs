@@ -24,7 +24,8 @@ pub(super) async fn sorted_and_by_plain_prefix(store: &dyn Store) {
 pub(super) async fn values_come_back_as_they_were(store: &dyn Store) {
     let big = "x".repeat(100_000);
     let values = ["", "{}", "{\"name\":\"Grüße 🦀 \u{202e}\"}", "\0\n\r\"\\", &big];
-    let txn = values.iter().enumerate().fold(Txn::new(), |txn, (n, value)| txn.put(format!("value/{n}"), *value));
+    let txn =
+        values.iter().enumerate().fold(Txn::new(), |txn, (n, value)| txn.put(format!("value/{n}"), *value));
     commit(store, txn).await;
     let found: Vec<_> = map(store, "value/").await.into_values().collect();
     assert_eq!(found, values);
@@ -34,7 +35,8 @@ pub(super) async fn many_entries_come_whole(store: &dyn Store) {
     const ENTRIES: usize = 1200;
     for first in (0..ENTRIES).step_by(60) {
         let numbers = first..first + 60;
-        commit(store, numbers.fold(Txn::new(), |txn, n| txn.put(format!("whole/{n:05}"), n.to_string()))).await;
+        commit(store, numbers.fold(Txn::new(), |txn, n| txn.put(format!("whole/{n:05}"), n.to_string())))
+            .await;
     }
     let entries = store.range("whole/").await.unwrap();
     assert_eq!(entries.len(), ENTRIES);

@@ -12,7 +12,9 @@ pub(super) async fn listing_then_changes(store: &dyn Store) {
     let mut watched = Watched::new(store.watch("order/"));
     assert_eq!(watched.raw().await, WatchEvent::Init);
     for key in ["order/a", "order/b"] {
-        assert!(matches!(watched.raw().await, WatchEvent::Put(entry) if entry.key == key && entry.value == "1"));
+        assert!(
+            matches!(watched.raw().await, WatchEvent::Put(entry) if entry.key == key && entry.value == "1")
+        );
     }
     assert_eq!(watched.raw().await, WatchEvent::InitDone);
     commit(store, Txn::new().put("order/a", "2")).await;
@@ -36,7 +38,8 @@ pub(super) async fn listing_then_changes(store: &dyn Store) {
 pub(super) async fn others_keys_are_not_told(store: &dyn Store) {
     let mut watched = Watched::new(store.watch("mine/a"));
     watched.until("the first listing", |known| known.is_empty()).await;
-    commit(store, Txn::new().put("mine/b", "1").put("mine", "1").put("mine/ab", "1").put("mine/a/1", "1")).await;
+    commit(store, Txn::new().put("mine/b", "1").put("mine", "1").put("mine/ab", "1").put("mine/a/1", "1"))
+        .await;
     watched.until("both keys", |known| known.len() == 2).await;
     watched.for_a_while(Duration::from_millis(300)).await;
     let keys: Vec<_> = ["mine/a/1", "mine/ab"].into();
