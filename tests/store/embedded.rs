@@ -11,7 +11,7 @@ use rs_overlay::store::{
 use crate::{
     servers::{Holder, Server, opened, timeouts},
     suite::commit,
-    watched::{Watched, map},
+    watched::{Map, Watched, map},
 };
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_reader_that_falls_behind_gets_a_listing() {
     let directory = tempfile::tempdir().unwrap();
     let store = Embedded::open(&directory.path().join("f"), timeouts()).await.unwrap();
     let mut watched = Watched::new(store.watch("slow/"));
-    watched.until("the listing", |known| known.is_empty()).await;
+    watched.until("the listing", Map::is_empty).await;
     for n in 0..40 {
         let puts = (0..40).fold(Txn::new(), |txn, key| txn.put(format!("slow/{key}"), n.to_string()));
         commit(&store, puts).await;
@@ -42,7 +42,7 @@ async fn watches_end_with_the_store_and_the_file_can_be_opened_again() {
         commit(&store, Txn::new().put("again/a", "1").put_leased("again/b", "1", &lease)).await;
         drop(store);
         let ended = async { while watch.next().await.is_some() {} };
-        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the watch does not end");
+        tokio::time::timeout(Duration::from_mins(1), ended).await.expect("the watch does not end");
         lease
     };
     let store = Embedded::open(&file, timeouts()).await.unwrap();
@@ -84,6 +84,34 @@ async fn a_socket_that_cannot_be_is_named() {
     let socket = rs_overlay::store::embedded::serve::socket_of(&file);
     let error = Shared::start(store, &socket).err().unwrap().to_string();
     assert!(error.contains(&socket.display().to_string()), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_and_survived() {
+    // The holder may write files of up to 4 MiB, as if the disk ended there.
+    let mut holder = Holder::limited(4 << 20);
+    let store = holder.store().await;
+    let value = "x".repeat(100_000);
+    let mut watched = Watched::new(store.watch("disk/"));
+    watched.until("the listing", Map::is_empty).await;
+    let mut written = 0;
+    let error = loop {
+        match store.txn(Txn::new().put(format!("disk/{written:03}"), &value)).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 200, "the limit has no effect");
+    };
+    assert!(matches!(&error, StoreError::Refused { .. } | StoreError::Unknown { .. }), "{error}");
+    eprintln!("after {written}: {error}");
+    let mut found = map(&*store, "disk/").await.len();
+    assert!(found == written || found == written + 1, "{found} of {written}");
+    holder.process().unlimit();
+    commit(&*store, Txn::new().put("disk/after", "1")).await;
+    found = map(&*store, "disk/").await.len();
+    watched
+        .until("all that is there", |known| known.len() == found && known.contains_key("disk/after"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

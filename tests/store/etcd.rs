@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use rs_overlay::store::{Store, StoreError, Txn};
 
 use crate::{
     proxy::Proxy,
     servers::{Etcd, Server, answers, free_port, opened},
     suite::commit,
-    watched::Watched,
+    watched::{Map, Watched},
 };
 
 struct Line {
@@ -75,22 +76,62 @@ async fn a_compaction_during_a_break_brings_a_listing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_too_long_for_one_answer_brings_a_listing() {
+    let Some(line) = Line::new().await else { return };
+    let mut watched = Watched::new(line.far.watch("long/"));
+    watched.until("the listing", Map::is_empty).await;
+    line.proxy.cut();
+    // etcd tells a watcher that comes back all it missed in one answer, here of 10 MB.
+    let value = "x".repeat(100_000);
+    for n in 0..100 {
+        commit(&*line.direct, Txn::new().put(format!("long/{n}"), &value)).await;
+    }
+    line.proxy.mend();
+    watched.until_equal("what happened in the break", &*line.direct, "long/").await;
+    commit(&*line.direct, Txn::new().put("long/after", "1")).await;
+    watched.until("a change afterwards", |known| known.contains_key("long/after")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compaction_under_a_slow_reader_ends_in_the_last_state() {
     let Some(line) = Line::new().await else { return };
     let mut watched = Watched::new(line.far.watch("slow/"));
-    watched.until("the listing", |known| known.is_empty()).await;
-    // Nobody reads meanwhile. 20 MB fit into no buffer on the way, so the server has to keep the watcher
-    // behind.
-    let value = "x".repeat(10_000);
-    for n in 0..66 {
-        let puts = (0..30).fold(Txn::new(), |txn, key| txn.put(format!("slow/{key}"), format!("{n}{value}")));
-        commit(&*line.direct, puts).await;
+    watched.until("the listing", Map::is_empty).await;
+    // Nobody reads meanwhile. etcd keeps 1024 answers in memory for a watcher, and 50 MB are more than
+    // all buffers on the way hold: what is left it has to look up in its history.
+    let value = "x".repeat(20_000);
+    for n in 0..130 {
+        let puts = (0..20)
+            .map(|key| commit(&*line.direct, Txn::new().put(format!("slow/{key}"), format!("{n}{value}"))));
+        join_all(puts).await;
     }
     commit(&*line.direct, Txn::new().delete("slow/0").put("slow/last", "1")).await;
     line.compact().await;
     let wanted = line.direct.range("slow/").await.unwrap().len();
     watched.until("the last state", |known| known.len() == wanted && known.contains_key("slow/last")).await;
     watched.until_equal("the last values", &*line.direct, "slow/").await;
+    assert!(watched.inits >= 2, "history was forgotten without effect");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_etcd_refuses_changes_and_still_answers() {
+    let quota = |_: &std::path::Path| vec!["--quota-backend-bytes=2000000".to_owned()];
+    let Some(server) = Etcd::with(quota, "http") else { return };
+    let store = server.store().await;
+    let value = "x".repeat(100_000);
+    let mut written = 0;
+    let error = loop {
+        match store.txn(Txn::new().put(format!("full/{written}"), &value)).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 200, "it takes more than its quota");
+    };
+    assert!(matches!(&error, StoreError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("space"), "{error}");
+    assert_eq!(store.range("full/").await.unwrap().len(), written);
+    let mut watched = Watched::new(store.watch("full/"));
+    watched.until("the listing", |known| known.len() == written).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

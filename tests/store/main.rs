@@ -4,6 +4,13 @@
 //! `suite` holds the behaviours as functions over `&dyn Store`; `servers` starts what they need and can
 //! break it. Servers listen on loopback, keep their data in a temporary directory and end with the test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "all of this is a test, and what it prints are figures and reasons"
+)]
+
 mod embedded;
 mod etcd;
 mod faults;
@@ -12,6 +19,7 @@ mod proxy;
 mod secured;
 mod servers;
 mod suite;
+mod tasks;
 mod watched;
 
 use servers::{Consul, Etcd, Holder, Server};

@@ -6,7 +6,7 @@ use rs_overlay::store::{Outcome, Store, Txn};
 
 use crate::{
     servers::{Consul, Etcd, Holder, InProcess, Server},
-    watched::Watched,
+    watched::{Map, Watched},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +27,7 @@ async fn claims_and_watches_take() {
 
 async fn measure(name: &str, store: &dyn Store) {
     let mut watched = Watched::new(store.watch("measure/"));
-    watched.until("the listing", |known| known.is_empty()).await;
+    watched.until("the listing", Map::is_empty).await;
     let (mut claims, mut news) = (Vec::new(), Vec::new());
     for n in 0..100 {
         let key = format!("measure/{n}");

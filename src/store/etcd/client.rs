@@ -11,8 +11,12 @@ use super::{
 };
 use crate::store::{Entry, prefix::Prefix, timeouts::Timeouts};
 
-/// Entries per answer of a listing: etcd-client takes answers of 4 MiB at most.
+/// Entries per answer of a listing.
 const PAGE: i64 = 500;
+
+/// Longest answer of a listing that is taken. etcd-client's usual 4 MiB would make a page of long values
+/// unreadable.
+const LONGEST_PAGE: usize = 256 << 20;
 
 /// How often an idle connection is pinged. etcd drops clients that ping more often than every 5 s.
 const PING: Duration = Duration::from_secs(10);
@@ -95,8 +99,9 @@ impl Connection {
             }
             let (key, options) = (&from, &options);
             let answer = self
-                .call(|mut client| {
+                .call(|client| {
                     let (key, options) = (key.clone(), options.clone());
+                    let mut client = client.kv_client().max_decoding_message_size(LONGEST_PAGE);
                     async move { client.get(key, Some(options)).await }
                 })
                 .await?;

@@ -46,7 +46,7 @@ pub(super) async fn transactions_are_whole_after_a_kill<S: Server>() {
             }
             Ok(Outcome::Conflict) => assert_eq!(parts, 0, "{name} was a conflict"),
             Err(StoreError::Unavailable { detail, .. }) => {
-                assert_eq!(parts, 0, "{name} was not sent: {detail}")
+                assert_eq!(parts, 0, "{name} was not sent: {detail}");
             }
             Err(StoreError::Unknown { .. }) => assert!(parts == 0 || parts == PARTS, "{name}: {parts} parts"),
             Err(error) => panic!("{name}: {error}"),

@@ -18,7 +18,7 @@ pub(super) async fn calls_fail_in_time_and_recover<S: Server>() {
     let Some(mut server) = S::start().await else { return };
     let store = server.store().await;
     commit(&*store, Txn::new().put("down/a", "1")).await;
-    let lease = store.lease(Duration::from_secs(60)).await.unwrap();
+    let lease = store.lease(Duration::from_mins(1)).await.unwrap();
     server.process().kill();
     // The first call may still meet a connection that is only just closing.
     sleep(Duration::from_millis(200)).await;
@@ -26,7 +26,7 @@ pub(super) async fn calls_fail_in_time_and_recover<S: Server>() {
 
     unavailable("range", store.range("down/")).await;
     unavailable("txn", store.txn(Txn::new().put("down/b", "1"))).await;
-    unavailable("lease", store.lease(Duration::from_secs(60))).await;
+    unavailable("lease", store.lease(Duration::from_mins(1))).await;
     unavailable("keep_alive", store.keep_alive(&lease)).await;
     unavailable("revoke", store.revoke(&LeaseId(lease.0.clone()))).await;
     let mut watched = Watched::new(store.watch("down/"));
