@@ -118,8 +118,12 @@ impl Etcd {
 impl Store for Etcd {
     fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>> {
         async move {
-            let listed = self.connection.list(&self.prefix, prefix).await;
-            listed.map(|listing| listing.entries).map_err(|failed| failed.of_read(&self.address))
+            // Each page has a deadline, and all together have one as well.
+            let listing = self.connection.list(&self.prefix, prefix);
+            match tokio::time::timeout(self.timeouts.call, listing).await {
+                Ok(listed) => listed.map(|listing| listing.entries).map_err(|no| no.of_read(&self.address)),
+                Err(_) => Err(self.address.unavailable("it did not answer in time")),
+            }
         }
         .boxed()
     }

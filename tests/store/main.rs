@@ -19,6 +19,7 @@ mod proxy;
 mod secured;
 mod servers;
 mod suite;
+mod swallowed;
 mod tasks;
 mod watched;
 
