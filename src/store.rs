@@ -113,7 +113,8 @@ pub enum WatchEvent {
     Put(Entry),
     /// A key is gone.
     Delete(String),
-    /// The store cannot be reached; the watch goes on trying. Everything known stays as it is.
+    /// The store cannot be reached; the watch goes on trying. Everything known stays as it is. Told once
+    /// per outage, which ends with a new `Init` ... `InitDone`.
     Lost(String),
 }
 
@@ -184,7 +185,8 @@ pub trait Store: Send + Sync + 'static {
     /// All entries whose key begins with `prefix` (plain text, not a path), sorted by key.
     fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>>;
 
-    /// Commits `txn` if all its guards hold. It has at most [`TXN_LIMIT`] guards and changes together.
+    /// Commits `txn` if all its guards hold. It has at most [`TXN_LIMIT`] guards and changes together and
+    /// changes no key twice, else it is `Refused`; `LeaseEnded` if a change names a lease that is over.
     fn txn(&self, txn: Txn) -> StoreFuture<'_, Outcome>;
 
     /// Watches all keys that begin with `prefix`.
@@ -243,6 +245,14 @@ impl Txn {
     pub fn delete(mut self, key: impl Into<String>) -> Self {
         self.changes.push(Change::Delete { key: key.into() });
         self
+    }
+
+    /// The leases that its changes hang keys on.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = &LeaseId> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Put { lease, .. } => lease.as_ref(),
+            Change::Delete { .. } => None,
+        })
     }
 
     /// Guards and changes together.

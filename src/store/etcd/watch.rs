@@ -1,7 +1,7 @@
 //! A watch on etcd that outlives its stream: it remembers the last revision that it has seen whole and
 //! goes on behind it. Where that is not possible it lists anew.
 
-use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Event, EventType, KeyValue, ResponseHeader, WatchOptions, WatchResponse, WatchStream};
 
 use super::{
     client::{At, Connection, Listing},
@@ -113,9 +113,8 @@ impl Watcher {
             if !answer.created() {
                 // All events of a revision come in one answer, and one without events is the promise that
                 // there are none up to its revision.
-                let last =
-                    answer.events().iter().filter_map(|event| event.kv()).map(|kv| kv.mod_revision()).max();
-                let told = last.or_else(|| answer.header().map(|header| header.revision()));
+                let last = answer.events().iter().filter_map(Event::kv).map(KeyValue::mod_revision).max();
+                let told = last.or_else(|| answer.header().map(ResponseHeader::revision));
                 seen.revision = seen.revision.max(told.unwrap_or(0));
             }
         }
