@@ -68,6 +68,7 @@ impl Lab {
     }
 
     /// Joins two hosts by a wire.
+    #[allow(clippy::unused_self, reason = "the lab's own business")]
     pub(crate) fn wire(&self, a: &Host, b: &Host) {
         a.net.sh(&format!("ip link add wire type veth peer name wire netns {}", b.net.path().display()));
         for (host, n) in [(a, 1), (b, 2)] {
