@@ -3,11 +3,14 @@
 use std::{net::IpAddr, time::Duration};
 
 use rs_overlay::{
-    dataplane::{Dataplane, names::vxlan_link},
+    dataplane::{
+        Dataplane,
+        names::{host_link, vxlan_link},
+    },
     plan::Overlay,
 };
 
-use crate::lab::{Lab, allowed, mac, vni};
+use crate::lab::{Lab, allowed, endpoint, mac, vni};
 use crate::scene::{VNI, container, must_ping, view};
 
 async fn two_hosts(six: bool) {
@@ -49,14 +52,22 @@ async fn two_hosts(six: bool) {
     one.try_sh("ping -n -c 2 -W 1 -I eth0 ff02::1").ok();
     assert_eq!(a.overlay().sent(&tunnel), before);
 
-    // Nobody speaks with another's MAC.
+    // Nobody speaks with another's MAC, be it a stranger's or a neighbour's.
     must_ping(&one, 4);
-    one.sh("ip link set eth0 address 02:42:0a:09:00:63");
-    one.try_sh("ping -n -c 2 -W 1 10.9.0.4").unwrap_err();
-    one.try_sh("ping -n -c 2 -W 1 10.9.0.3").unwrap_err();
-    one.sh(&format!("ip link set eth0 address {}", mac(4)));
-    one.try_sh("ping -n -c 2 -W 1 10.9.0.3").unwrap_err();
-    one.sh(&format!("ip link set eth0 address {}", mac(2)));
+    let near = host_link(&endpoint('2'));
+    for forged in [mac(99), mac(4), mac(3)] {
+        one.sh("ip link set eth0 down");
+        one.sh(&format!("ip link set eth0 address {forged}"));
+        let before = (a.overlay().sent(&tunnel), a.overlay().sent(&near));
+        one.sh("ip link set eth0 up");
+        for n in [3, 4] {
+            one.sh(&format!("ip neigh replace 10.9.0.{n} lladdr {} dev eth0 nud permanent", mac(n)));
+            one.try_sh(&format!("ping -n -c 2 -W 1 10.9.0.{n}")).unwrap_err();
+        }
+        assert_eq!((a.overlay().sent(&tunnel), a.overlay().sent(&near)), before, "as {forged}");
+    }
+    one.sh(&format!("ip link set eth0 down && ip link set eth0 address {} && ip link set eth0 up", mac(2)));
+    one.sh("ip addr replace fd00::2/64 dev eth0 nodad");
     must_ping(&one, 4);
     must_ping(&three, 2);
 
