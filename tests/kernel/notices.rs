@@ -143,3 +143,32 @@ async fn a_request_given_up_half_way_spoils_none_after_it() {
         assert_eq!(host.kernel.observe().await.unwrap(), wanted, "after {polls} polls");
     }
 }
+
+#[tokio::test]
+async fn lost_notices_are_a_notice_and_not_the_last_one() {
+    if !allowed() {
+        return;
+    }
+    let lab = Lab::new();
+    let host = lab.host("a").await;
+    let wanted = view(1, false, &[]);
+    host.make(&wanted).await;
+    let mut events = host.kernel.events().unwrap();
+    let bridge = bridge_link(vni(VNI));
+    // This thread is the listener's as well: while it waits for the command, nobody reads.
+    host.overlay().sh(&format!(
+        "for i in $(seq 5000); do \
+           echo neigh replace 10.1.$((i / 250)).$((i % 250)) lladdr 02:00:00:00:00:01 dev {bridge} nud permanent; \
+         done | ip -batch -"
+    ));
+    let patience = Duration::from_secs(20);
+    tokio::time::timeout(patience, events.recv()).await.unwrap().unwrap();
+    while tokio::time::timeout(Duration::from_millis(500), events.recv()).await.is_ok() {}
+    host.overlay().sh(&format!("ip link set {bridge} down"));
+    tokio::time::timeout(patience, events.recv()).await.unwrap().unwrap();
+    // Neighbours without our tag are not ours.
+    host.overlay()
+        .sh(&format!("ip neigh replace 10.9.0.9 lladdr 02:00:00:00:00:01 dev {bridge} nud permanent"));
+    host.make(&wanted).await;
+    assert!(host.overlay().sh(&format!("ip neigh show 10.9.0.9 dev {bridge}")).contains("PERMANENT"));
+}

@@ -34,7 +34,7 @@ async fn two_hosts(six: bool) {
     // IPv4: 20 + 8 bytes of headers.
     let full = view(1, six, &places).segments[&vni(VNI)].vxlan.mtu - 28;
     one.ping("10.9.0.4", full).unwrap();
-    let refused = one.ping("10.9.0.4", full + 1).unwrap_err();
+    let refused = one.try_sh(&format!("ping -n -c 1 -W 1 -M do -s {} 10.9.0.4", full + 1)).unwrap_err();
     assert!(refused.contains("too long"), "{refused}");
 
     // The UDP socket has stayed on the host, and the tunnel is really what carried this.
@@ -46,10 +46,10 @@ async fn two_hosts(six: bool) {
     assert!(before > 0);
 
     // A question for an address that nobody has stays here.
-    one.try_sh("ping -n -c 2 -W 1 10.9.0.99").unwrap_err();
-    one.try_sh("ping -n -c 2 -W 1 fd00::99").unwrap_err();
-    one.try_sh("ping -n -b -c 2 -W 1 10.9.0.255").unwrap_err();
-    one.try_sh("ping -n -c 2 -W 1 -I eth0 ff02::1").ok();
+    one.try_sh("ping -n -c 2 -i 0.2 -W 1 10.9.0.99").unwrap_err();
+    one.try_sh("ping -n -c 2 -i 0.2 -W 1 fd00::99").unwrap_err();
+    one.try_sh("ping -n -b -c 2 -i 0.2 -W 1 10.9.0.255").unwrap_err();
+    one.try_sh("ping -n -c 2 -i 0.2 -W 1 -I eth0 ff02::1").ok();
     assert_eq!(a.overlay().sent(&tunnel), before);
 
     // Nobody speaks with another's MAC, be it a stranger's or a neighbour's.
@@ -62,7 +62,7 @@ async fn two_hosts(six: bool) {
         one.sh("ip link set eth0 up");
         for n in [3, 4] {
             one.sh(&format!("ip neigh replace 10.9.0.{n} lladdr {} dev eth0 nud permanent", mac(n)));
-            one.try_sh(&format!("ping -n -c 2 -W 1 10.9.0.{n}")).unwrap_err();
+            one.try_sh(&format!("ping -n -c 2 -i 0.2 -W 1 10.9.0.{n}")).unwrap_err();
         }
         assert_eq!((a.overlay().sent(&tunnel), a.overlay().sent(&near)), before, "as {forged}");
     }

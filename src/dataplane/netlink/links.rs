@@ -103,7 +103,7 @@ impl Link {
         self.kind.as_ref() == Some(kind)
     }
 
-    /// The bridge is as [`bridge_messages`] leaves it, but for its MTU.
+    /// The bridge is as `bridge_messages` leaves it, but for its MTU.
     pub(crate) fn is_good_bridge(&self, vni: Vni) -> bool {
         self.up
             && self.alias.is_some()
@@ -156,7 +156,7 @@ impl Link {
         Some((id, port))
     }
 
-    /// The container's port is as [`port_messages`] leaves it.
+    /// The container's port is as `port_messages` leaves it.
     pub(crate) fn is_good_port(&self, bridge: u32) -> bool {
         self.up
             && self.is(&InfoKind::Veth)
