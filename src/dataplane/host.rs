@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
     route::{
         RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol,
         RouteType,
@@ -25,12 +25,18 @@ use crate::model::HostRoute;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
+const FLEETING: AddressHeaderFlags = AddressHeaderFlags::Secondary
+    .union(AddressHeaderFlags::Deprecated)
+    .union(AddressHeaderFlags::Tentative)
+    .union(AddressHeaderFlags::Dadfailed);
+
 /// An address of an interface.
 #[derive(Debug, Clone, Copy)]
 struct Address {
     link: u32,
     ip: IpAddr,
     prefix: u8,
+    /// Of global scope and there to stay.
     global: bool,
 }
 
@@ -153,7 +159,7 @@ impl Channel {
             let mut message = AddressMessage::default();
             message.header.family = family;
             let rows = self.dump(RouteNetlinkMessage::GetAddress(message)).await?;
-            found.extend(rows.into_iter().filter_map(address));
+            found.extend(rows.into_iter().filter_map(|row| address(row, family)));
         }
         Ok(found)
     }
@@ -184,8 +190,12 @@ impl Channel {
     }
 }
 
-fn address(row: RouteNetlinkMessage) -> Option<Address> {
+/// A kernel without one of the families answers with the rows of all others.
+fn address(row: RouteNetlinkMessage, family: AddressFamily) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(row) = row else { return None };
+    if row.header.family != family {
+        return None;
+    }
     let mut ip = None;
     for attribute in &row.attributes {
         match attribute {
@@ -199,7 +209,9 @@ fn address(row: RouteNetlinkMessage) -> Option<Address> {
         link: row.header.index,
         ip: ip?,
         prefix: row.header.prefix_len,
-        global: row.header.scope == AddressScope::Universe,
+        // An IPv6 address may be temporary, going or not yet checked; of IPv4 that flag means something else.
+        global: row.header.scope == AddressScope::Universe
+            && (family == AddressFamily::Inet || !row.header.flags.intersects(FLEETING)),
     })
 }
 

@@ -25,6 +25,7 @@ mod entries;
 mod error;
 mod events;
 mod fdb;
+mod link_messages;
 mod links;
 mod neighbours;
 mod observe;
@@ -109,7 +110,7 @@ impl Kernel {
         let what = || format!("network namespace {}", self.namespace().display());
         for link in self.inside.links().await.map_err(|failure| failure.during(what()))? {
             if link.name == "lo" && !link.up {
-                let up = self.inside.call(links::set_up(link.index)).await;
+                let up = self.inside.call(link_messages::set_up(link.index)).await;
                 up.map_err(|failure| failure.during(what()))?;
             }
             if parse_link(&link.name) == Some(Named::Port) && link.is(&InfoKind::Veth) && !link.labelled {

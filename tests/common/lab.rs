@@ -68,6 +68,7 @@ impl Lab {
     }
 
     /// Joins two hosts by a wire.
+    #[allow(clippy::unused_self, reason = "the lab's own business")]
     pub(crate) fn wire(&self, a: &Host, b: &Host) {
         a.net.sh(&format!("ip link add wire type veth peer name wire netns {}", b.net.path().display()));
         for (host, n) in [(a, 1), (b, 2)] {
@@ -171,11 +172,12 @@ impl Net {
         last
     }
 
-    /// Packets that left through a link.
+    /// Packets that were given to a link to send: those that left and those that it had no way for.
     pub(crate) fn sent(&self, link: &str) -> u64 {
         let text = self.sh(&format!("ip -j -s link show {link}"));
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        json[0]["stats64"]["tx"]["packets"].as_u64().unwrap()
+        let count = |what: &str| json[0]["stats64"]["tx"][what].as_u64().unwrap();
+        count("packets") + count("dropped")
     }
 }
 
