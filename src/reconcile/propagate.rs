@@ -291,7 +291,7 @@ impl Propagator {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    problems.push(format!("network {name} of the cluster cannot be created here: {error}"))
+                    problems.push(format!("network {name} of the cluster cannot be created here: {error}"));
                 }
             }
         }

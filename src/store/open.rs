@@ -123,8 +123,13 @@ fn user(options: &StoreOptions) -> Result<Option<(String, String)>, StoreOptionE
     Ok(Some((name.clone(), options::read_secret("kv.passwordfile", file)?)))
 }
 
+/// A certificate and its key, in PEM form.
+type Identity = (Vec<u8>, Vec<u8>);
+/// A PEM file and the certificates in it.
+type Authorities = (Vec<u8>, Vec<reqwest::Certificate>);
+
 /// The files of `kv.certfile` and `kv.keyfile`.
-fn certificate(options: &StoreOptions) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreOptionError> {
+fn certificate(options: &StoreOptions) -> Result<Option<Identity>, StoreOptionError> {
     let Some((cert, key)) = options.cert_file.as_ref().zip(options.key_file.as_ref()) else {
         return Ok(None);
     };
@@ -132,9 +137,7 @@ fn certificate(options: &StoreOptions) -> Result<Option<(Vec<u8>, Vec<u8>)>, Sto
 }
 
 /// The certificates in a PEM file, parsed so that a wrong file is told here and not as a failed handshake.
-fn authorities(
-    options: &StoreOptions,
-) -> Result<Option<(Vec<u8>, Vec<reqwest::Certificate>)>, StoreOptionError> {
+fn authorities(options: &StoreOptions) -> Result<Option<Authorities>, StoreOptionError> {
     let Some(path) = &options.ca_cert_file else { return Ok(None) };
     let pem = options::read("kv.cacertfile", path)?;
     let content =
