@@ -9,7 +9,6 @@
 //! - Every call ends within its deadline; nothing waits for ever on a store that is away.
 
 mod address;
-mod backoff;
 pub mod consul;
 pub mod embedded;
 pub mod etcd;

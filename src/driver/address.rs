@@ -57,7 +57,7 @@ impl Driver {
             if part_of_network || request.pool.hold == Hold::Again {
                 return Ok(ip);
             }
-            self.check_usable(&cidr, ip, request.gateway)?;
+            check_usable(&cidr, ip, request.gateway)?;
         }
         for attempt in 0..TRIES {
             let key = keys::pool(&cidr);
@@ -203,17 +203,6 @@ impl Driver {
         }
     }
 
-    fn check_usable(&self, cidr: &IpNet, ip: IpAddr, gateway: bool) -> Result<(), DriverError> {
-        let why = if !cidr.contains(&ip) {
-            "it lies outside"
-        } else if !usable(cidr, ip) && !gateway {
-            "it is the network's own or its broadcast address"
-        } else {
-            return Ok(());
-        };
-        Err(DriverError::AddressUnusable { ip, cidr: *cidr, why })
-    }
-
     /// The network and subnet behind a pool, as far as this host knows.
     fn known_subnet(&self, cidr: &IpNet) -> Option<(Network, Subnet)> {
         let of = |network: &Network| {
@@ -285,6 +274,17 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.driver.allocating().in_flight.remove(&self.address);
     }
+}
+
+fn check_usable(cidr: &IpNet, ip: IpAddr, gateway: bool) -> Result<(), DriverError> {
+    let why = if !cidr.contains(&ip) {
+        "it lies outside"
+    } else if !usable(cidr, ip) && !gateway {
+        "it is the network's own or its broadcast address"
+    } else {
+        return Ok(());
+    };
+    Err(DriverError::AddressUnusable { ip, cidr: *cidr, why })
 }
 
 /// Gateway or auxiliary address of a subnet.

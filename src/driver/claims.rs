@@ -62,19 +62,14 @@ impl Driver {
     fn pool_overlap(&self, cidr: &IpNet, other: &Pool) -> DriverError {
         let snapshot = self.snapshot();
         let host = host_title(&snapshot, &other.node);
-        let (network, detail, advice) = match &other.network {
-            Some(id) => {
-                let title =
-                    snapshot.networks.get(id).map_or(id.short(), |network| network.title()).to_owned();
-                let advice =
-                    "which is on every host by itself: use that one, or choose another --subnet".to_owned();
-                (title, format!("created on host {host}"), advice)
-            }
-            None => {
-                let advice =
-                    "choose another --subnet, or try again in a minute if that creation was broken off";
-                ("(unnamed)".to_owned(), format!("being created on host {host}"), advice.to_owned())
-            }
+        let (network, detail, advice) = if let Some(id) = &other.network {
+            let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());
+            let advice = "which is on every host by itself: use that one, or choose another --subnet";
+            (title.to_owned(), format!("created on host {host}"), advice.to_owned())
+        } else {
+            let advice =
+                "choose another --subnet, or try again in three minutes if that creation was broken off";
+            ("(unnamed)".to_owned(), format!("being created on host {host}"), advice.to_owned())
         };
         let overlap = Overlap::Network { cidr: other.cidr, network, detail };
         DriverError::Overlap { cidr: *cidr, overlap, advice }

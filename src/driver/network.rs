@@ -81,7 +81,7 @@ impl Driver {
         self.settle_departures().await;
         if let Some(known) = self.ledger.get::<Network>(&keys::network(&new.docker_id)).await? {
             same_subnets(&known.record, &new)?;
-            return self.bind(&new, known.record, IpamMode::Ours).await;
+            return self.bind(&new, known.record, IpamMode::Ours);
         }
         if new.subnets.iter().all(|subnet| is_ours(&subnet.space)) {
             self.create_on_our_pools(new, options).await
@@ -106,7 +106,7 @@ impl Driver {
             Some(Some(owner)) if owners.len() == 1 => self.join_network(&new, owner, options).await,
             Some(None) if owners.len() == 1 => {
                 let network = self.claim_network(&new, options, &pools, IpamMode::Ours).await?;
-                self.bind(&new, network, IpamMode::Ours).await
+                self.bind(&new, network, IpamMode::Ours)
             }
             _ => Err(DriverError::Conflict {
                 network: new.docker_id.short().to_owned(),
@@ -141,7 +141,7 @@ impl Driver {
         }
         let back = Txn::new().delete(keys::departed(owner, self.node()));
         self.ledger.commit(back).await?;
-        self.bind(new, network, IpamMode::Ours).await
+        self.bind(new, network, IpamMode::Ours)
     }
 
     async fn create_on_engine_pools(
@@ -159,7 +159,7 @@ impl Driver {
                 }
             }
         }
-        self.bind(&new, result?, IpamMode::Engine).await
+        self.bind(&new, result?, IpamMode::Engine)
     }
 
     async fn claim_engine_network(
@@ -288,7 +288,7 @@ impl Driver {
         }
     }
 
-    async fn bind(&self, new: &NewNetwork, network: Network, ipam: IpamMode) -> Result<(), DriverError> {
+    fn bind(&self, new: &NewNetwork, network: Network, ipam: IpamMode) -> Result<(), DriverError> {
         if new.allocate {
             return Ok(());
         }

@@ -85,15 +85,15 @@ impl Driver {
         if let Some(cidr) = request.pool {
             // A swarm node repeats its manager's claim in its own address space.
             if !request.global
-                && let Some(held) = self.ledger.get::<Pool>(&keys::pool(&cidr)).await?
-                && held.record.space == Space::Global
+                && let Some(known) = self.ledger.get::<Pool>(&keys::pool(&cidr)).await?
+                && known.record.space == Space::Global
             {
                 return Ok(PoolId { cidr, hold: Hold::Again });
             }
-            let held = self.claim_pool(&self.new_pool(cidr, space, &request)).await?;
-            return Ok(PoolId { cidr: held.record.cidr, hold });
+            let claimed = self.claim_pool(&self.new_pool(cidr, space, &request)).await?;
+            return Ok(PoolId { cidr: claimed.record.cidr, hold });
         }
-        self.claim_any_pool(space, &request).await.map(|held| PoolId { cidr: held.record.cidr, hold })
+        self.claim_any_pool(space, &request).await.map(|claimed| PoolId { cidr: claimed.record.cidr, hold })
     }
 
     async fn claim_any_pool(&self, space: Space, request: &PoolRequest) -> Result<Held<Pool>, DriverError> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{NetworkId, NodeId, Vni};
 
 /// One layer 2 segment that spans hosts: one VNI, one or more subnets.
+#[expect(clippy::struct_excessive_bools, reason = "the flags that `docker network create` has, one by one")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Identity in the cluster.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often to look for what was left behind.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 /// Age, in seconds, from which a subnet without a network, or an address without an endpoint, was left
 /// behind: an engine goes from one to the other in seconds.
 const LEFT_BEHIND: u64 = 180;

@@ -97,14 +97,14 @@ impl Mirror {
         {
             self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
         }
-        let mut changes = self.local.changes();
+        let mut own_state = self.local.changes();
         let mut save_at: Option<Instant> = None;
         loop {
             self.follow_networks_in_use(&mut tasks, &sender, &cancel);
             // Every arm is cancel safe: receiving and waiting lose nothing when another arm wins.
             tokio::select! {
                 () = cancel.cancelled() => break,
-                _ = changes.changed() => {}
+                _ = own_state.changed() => {}
                 Some((source, event)) = events.recv() => {
                     let mut changed = self.take(source, event);
                     while let Ok((source, event)) = events.try_recv() {
@@ -227,7 +227,7 @@ impl Mirror {
             }
             match (&health.trouble, &trouble) {
                 (None, Some(trouble)) => {
-                    warn!(%trouble, "the cluster store is away; everything stays as it is")
+                    warn!(%trouble, "the cluster store is away; everything stays as it is");
                 }
                 (Some(_), None) => info!("the cluster store is back"),
                 _ => {}

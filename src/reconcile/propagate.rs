@@ -303,7 +303,7 @@ impl Propagator {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    problems.push(format!("network {name} of the cluster cannot be created here: {error}"))
+                    problems.push(format!("network {name} of the cluster cannot be created here: {error}"));
                 }
             }
         }

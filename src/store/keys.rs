@@ -50,7 +50,8 @@ pub fn name(name: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
             key.push(char::from(byte));
         } else {
-            key.push_str(&format!("%{byte:02X}"));
+            let escaped = format!("%{byte:02X}");
+            key.push_str(&escaped);
         }
     }
     key

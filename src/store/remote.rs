@@ -8,13 +8,13 @@ use reqwest::{Client, Response};
 use super::{
     Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch,
     address::Address,
-    backoff::Backoff,
     feed::{Closed, Feed},
     protocol::{
         self, Call, Failure, KeepAliveCall, LeaseCall, Lines, RangeCall, RevokeCall, TxnCall, WatchCall,
     },
     timeouts::Timeouts,
 };
+use crate::backoff::Backoff;
 
 /// HTTP needs a host name; the socket decides where requests go.
 const BASE: &str = "http://store";
@@ -122,13 +122,13 @@ impl Store for Remote {
     fn watch(&self, prefix: &str) -> Watch {
         let (mut feed, events) = Feed::new();
         let (store, prefix) = (self.clone(), prefix.to_owned());
-        let mut backoff = Backoff::new(&self.timeouts);
+        let mut backoff = self.timeouts.backoff();
         let task = tokio::spawn(async move {
             while let Ok(detail) = store.follow(&prefix, &mut feed, &mut backoff).await {
                 if feed.lost(detail).await.is_err() {
                     return;
                 }
-                backoff.pause().await;
+                tokio::time::sleep(backoff.pause()).await;
             }
         });
         Watch::new(events, task)

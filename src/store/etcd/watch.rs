@@ -8,12 +8,14 @@ use super::{
     entry,
     failure::Failed,
 };
-use crate::store::{
-    WatchEvent,
+use crate::{
     backoff::Backoff,
-    feed::{Closed, Feed},
-    prefix::Prefix,
-    timeouts::Timeouts,
+    store::{
+        WatchEvent,
+        feed::{Closed, Feed},
+        prefix::Prefix,
+        timeouts::Timeouts,
+    },
 };
 
 /// One watch.
@@ -39,7 +41,7 @@ impl Watcher {
 
     /// Runs until nobody listens.
     pub(super) async fn run(self, mut feed: Feed) {
-        let mut backoff = Backoff::new(&self.timeouts);
+        let mut backoff = self.timeouts.backoff();
         // `Closed` is the only end there is.
         while self.round(&mut feed, &mut backoff).await.is_ok() {}
     }
@@ -50,7 +52,7 @@ impl Watcher {
             Ok(listing) => listing,
             Err(failed) => {
                 feed.lost(failed.detail).await?;
-                backoff.pause().await;
+                tokio::time::sleep(backoff.pause()).await;
                 return Ok(());
             }
         };
@@ -68,7 +70,7 @@ impl Watcher {
                         fruitless = 0;
                         backoff.reset();
                     }
-                    backoff.pause().await;
+                    tokio::time::sleep(backoff.pause()).await;
                     // A server that was wiped, or restored from a backup, has another history: going on
                     // behind our revision would miss what it holds.
                     match self.connection.now(&self.prefix, &self.keys).await {
