@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::kinds::{EngineVersion, Family, StoreKind};
 use crate::parts;
 use crate::resolver::Resolver;
-use crate::shape::{RECORD, Shape, base_directory};
+use crate::shape::{RECORD, Shape, base_directory, check_name};
 use crate::store_server::StoreServer;
 
 /// Several Docker hosts on one underlay, with a cluster store.
@@ -42,6 +42,7 @@ impl Lab {
 
     /// The running lab of this name, as another process left it; dropping it changes nothing.
     pub fn attach(name: &str) -> Result<Self> {
+        check_name(name)?;
         let record = base_directory().join(name).join(RECORD);
         if !record.exists() {
             let names = Self::names();

@@ -97,12 +97,15 @@ impl Namespaces {
         let mut child = command.spawn().context("cannot start `unshare`: is util-linux installed?")?;
         drop(command);
         let outer = Process::find(i32::try_from(child.id())?);
-        let started = wait_until(&self.title, Duration::from_mins(1), || -> Result<Option<Process>> {
-            if child.try_wait()?.is_some() || !ready.exists() {
-                return Ok(None);
-            }
-            Ok(outer.and_then(Process::child))
-        });
+        let started =
+            wait_until(&self.title, Duration::from_mins(1), || -> Result<Option<Option<Process>>> {
+                if child.try_wait()?.is_some() {
+                    return Ok(Some(None));
+                }
+                let init = outer.filter(|_| ready.exists()).and_then(Process::child);
+                Ok(init.map(Some))
+            });
+        let started = started.and_then(|init| init.context("its first process ended"));
         let mut guard = self.guard();
         match (started, outer) {
             (Ok(init), Some(outer)) => {

@@ -74,13 +74,16 @@ impl Service {
         detached.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = detached.spawn().with_context(|| format!("cannot start {}", self.title))?;
         let outer = Process::find(i32::try_from(child.id())?);
-        let found = wait_until("its process", Duration::from_mins(1), || -> Result<Option<Record>> {
-            let gone = child.try_wait()?.is_some();
-            Ok(outer.filter(|_| !gone).and_then(|outer| Some(Record { outer, inner: outer.child()? })))
-        });
+        let found =
+            wait_until("its process", Duration::from_mins(1), || -> Result<Option<Option<Record>>> {
+                let gone = child.try_wait()?.is_some();
+                let record = outer.and_then(|outer| Some(Record { outer, inner: outer.child()? }));
+                Ok((gone || record.is_some()).then_some(record))
+            });
         if found.is_err() {
             let _ = child.kill();
         }
+        let found = found.and_then(|record| record.context("it ended"));
         let began = found.and_then(|record| files::write_json(&self.record, &record));
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         let come = began.and_then(|()| {

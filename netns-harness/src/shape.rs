@@ -4,6 +4,7 @@ use std::env;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::{EngineVersion, Family, StoreKind};
@@ -15,6 +16,16 @@ pub const DIRECTORY_ENV: &str = "NETNS_HARNESS_DIR";
 /// Directory under which every lab has one of its own.
 pub(crate) fn base_directory() -> PathBuf {
     env::var_os(DIRECTORY_ENV).map_or_else(|| PathBuf::from("/var/tmp/netns-harness"), PathBuf::from)
+}
+
+/// Refuse a name that is no plain word: it becomes part of paths that are removed.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    ensure!(
+        (1..=32).contains(&name.len()) && name.chars().all(plain),
+        "a lab's name is 1 to 32 of a-z, 0-9 and `-`, not {name:?}"
+    );
+    Ok(())
 }
 
 /// A lab's fixed properties.
@@ -133,6 +144,14 @@ mod tests {
             resolver: None,
             own_boot_id: true,
             owner: None,
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_lead_out_of_the_directory() {
+        check_name("a-lab-2").unwrap();
+        for name in ["", "..", "a/b", "A", &"a".repeat(33)] {
+            assert!(check_name(name).is_err(), "{name:?}");
         }
     }
 

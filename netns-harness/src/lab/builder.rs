@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::kinds::{EngineVersion, Family, StoreKind};
 use crate::parts::{self, installed};
 use crate::process::Process;
-use crate::shape::Shape;
+use crate::shape::{Shape, check_name};
 
 /// A lab to be built.
 #[derive(Clone, Debug)]
@@ -140,11 +140,7 @@ impl LabBuilder {
 
     fn check(&self) -> Result<()> {
         let Shape { name, engines, mtu, .. } = &self.shape;
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        ensure!(
-            (1..=32).contains(&name.len()) && name.chars().all(plain),
-            "a lab's name is 1 to 32 of a-z, 0-9 and `-`, not {name:?}"
-        );
+        check_name(name)?;
         ensure!((1..=100).contains(&engines.len()), "a lab has 1 to 100 hosts, not {}", engines.len());
         ensure!((1280..=65535).contains(mtu), "an underlay MTU is 1280 to 65535, not {mtu}");
         if !nix::unistd::geteuid().is_root() {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::files;
 use crate::namespaces::end_recorded;
-use crate::shape::{RECORD, Shape, base_directory, cgroup};
+use crate::shape::{RECORD, Shape, base_directory, cgroup, check_name};
 use crate::wait::wait_in_teardown;
 
 /// Environment variable that names a directory where the logs of every lab are kept after its end.
@@ -21,6 +21,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 ///
 /// Mounts and links need no work: the kernel drops them with the namespaces.
 pub(super) fn down(name: &str) -> Result<()> {
+    check_name(name)?;
     let directory = base_directory().join(name);
     if directory.exists() {
         for entry in fs::read_dir(&directory)?.flatten() {

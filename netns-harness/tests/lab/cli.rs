@@ -39,7 +39,6 @@ fn a_lab_outlives_up_and_ends_with_down() {
     }
     let _down = Down;
     said(&["up", "--engine", "20.10", "--engine", "28.5", "--store", "etcd"]);
-    let traces = Traces::of(&Lab::attach(NAME).unwrap());
     assert!(said(&["ls"]).lines().any(|line| line.starts_with(NAME) && line.contains("background")));
     said(&["exec", "2", "docker", "run", "-d", "--name", "sleeper", "busybox", "sleep", "100000"]);
     assert_eq!(harness(&["exec", "1", "sh", "-c", "exit 7"]).status.code(), Some(7));
@@ -62,6 +61,7 @@ fn a_lab_outlives_up_and_ends_with_down() {
     assert!(String::from_utf8_lossy(&error.stderr).contains("hosts are 1 to 2"), "{error:?}");
     let again = harness(&["up"]);
     assert!(String::from_utf8_lossy(&again.stderr).contains("exists"), "{again:?}");
+    let traces = Traces::of(&Lab::attach(NAME).unwrap());
     said(&["down"]);
     traces.assert_none();
     assert!(String::from_utf8_lossy(&harness(&["status"]).stderr).contains("no lab"));

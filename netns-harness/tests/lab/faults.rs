@@ -47,7 +47,6 @@ fn a_power_cut_loses_run_and_keeps_the_disk() {
         return;
     }
     let lab = Lab::builder().hosts(&ENGINES).build().unwrap();
-    let traces = Traces::of(&lab);
     for host in lab.hosts() {
         host.docker(&["run", "-d", "--name", "sleeper", "-v", "vol:/vol", "busybox", "sleep", "100000"])
             .unwrap();
@@ -71,6 +70,7 @@ fn a_power_cut_loses_run_and_keeps_the_disk() {
         host.in_container("sleeper", &["test", "-e", "/vol/kept"]).unwrap();
     }
     wait_until("the underlay after the power cut", LONG, || reaches(lab.host(1), lab.host(2))).unwrap();
+    let traces = Traces::of(&lab);
     drop(lab);
     traces.assert_none();
 }

@@ -11,7 +11,6 @@ fn two_generations_of_engines_run_containers_side_by_side() {
     }
     let engines = [EngineVersion::V20_10_24, EngineVersion::V28_5];
     let lab = Lab::builder().hosts(&engines).store(StoreKind::Etcd).build().unwrap();
-    let traces = Traces::of(&lab);
     assert_eq!(lab.store_url(), "etcd://192.0.2.254:2379");
     for (host, engine) in lab.hosts().iter().zip(engines) {
         let version = host.docker(&["version", "-f", "{{.Server.Version}}"]).unwrap();
@@ -36,6 +35,7 @@ fn two_generations_of_engines_run_containers_side_by_side() {
     assert!(!output.status.success() && !output.stderr.is_empty());
     let error = lab.host(1).docker(&["inspect", "nothing"]).unwrap_err().to_string();
     assert!(error.contains("docker inspect nothing") && error.contains("nothing"), "{error}");
+    let traces = Traces::of(&lab);
     drop(lab);
     traces.assert_none();
 }

@@ -10,6 +10,9 @@ use netns_harness::{Host, Lab};
 /// Longer than anything takes on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_mins(2);
 
+/// Namespaces that a host has to itself.
+const KINDS: [&str; 4] = ["net", "mnt", "pid", "uts"];
+
 /// Whether labs can run here. Without root the test fails, unless it may be skipped.
 pub(crate) fn can_run() -> bool {
     let root = fs::metadata("/proc/self").is_ok_and(|this| std::os::unix::fs::MetadataExt::uid(&this) == 0);
@@ -30,18 +33,24 @@ pub(crate) struct Traces {
     name: String,
     directory: PathBuf,
     namespaces: Vec<String>,
+    /// When this was recorded, in ticks since boot. The kernel gives the numbers of namespaces out again, so a younger
+    /// process in one of the same number may be another lab's.
+    ticks: u64,
 }
 
 impl Traces {
-    /// Remember the namespaces of a lab's hosts.
+    /// Remember the namespaces of a lab's hosts that are on: to be called right before the lab ends.
     pub(crate) fn of(lab: &Lab) -> Self {
         let mut namespaces = Vec::new();
-        for host in lab.hosts() {
-            for kind in ["net", "mnt", "pid", "uts"] {
+        for host in lab.hosts().iter().filter(|host| host.is_on()) {
+            for kind in KINDS {
                 namespaces.push(host.exec(&["readlink", &format!("/proc/self/ns/{kind}")]).unwrap());
             }
         }
-        Self { name: lab.name().to_owned(), directory: lab.dir(), namespaces }
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        // Hundredths of a second, which is what the kernel's ticks are for all programs.
+        let ticks = uptime.split_whitespace().next().unwrap().replace('.', "").parse().unwrap();
+        Self { name: lab.name().to_owned(), directory: lab.dir(), namespaces, ticks }
     }
 
     /// One line per process, mount, directory and cgroup that is still there.
@@ -49,14 +58,20 @@ impl Traces {
         let mut left = Vec::new();
         for process in fs::read_dir("/proc").unwrap().flatten() {
             let path = process.path();
+            let Ok(stat) = fs::read_to_string(path.join("stat")) else { continue };
+            let Some((_, fields)) = stat.rsplit_once(')') else { continue };
+            let Some(Ok(started)) = fields.split_whitespace().nth(19).map(str::parse::<u64>) else {
+                continue;
+            };
             let command = fs::read(path.join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            let inside = ["net", "mnt", "pid", "uts"].iter().any(|kind| {
+            let inside = KINDS.iter().any(|kind| {
                 let found = fs::read_link(path.join("ns").join(kind)).unwrap_or_default();
                 self.namespaces.contains(&found.to_string_lossy().into_owned())
             });
-            let numbered = process.file_name().to_string_lossy().parse::<i32>().is_ok();
-            if numbered && (inside || command.contains(&format!("of {} ", self.name))) {
+            let directory = self.directory.to_string_lossy();
+            let named = command.contains(&format!("of {} ", self.name)) || command.contains(&*directory);
+            if named || (inside && started <= self.ticks) {
                 left.push(format!("process {}: {command}", path.display()));
             }
         }
