@@ -17,7 +17,10 @@ use tracing::{error, info, warn};
 use crate::{
     clock,
     config::{Advertise, ConfigError, DaemonConfig},
-    dataplane::netlink::{Kernel, KernelConfig},
+    dataplane::{
+        host::Host,
+        netlink::{Kernel, KernelConfig},
+    },
     driver::{Driver, DriverConfig},
     engine::{DockerEngine, EngineApi},
     http::{self, Plugin},
@@ -47,8 +50,8 @@ pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
 }
 
 async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
-    let kernel = Arc::new(Kernel::open(KernelConfig::default()).await?);
-    let vtep = underlay_address(config.cluster_advertise.as_ref(), &kernel).await?;
+    let host = Host::open(None)?;
+    let vtep = underlay_address(config.cluster_advertise.as_ref(), &host).await?;
     let url: StoreUrl = config.cluster_store.parse()?;
     // The signals first: a stop that comes early must not kill what is half made.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -57,6 +60,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     let local = Arc::new(Local::open(&config.state_dir, rand::random())?);
     let listener = http::bind(&config.socket)?;
     let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
+    let kernel = Arc::new(Kernel::open(KernelConfig::default()).await?);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %local.node(),
@@ -68,7 +72,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
 
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let plugin = start(&config, vtep, store, kernel, local, &cancel, &mut tasks).await?;
+    let plugin = start(&config, vtep, store, host, kernel, local, &cancel, &mut tasks).await?;
     let calls = plugin.calls.clone();
     let stop = cancel.clone();
     tasks.spawn(async move {
@@ -108,6 +112,7 @@ async fn start(
     config: &DaemonConfig,
     vtep: IpAddr,
     store: Arc<dyn Store>,
+    host: Host,
     kernel: Arc<Kernel>,
     local: Arc<Local>,
     cancel: &CancellationToken,
@@ -122,7 +127,7 @@ async fn start(
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
     let finder =
-        FactFinder { host: kernel.clone(), vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+        FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
@@ -186,7 +191,7 @@ async fn start(
 
 /// This host's underlay address: the one the user named, the first of the interface the user named, or
 /// the source address of the default route.
-async fn underlay_address(advertise: Option<&Advertise>, host: &Kernel) -> anyhow::Result<IpAddr> {
+async fn underlay_address(advertise: Option<&Advertise>, host: &Host) -> anyhow::Result<IpAddr> {
     let flag = "--cluster-advertise";
     match advertise {
         Some(Advertise::Address(ip)) if host.has_address(*ip).await? => Ok(*ip),

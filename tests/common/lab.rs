@@ -12,6 +12,7 @@ use std::{
 use rs_overlay::{
     dataplane::{
         Dataplane,
+        host::Host as Facts,
         names::container_link,
         namespace::Namespace,
         netlink::{Kernel, KernelConfig},
@@ -64,7 +65,8 @@ impl Lab {
     pub(crate) async fn host(&self, name: &str) -> Host {
         let net = self.namespace(name);
         let config = KernelConfig { namespace: self.pin("overlay"), host_namespace: Some(net.path()) };
-        Host { kernel: open(&config).await, net, config }
+        let facts = Facts::open(Some(&net.path())).unwrap();
+        Host { kernel: open(&config).await, facts, net, config }
     }
 
     /// Joins two hosts by a wire.
@@ -107,6 +109,7 @@ pub(crate) async fn open(config: &KernelConfig) -> Kernel {
 pub(crate) struct Host {
     pub(crate) net: Net,
     pub(crate) kernel: Kernel,
+    pub(crate) facts: Facts,
     pub(crate) config: KernelConfig,
 }
 
