@@ -2,7 +2,7 @@
 
 use std::env;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,8 @@ use crate::process::Process;
 
 /// Environment variable that moves the directory under which labs keep their files.
 pub const DIRECTORY_ENV: &str = "NETNS_HARNESS_DIR";
+
+const DEFAULT_DIRECTORY: &str = "/var/tmp/netns-harness";
 
 /// Directory under which every lab has one of its own.
 pub(crate) fn base_directory() -> PathBuf {
@@ -125,9 +127,14 @@ pub(crate) const ETCD_PORT: u16 = 2379;
 /// HTTP port of consul.
 pub(crate) const CONSUL_PORT: u16 = 8500;
 
-/// Cgroup of all containers of the lab of this name.
+/// Cgroup of all containers of the lab of this name. Cgroups are one tree for the whole machine, and labs under
+/// different directories may have the same name.
 pub(crate) fn cgroup(name: &str) -> String {
-    format!("netns-harness-{name}")
+    let base = base_directory();
+    if base == Path::new(DEFAULT_DIRECTORY) {
+        return format!("netns-harness-{name}");
+    }
+    format!("netns-harness-{name}@{}", base.to_string_lossy().replace('/', "-"))
 }
 
 #[cfg(test)]
