@@ -98,8 +98,8 @@ impl Local {
         data.endpoints.retain(|_, e| e.boot_id == boot);
         *local.lock() = data;
         for endpoint in stale {
-            local.release_all(&endpoint)?;
-            files::remove(&local.file("endpoints", endpoint.id.as_str()))?;
+            let releases = local.forget_files(&endpoint)?;
+            local.change(|data| data.releases.extend(releases));
         }
         Ok(local)
     }
@@ -145,18 +145,25 @@ impl Local {
         docker_id: &NetworkId,
         departure: Option<Departure>,
     ) -> Result<(), LocalError> {
-        if let Some(departure) = departure {
-            files::write(&self.file("departures", departure.network.as_str()), &departure, true)?;
-            self.change(|data| data.departures.insert(departure.network.clone(), departure));
+        if let Some(departure) = &departure {
+            files::write(&self.file("departures", departure.network.as_str()), departure, true)?;
         }
         let orphans: Vec<_> = self.read(|data| {
             data.endpoints.values().filter(|e| e.docker_network == *docker_id).cloned().collect()
         });
-        for endpoint in orphans {
-            self.remove_endpoint(&endpoint.id)?;
+        let mut releases = Vec::new();
+        for endpoint in &orphans {
+            releases.extend(self.forget_files(endpoint)?);
         }
         files::remove(&self.file("networks", docker_id.as_str()))?;
-        self.change(|data| data.bindings.remove(docker_id));
+        self.change(|data| {
+            data.releases.extend(releases);
+            for endpoint in &orphans {
+                data.endpoints.remove(&endpoint.id);
+            }
+            data.departures.extend(departure.map(|departure| (departure.network.clone(), departure)));
+            data.bindings.remove(docker_id);
+        });
         Ok(())
     }
 
@@ -193,9 +200,12 @@ impl Local {
     /// Forgets an endpoint and queues the addresses that were claimed with it.
     pub fn remove_endpoint(&self, id: &EndpointId) -> Result<Option<LocalEndpoint>, LocalError> {
         let Some(endpoint) = self.read(|data| data.endpoints.get(id).cloned()) else { return Ok(None) };
-        self.release_all(&endpoint)?;
-        files::remove(&self.file("endpoints", id.as_str()))?;
-        self.change(|data| data.endpoints.remove(id));
+        let releases = self.forget_files(&endpoint)?;
+        // At once: whoever met the one without the other would take the address for one in use.
+        self.change(|data| {
+            data.releases.extend(releases);
+            data.endpoints.remove(id);
+        });
         Ok(Some(endpoint))
     }
 
@@ -218,11 +228,16 @@ impl Local {
         self.dir.join("snapshot.json")
     }
 
-    fn release_all(&self, endpoint: &LocalEndpoint) -> Result<(), LocalError> {
+    /// Takes an endpoint's file away and answers the claims to give back, which are on file by then.
+    fn forget_files(&self, endpoint: &LocalEndpoint) -> Result<Vec<(String, Release)>, LocalError> {
+        let mut releases = Vec::new();
         for (cidr, ip) in &endpoint.claimed {
-            self.put_release(Release { cidr: *cidr, ip: *ip, until_ms: crate::clock::unix_millis() })?;
+            let release = Release { cidr: *cidr, ip: *ip, until_ms: crate::clock::unix_millis() };
+            files::write(&self.file("releases", &release.file_name()), &release, false)?;
+            releases.push((release.key(), release));
         }
-        Ok(())
+        files::remove(&self.file("endpoints", endpoint.id.as_str()))?;
+        Ok(releases)
     }
 
     fn file(&self, part: &str, name: &str) -> PathBuf {
