@@ -19,12 +19,15 @@ impl Driver {
     /// Keys of overlapping subnets differ, so the claim alone does not exclude them: after it, all
     /// claims are read, and whoever sees another one that overlaps takes its own back. Of two hosts that
     /// claim at once at least one sees the other, so never do both stay; it can happen that both yield.
-    pub(super) async fn claim_pool(&self, pool: &Pool) -> Result<Held<Pool>, DriverError> {
+    ///
+    /// `resume` takes over an own claim without a network. That is for a subnet that somebody has named;
+    /// one that was chosen here must be new, since another call of this host may have just chosen it too.
+    pub(super) async fn claim_pool(&self, pool: &Pool, resume: bool) -> Result<Held<Pool>, DriverError> {
         self.check_routes(&pool.cidr)?;
         let key = keys::pool(&pool.cidr);
         let claim = match self.ledger.get::<Pool>(&key).await? {
             // Ours, from a creation that was broken off.
-            Some(old) if old.record.network.is_none() && old.record.node == *self.node() => {
+            Some(old) if resume && old.record.network.is_none() && old.record.node == *self.node() => {
                 Txn::new().unchanged(&old.entry)
             }
             Some(other) => return Err(self.pool_overlap(&pool.cidr, &other.record)),

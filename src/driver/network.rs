@@ -180,7 +180,7 @@ impl Driver {
                 closing: false,
                 extra: BTreeMap::new(),
             };
-            pools.push(self.claim_pool(&pool).await.map_err(|error| self.advise_engine(error))?);
+            pools.push(self.claim_pool(&pool, true).await.map_err(|error| self.advise_engine(error))?);
         }
         self.claim_network(new, options, pools, IpamMode::Engine).await
     }

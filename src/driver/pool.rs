@@ -90,8 +90,8 @@ impl Driver {
             {
                 return Ok(PoolId { cidr, hold: Hold::Again });
             }
-            let claimed = self.claim_pool(&self.new_pool(cidr, space, &request)).await?;
-            return Ok(PoolId { cidr: claimed.record.cidr, hold });
+            let held = self.claim_pool(&self.new_pool(cidr, space, &request), true).await?;
+            return Ok(PoolId { cidr: held.record.cidr, hold });
         }
         self.claim_any_pool(space, &request).await.map(|claimed| PoolId { cidr: claimed.record.cidr, hold })
     }
@@ -113,7 +113,7 @@ impl Driver {
             let choice =
                 PoolChoice { pools: &self.config.pools, v6: request.v6, taken: &taken, cluster, skip };
             let cidr = choose_pool(&choice).ok_or(DriverError::NoSubnet)?;
-            match self.claim_pool(&self.new_pool(cidr, space, request)).await {
+            match self.claim_pool(&self.new_pool(cidr, space, request), false).await {
                 Err(DriverError::Overlap { .. } | DriverError::Contended { .. }) => beaten.insert(cidr),
                 other => return other,
             };

@@ -98,9 +98,11 @@ impl Housekeeping {
     async fn give_back(&self, release: &Release) -> Result<(), Unfinished> {
         let key = keys::address(&release.cidr, release.ip);
         let claim = self.ledger.get::<AddressClaim>(&key).await?;
-        let in_use = self.local.read(|data| data.user_of(&release.cidr, release.ip).is_some());
+        // An engine may give an address back before it deletes the endpoint: it waits for that then.
+        if self.local.read(|data| data.user_of(&release.cidr, release.ip).is_some()) {
+            return Ok(());
+        }
         if let Some(claim) = claim
-            && !in_use
             && claim.record.node == *self.local.node()
             && claim.record.since_ms <= release.until_ms
             && (!is_reserved(&claim.record.kind) || !self.has_network(&release.cidr).await?)

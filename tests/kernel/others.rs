@@ -25,7 +25,7 @@ async fn the_pin_outlives_the_kernel_and_is_adopted() {
     a.make(&wanted).await;
     b.make(&view(2, false, &places)).await;
     let (one, _three) = (container(&lab, &a, '1', 2), container(&lab, &b, '3', 4));
-    let Host { kernel, config, net: _net } = a;
+    let Host { kernel, config, net: _net, .. } = a;
     drop(kernel);
     must_ping(&one, 4);
     let again = open(&config).await;
