@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::command::{Command, Reply};
 use super::{
-    Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, address::Address, backoff::Backoff,
+    Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, address::Address,
     feed::Feed, timeouts::Timeouts,
 };
+use crate::backoff::Backoff;
 
 /// Commands that wait for the task; a caller past that waits, within its deadline, for a place.
 const QUEUE: usize = 256;
@@ -90,7 +91,7 @@ impl Embedded {
                 self.commands.downgrade(),
                 prefix.to_owned(),
                 feed,
-                Backoff::new(&self.timeouts),
+                self.timeouts.backoff(),
             )),
         )
     }
@@ -179,7 +180,7 @@ async fn follow(commands: mpsc::WeakSender<Command>, prefix: String, mut feed: F
                 if feed.lost(error).await.is_err() {
                     return;
                 }
-                backoff.pause().await;
+                tokio::time::sleep(backoff.pause()).await;
             }
             Err(_) => return,
         }
