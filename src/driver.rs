@@ -32,9 +32,9 @@ use crate::{
 pub use address::AddressRequest;
 pub use endpoint::NewEndpoint;
 pub use error::DriverError;
-pub use network::{NewNetwork, NewSubnet, VniClaim};
+pub use network::{NewNetwork, NewSubnet};
 pub use options::{KNOWN_OPTIONS, NetworkOptions};
-pub use pool::{JOIN_OPTION, PoolRequest};
+pub use pool::PoolRequest;
 
 /// Name of our address space for networks of one engine.
 pub const LOCAL_SPACE: &str = "rs-overlay-local";

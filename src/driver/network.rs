@@ -13,7 +13,7 @@ use crate::{
     clock,
     ipam::choose_vni,
     local::{Binding, Departure},
-    model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkId, Pool, Space, Subnet, Vni},
+    model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkClaim, NetworkId, Pool, Space, Subnet, Vni},
     plan::vxlan_overhead,
     store::{Outcome, TXN_LIMIT, Txn, keys, ledger::Held, record},
 };
@@ -237,7 +237,7 @@ impl Driver {
     }
 
     async fn pick_vni(&self, options: NetworkOptions, attempt: u32) -> Result<Vni, DriverError> {
-        let claims = self.ledger.list::<VniClaim>(keys::VNIS).await?;
+        let claims = self.ledger.list::<NetworkClaim>(keys::VNIS).await?;
         let vni_of = |key: &str| key.rsplit('/').next().and_then(|number| number.parse::<Vni>().ok());
         if let Some(vni) = options.vni {
             let Some(held) = claims.iter().find(|claim| vni_of(&claim.entry.key) == Some(vni)) else {
@@ -338,13 +338,6 @@ impl Driver {
     }
 }
 
-/// The value under `v1/vnis/<vni>` and under `v1/names/<name>`.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct VniClaim {
-    /// Who holds it.
-    pub network: NetworkId,
-}
-
 fn departure_of(network: &Network) -> Departure {
     Departure { network: network.id.clone(), title: network.title().to_owned(), since: clock::unix_seconds() }
 }
@@ -369,7 +362,7 @@ fn network_txn(network: &Network, pools: &[Held<Pool>]) -> Txn {
         .absent(keys::network(&network.id))
         .absent(vni.as_str())
         .put(keys::network(&network.id), record::encode(network))
-        .put(vni, record::encode(&VniClaim { network: network.id.clone() }));
+        .put(vni, record::encode(&NetworkClaim { network: network.id.clone() }));
     for pool in pools {
         let bound = Pool { network: Some(network.id.clone()), ..pool.record.clone() };
         txn = txn.unchanged(&pool.entry).put(pool.entry.key.as_str(), record::encode(&bound));

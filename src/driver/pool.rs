@@ -9,12 +9,9 @@ use super::{Driver, DriverError, claims::TRIES};
 use crate::{
     clock,
     ipam::{Hold, PoolChoice, PoolId, choose_pool},
-    model::{Network, NetworkId, Pool, Space},
+    model::{JOIN_OPTION, Network, NetworkId, Pool, Space},
     store::{keys, ledger::Held},
 };
-
-/// The IPAM option that says: this is no new network, but that one of the cluster (its id or name).
-pub const JOIN_OPTION: &str = "rs-overlay.network";
 
 /// `RequestPool`, in our terms.
 #[derive(Debug, Clone)]

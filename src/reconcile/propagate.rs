@@ -11,10 +11,9 @@ use super::mirror::Health;
 use crate::{
     backoff::Backoff,
     clock,
-    driver::{JOIN_OPTION, VniClaim},
     engine::{EngineApi, EngineError, EngineNetwork, IpamConfig, NetworkSpec},
     local::{Binding, Departure, Local, LocalError},
-    model::{IpamMode, Meta, Network, NetworkId, Snapshot},
+    model::{IpamMode, JOIN_OPTION, Meta, Network, NetworkClaim, NetworkId, Snapshot},
     store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
 };
 
@@ -181,7 +180,7 @@ impl Propagator {
         let key = keys::network(&binding.network.id);
         let Some(held) = self.ledger.get::<Network>(&key).await? else { return Ok(()) };
         let told = with_details(&held.record, docker);
-        let claim = record::encode(&VniClaim { network: told.id.clone() });
+        let claim = record::encode(&NetworkClaim { network: told.id.clone() });
         let name = keys::name(&docker.name);
         let txn = Txn::new()
             .unchanged(&held.entry)
@@ -195,7 +194,7 @@ impl Propagator {
             info!(network = %docker.name, "network told to the cluster");
             return Ok(self.local.refresh_binding(&docker_id, &told)?);
         }
-        match self.ledger.get::<VniClaim>(&name).await? {
+        match self.ledger.get::<NetworkClaim>(&name).await? {
             Some(other) if other.record.network != told.id => self.yield_name(docker, problems).await,
             _ => Ok(()),
         }
