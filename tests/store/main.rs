@@ -11,6 +11,7 @@
     reason = "all of this is a test, and what it prints are figures and reasons"
 )]
 
+mod consul;
 mod embedded;
 mod etcd;
 mod faults;

@@ -134,6 +134,11 @@ impl Server for Consul {
 }
 
 impl Consul {
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts one with further configuration, made from its directory and the port that it is to serve.
     pub(crate) fn with(config: impl Fn(&std::path::Path, u16) -> serde_json::Value) -> Option<Self> {
         let program = missing(netns_harness::parts::consul_binary())?;
