@@ -72,7 +72,8 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     let calls = plugin.calls.clone();
     let stop = cancel.clone();
     tasks.spawn(async move {
-        let served = axum::serve(listener, http::router(plugin)).with_graceful_shutdown(stop.cancelled_owned());
+        let served =
+            axum::serve(listener, http::router(plugin)).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
             error!(%error, "the plugin's socket failed");
         }
@@ -120,11 +121,13 @@ async fn start(
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder = FactFinder { host: kernel.clone(), vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+    let finder =
+        FactFinder { host: kernel.clone(), vtep, snapshot: snapshot.clone(), engine: reports.clone() };
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
-    let driver_config = DriverConfig { scope: config.scope.as_str(), vtep, pools: config.default_addr_pools.clone() };
+    let driver_config =
+        DriverConfig { scope: config.scope.as_str(), vtep, pools: config.default_addr_pools.clone() };
     let driver = Arc::new(Driver::new(
         driver_config,
         ledger.clone(),
@@ -146,7 +149,8 @@ async fn start(
     let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
     let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
     let node = this_node(config, vtep, &local, &facts_now.borrow());
-    let member = Member { ledger: ledger.clone(), local: local.clone(), node: node.clone(), facts: facts_now };
+    let member =
+        Member { ledger: ledger.clone(), local: local.clone(), node: node.clone(), facts: facts_now };
     let naming = Naming { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
     let propagator = Propagator {
         engine,
@@ -159,7 +163,8 @@ async fn start(
         report,
     };
     let store_url = config.cluster_store.clone();
-    let view = View { node, store_url, ledger, local, snapshot, health, applied: applied_now, engine: reports };
+    let view =
+        View { node, store_url, ledger, local, snapshot, health, applied: applied_now, engine: reports };
 
     tasks.spawn(mirror.run(cancel.clone()));
     let ended = cancel.clone();
@@ -183,15 +188,24 @@ async fn underlay_address(advertise: Option<&Advertise>, host: &Kernel) -> anyho
     let flag = "--cluster-advertise";
     match advertise {
         Some(Advertise::Address(ip)) if host.has_address(*ip).await? => Ok(*ip),
-        Some(Advertise::Address(ip)) => {
-            Err(ConfigError::value(flag, ip.to_string(), "is no address of this host; give one that is, or an interface").into())
+        Some(Advertise::Address(ip)) => Err(ConfigError::value(
+            flag,
+            ip.to_string(),
+            "is no address of this host; give one that is, or an interface",
+        )
+        .into()),
+        Some(Advertise::Interface(name)) => {
+            host.interface_address(name).await?.into_iter().next().ok_or_else(|| {
+                let problem = "there is no such interface with an address; 'ip address' lists them";
+                ConfigError::value(flag, name, problem).into()
+            })
         }
-        Some(Advertise::Interface(name)) => host.interface_address(name).await?.into_iter().next().ok_or_else(|| {
-            let problem = "there is no such interface with an address; 'ip address' lists them";
-            ConfigError::value(flag, name, problem).into()
-        }),
         None => host.default_source().await?.ok_or_else(|| {
-            ConfigError::place(flag, "this host has no default route to take the address from; give an address or an interface").into()
+            ConfigError::place(
+                flag,
+                "this host has no default route to take the address from; give an address or an interface",
+            )
+            .into()
         }),
     }
 }

@@ -44,7 +44,12 @@ impl FactFinder {
     }
 
     /// Tells changes until `cancel`.
-    pub(super) async fn run(mut self, facts: watch::Sender<Facts>, mtu: watch::Sender<u32>, cancel: CancellationToken) {
+    pub(super) async fn run(
+        mut self,
+        facts: watch::Sender<Facts>,
+        mtu: watch::Sender<u32>,
+        cancel: CancellationToken,
+    ) {
         loop {
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
@@ -55,7 +60,9 @@ impl FactFinder {
             }
             match self.find().await {
                 Ok(found) => {
-                    let changed = mtu.send_if_modified(|mtu| std::mem::replace(mtu, found.underlay_mtu) != found.underlay_mtu);
+                    let changed = mtu.send_if_modified(|mtu| {
+                        std::mem::replace(mtu, found.underlay_mtu) != found.underlay_mtu
+                    });
                     if changed {
                         info!(mtu = found.underlay_mtu, "the underlay carries packets of another size now");
                     }

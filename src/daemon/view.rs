@@ -34,7 +34,8 @@ impl AdminView for View {
     fn status(&self) -> StatusReport {
         let (health, engine) = (self.health.borrow().clone(), self.engine.borrow().clone());
         let applied = self.applied.borrow().clone();
-        let (networks, endpoints) = self.local.read(|data| (data.networks_in_use().len(), data.endpoints.len()));
+        let (networks, endpoints) =
+            self.local.read(|data| (data.networks_in_use().len(), data.endpoints.len()));
         StatusReport {
             version: self.node.daemon_version.clone(),
             node: self.node.id.to_string(),
@@ -111,7 +112,10 @@ impl View {
             problems.push("the cluster store has not answered yet".to_owned());
         }
         if !engine.reachable {
-            problems.push("the Docker engine's API does not answer; networks of other hosts cannot be created here".to_owned());
+            problems.push(
+                "the Docker engine's API does not answer; networks of other hosts cannot be created here"
+                    .to_owned(),
+            );
         }
         let snapshot = self.snapshot.borrow().clone();
         let known = self.local.read(|data| data.cluster.clone());
