@@ -5,7 +5,10 @@ mod calls;
 mod listen;
 mod reply;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -78,11 +81,12 @@ async fn call(
         let method = method.clone();
         async move {
             debug!(body = %String::from_utf8_lossy(&body), "asked");
+            let start = Instant::now();
             let answer =
                 tokio::time::timeout(CALL_LIMIT, calls::dispatch(&plugin.driver, &method, &body)).await;
             let answer = answer.unwrap_or_else(|_| Err(calls::CallError::late(&method, CALL_LIMIT)));
             match &answer {
-                Ok(value) => debug!(%value, "answered"),
+                Ok(value) => debug!(%value, took = ?start.elapsed(), "answered"),
                 Err(error) => warn!(error = %error.message, "refused"),
             }
             answer

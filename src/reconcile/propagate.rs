@@ -179,25 +179,31 @@ impl Propagator {
         }
         let key = keys::network(&binding.network.id);
         let Some(held) = self.ledger.get::<Network>(&key).await? else { return Ok(()) };
-        let told = with_details(&held.record, docker);
-        let claim = record::encode(&NetworkClaim { network: told.id.clone() });
-        let name = keys::name(&docker.name);
-        let txn = Txn::new()
-            .unchanged(&held.entry)
-            .put(key, record::encode(&told))
-            .absent(name.as_str())
-            .put(name.as_str(), claim);
         if held.record.name.is_some() {
             return Ok(self.local.refresh_binding(&docker_id, &held.record)?);
         }
-        if self.ledger.commit(txn).await? == Outcome::Committed {
+        let told = with_details(&held.record, docker);
+        let name = keys::name(&docker.name);
+        let txn = Txn::new().unchanged(&held.entry).put(key, record::encode(&told));
+        let txn = match self.ledger.get::<NetworkClaim>(&name).await? {
+            None => txn.absent(name.as_str()),
+            Some(claim) if claim.record.network != told.id && self.exists(&claim.record.network).await? => {
+                return self.yield_name(docker, &claim.record.network, problems).await;
+            }
+            // Left behind by a network that is gone.
+            Some(claim) => txn.unchanged(&claim.entry),
+        };
+        let claim = record::encode(&NetworkClaim { network: told.id.clone() });
+        // After a lost race the next look, which the change itself brings about, finds the winner.
+        if self.ledger.commit(txn.put(name, claim)).await? == Outcome::Committed {
             info!(network = %docker.name, "network told to the cluster");
-            return Ok(self.local.refresh_binding(&docker_id, &told)?);
+            self.local.refresh_binding(&docker_id, &told)?;
         }
-        match self.ledger.get::<NetworkClaim>(&name).await? {
-            Some(other) if other.record.network != told.id => self.yield_name(docker, problems).await,
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    async fn exists(&self, network: &NetworkId) -> Result<bool, StoreError> {
+        Ok(self.ledger.get::<Network>(&keys::network(network)).await?.is_some())
     }
 
     /// Keeps the copy that a start without the store would go by.
@@ -226,9 +232,17 @@ impl Propagator {
     }
 
     /// Two hosts have created a network of one name at the same time, and the other was first.
-    async fn yield_name(&self, docker: &EngineNetwork, problems: &mut Vec<String>) -> Result<(), Unfinished> {
+    async fn yield_name(
+        &self,
+        docker: &EngineNetwork,
+        winner: &NetworkId,
+        problems: &mut Vec<String>,
+    ) -> Result<(), Unfinished> {
         if docker.endpoints.is_empty() {
-            warn!(network = %docker.name, "another host has created a network of this name first; taking that one");
+            warn!(network = %docker.name, "the cluster has a network of this name already; taking that one");
+            // Whoever creates it here wants it here, even if it was removed here before.
+            let back = keys::departed(winner, self.local.node());
+            self.ledger.commit(Txn::new().delete(back)).await?;
             return Ok(self.engine.remove_network(&docker.id).await?);
         }
         problems.push(format!(
@@ -276,7 +290,7 @@ impl Propagator {
         if meta.is_none() || meta.map(|held| held.record.cluster) != ours {
             return Ok(false);
         }
-        Ok(self.ledger.get::<Network>(&keys::network(&binding.network.id)).await?.is_none())
+        Ok(!self.exists(&binding.network.id).await?)
     }
 
     async fn create_new(&self, problems: &mut Vec<String>) -> Result<(), Unfinished> {
