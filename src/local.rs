@@ -14,7 +14,10 @@ use std::{
     io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ipnet::IpNet;
@@ -66,6 +69,7 @@ pub struct Local {
     node: NodeId,
     data: Mutex<LocalData>,
     version: watch::Sender<u64>,
+    moment: AtomicU64,
     _lock: nix::fcntl::Flock<std::fs::File>,
 }
 
@@ -93,6 +97,7 @@ impl Local {
             node,
             data: Mutex::default(),
             version: watch::Sender::new(0),
+            moment: AtomicU64::new(data.releases.values().map(|r| r.until_ms).max().unwrap_or_default()),
             _lock: lock,
         };
         data.endpoints.retain(|_, e| e.boot_id == boot);
@@ -107,6 +112,17 @@ impl Local {
     /// This host.
     pub fn node(&self) -> &NodeId {
         &self.node
+    }
+
+    /// The time in milliseconds since 1970, but never the same one twice: what orders this host's claims
+    /// and releases of one address, also within a millisecond and when the clock is set back. A release
+    /// that is still queued must not take a newer claim along.
+    pub fn moment(&self) -> u64 {
+        let now = crate::clock::unix_millis();
+        let later = |last: u64| Some(now.max(last.saturating_add(1)));
+        match self.moment.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later) {
+            Ok(last) | Err(last) => now.max(last.saturating_add(1)),
+        }
     }
 
     /// A copy of everything.
@@ -232,7 +248,7 @@ impl Local {
     fn forget_files(&self, endpoint: &LocalEndpoint) -> Result<Vec<(String, Release)>, LocalError> {
         let mut releases = Vec::new();
         for (cidr, ip) in &endpoint.claimed {
-            let release = Release { cidr: *cidr, ip: *ip, until_ms: crate::clock::unix_millis() };
+            let release = Release { cidr: *cidr, ip: *ip, until_ms: self.moment() };
             files::write(&self.file("releases", &release.file_name()), &release, false)?;
             releases.push((release.key(), release));
         }
