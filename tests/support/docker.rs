@@ -1,5 +1,7 @@
 //! What an engine does for one command of a person's, in the fewest calls.
 
+#![allow(dead_code, reason = "each test uses the part it needs")]
+
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
