@@ -14,7 +14,10 @@ use std::{
     io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ipnet::IpNet;
@@ -66,6 +69,7 @@ pub struct Local {
     node: NodeId,
     data: Mutex<LocalData>,
     version: watch::Sender<u64>,
+    moment: AtomicU64,
     _lock: nix::fcntl::Flock<std::fs::File>,
 }
 
@@ -90,7 +94,8 @@ impl Local {
         let stale: Vec<_> =
             data.endpoints.values().filter(|e| e.boot_id != boot).map(|e| e.id.clone()).collect();
         let (version, _) = watch::channel(0);
-        let local = Self { dir: dir.to_owned(), node, data: Mutex::new(data), version, _lock: lock };
+        let moment = AtomicU64::new(data.releases.values().map(|r| r.until_ms).max().unwrap_or_default());
+        let local = Self { dir: dir.to_owned(), node, data: Mutex::new(data), version, moment, _lock: lock };
         for endpoint in stale {
             local.remove_endpoint(&endpoint)?;
         }
@@ -100,6 +105,17 @@ impl Local {
     /// This host.
     pub fn node(&self) -> &NodeId {
         &self.node
+    }
+
+    /// The time in milliseconds since 1970, but never the same one twice: what orders this host's claims
+    /// and releases of one address, also within a millisecond and when the clock is set back. A release
+    /// that is still queued must not take a newer claim along.
+    pub fn moment(&self) -> u64 {
+        let now = crate::clock::unix_millis();
+        let later = |last: u64| Some(now.max(last.saturating_add(1)));
+        match self.moment.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later) {
+            Ok(last) | Err(last) => now.max(last.saturating_add(1)),
+        }
     }
 
     /// A copy of everything.
@@ -250,7 +266,7 @@ impl Local {
         let Some(endpoint) = data.endpoints.get(id).cloned() else { return Ok(None) };
         // The queue first: an address that is queued twice does no harm, one that is forgotten does.
         for (cidr, ip) in &endpoint.claimed {
-            let until_ms = crate::clock::unix_millis();
+            let until_ms = self.moment();
             self.queue_release(data, Release { cidr: *cidr, ip: *ip, until_ms })?;
         }
         files::remove(&self.file("endpoints", id.as_str()))?;

@@ -173,7 +173,7 @@ impl Driver {
             kind,
             container: None,
             generation: 0,
-            since_ms: clock::unix_millis(),
+            since_ms: self.local.moment(),
         };
         Ok(txn.put(key, record::encode(&claim)))
     }
