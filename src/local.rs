@@ -334,3 +334,6 @@ pub fn write_snapshot(file: &Path, snapshot: &crate::model::Snapshot) -> Result<
 pub fn read_snapshot(file: &Path) -> Result<Option<crate::model::Snapshot>, LocalError> {
     files::read(file)
 }
+
+#[cfg(test)]
+mod tests;

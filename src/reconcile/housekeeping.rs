@@ -68,7 +68,7 @@ impl Housekeeping {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => {}
-                _ = self.health.changed() => {}
+                Ok(()) = self.health.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
