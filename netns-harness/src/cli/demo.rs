@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
-use netns_harness::{EngineVersion, Host, Lab, StoreKind, parts, wait_until};
+use netns_harness::{EngineVersion, Host, KEEP_LOGS_ENV, Lab, StoreKind, interrupt, parts, wait_until};
 use serde::Deserialize;
 
 use super::status::table;
@@ -84,9 +84,12 @@ pub(super) fn demo(args: &DemoArgs) -> Result<()> {
         .daemon(&args.daemon)
         .build_with_progress(&progress)?;
     progress(&format!("everything is up after {:.1} s", started.elapsed().as_secs_f32()));
-    let shown = show(&stage, &lab);
-    if shown.is_err() {
-        progress(&format!("the demo broke off; with {}=DIR the logs are kept", netns_harness::KEEP_LOGS_ENV));
+    let mut shown = show(&stage, &lab);
+    if interrupt::interrupted() {
+        // Which command it was that gave up is of no use to the person who asked for it.
+        shown = Err(anyhow!("interrupted"));
+    } else if shown.is_err() {
+        progress(&format!("with {KEEP_LOGS_ENV}=DIR in the environment, the logs are kept there"));
     }
     let ending = Instant::now();
     let ended = lab.finish().context("the demo's hosts cannot be torn down");
@@ -106,7 +109,7 @@ impl DemoArgs {
         for &version in wanted {
             match provide(version) {
                 Ok(()) => here.push(version),
-                Err(error) if self.engines.is_empty() && !netns_harness::interrupt::interrupted() => {
+                Err(error) if self.engines.is_empty() && !interrupt::interrupted() => {
                     progress(&format!("engine {version} is left out: {error:#}"));
                 }
                 Err(error) => return Err(error),
