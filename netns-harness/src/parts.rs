@@ -108,6 +108,8 @@ fn installed_engine(version: EngineVersion) -> Result<EngineParts> {
 fn cache() -> Result<PathBuf> {
     let cache =
         env::var_os(CACHE_ENV).map_or_else(|| PathBuf::from("/var/cache/rs-overlay-harness"), PathBuf::from);
+    // Programs are run from here with other working directories.
+    let cache = std::path::absolute(cache)?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot create the cache {}", cache.display()))?;
     Ok(cache)
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,14 @@ use crate::process::Process;
 /// Environment variable that moves the directory under which labs keep their files.
 pub const DIRECTORY_ENV: &str = "NETNS_HARNESS_DIR";
 
+const DEFAULT_DIRECTORY: &str = "/var/tmp/netns-harness";
+
 /// Directory under which every lab has one of its own.
 pub(crate) fn base_directory() -> PathBuf {
-    env::var_os(DIRECTORY_ENV).map_or_else(|| PathBuf::from("/var/tmp/netns-harness"), PathBuf::from)
+    let directory =
+        env::var_os(DIRECTORY_ENV).map_or_else(|| PathBuf::from("/var/tmp/netns-harness"), PathBuf::from);
+    // Only an empty path has no absolute form, and it fails where it is used.
+    std::path::absolute(&directory).unwrap_or(directory)
 }
 
 /// Refuse a name that is no plain word: it becomes part of paths that are removed.
@@ -122,9 +127,14 @@ pub(crate) const ETCD_PORT: u16 = 2379;
 /// HTTP port of consul.
 pub(crate) const CONSUL_PORT: u16 = 8500;
 
-/// Cgroup of all containers of the lab of this name.
+/// Cgroup of all containers of the lab of this name. Cgroups are one tree for the whole machine, and labs under
+/// different directories may have the same name.
 pub(crate) fn cgroup(name: &str) -> String {
-    format!("netns-harness-{name}")
+    let base = base_directory();
+    if base == Path::new(DEFAULT_DIRECTORY) {
+        return format!("netns-harness-{name}");
+    }
+    format!("netns-harness-{name}@{}", base.to_string_lossy().replace('/', "-"))
 }
 
 #[cfg(test)]

@@ -5,14 +5,16 @@ use std::process::{Command, Output};
 use netns_harness::Lab;
 use serde_json::Value;
 
-use crate::support::{Traces, can_run};
+use crate::support::{Traces, can_run, unique};
 
-const NAME: &str = "command-line";
+fn name() -> String {
+    unique("command-line")
+}
 
 fn harness(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_netns-harness"))
         .args(args)
-        .env("NETNS_HARNESS_NAME", NAME)
+        .env("NETNS_HARNESS_NAME", name())
         .output()
         .unwrap()
 }
@@ -39,7 +41,7 @@ fn a_lab_outlives_up_and_ends_with_down() {
     }
     let _down = Down;
     said(&["up", "--engine", "20.10", "--engine", "28.5", "--store", "etcd"]);
-    assert!(said(&["ls"]).lines().any(|line| line.starts_with(NAME) && line.contains("background")));
+    assert!(said(&["ls"]).lines().any(|line| line.starts_with(&name()) && line.contains("background")));
     said(&["exec", "2", "docker", "run", "-d", "--name", "sleeper", "busybox", "sleep", "100000"]);
     assert_eq!(harness(&["exec", "1", "sh", "-c", "exit 7"]).status.code(), Some(7));
 
@@ -61,7 +63,7 @@ fn a_lab_outlives_up_and_ends_with_down() {
     assert!(String::from_utf8_lossy(&error.stderr).contains("hosts are 1 to 2"), "{error:?}");
     let again = harness(&["up"]);
     assert!(String::from_utf8_lossy(&again.stderr).contains("exists"), "{again:?}");
-    let traces = Traces::of(&Lab::attach(NAME).unwrap());
+    let traces = Traces::of(&Lab::attach(&name()).unwrap());
     said(&["down"]);
     traces.assert_none();
     assert!(String::from_utf8_lossy(&harness(&["status"]).stderr).contains("no lab"));

@@ -2,7 +2,7 @@
 
 use netns_harness::{EngineVersion, Lab, Signal, wait_until};
 
-use crate::support::{LONG, Traces, can_run, reaches};
+use crate::support::{LONG, Traces, can_run, reaches, unique};
 
 const ENGINES: [EngineVersion; 2] = [EngineVersion::V20_10_24, EngineVersion::V28_5];
 
@@ -99,9 +99,9 @@ fn an_engine_that_cannot_start_says_why() {
     if !can_run() {
         return;
     }
-    let built =
-        Lab::builder().name("bad-argument").hosts(&ENGINES[..1]).engine_args(&["--no-such-option"]).build();
+    let name = unique("bad-argument");
+    let built = Lab::builder().name(&name).hosts(&ENGINES[..1]).engine_args(&["--no-such-option"]).build();
     let error = format!("{:#}", built.unwrap_err());
     assert!(error.contains("dockerd of host1 did not start") && error.contains("no-such-option"), "{error}");
-    assert!(!Lab::names().contains(&"bad-argument".to_owned()), "a lab that failed to start is still there");
+    assert!(!Lab::names().contains(&name), "a lab that failed to start is still there");
 }

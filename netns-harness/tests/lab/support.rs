@@ -23,6 +23,11 @@ pub(crate) fn can_run() -> bool {
     root
 }
 
+/// A lab's name that no other run of the same test has at the same time.
+pub(crate) fn unique(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
 /// Whether one packet of `host` to `to` is answered.
 pub(crate) fn reaches(host: &Host, to: &Host) -> bool {
     host.exec(&["ping", "-c1", "-W1", &to.vtep().to_string()]).is_ok()
@@ -79,10 +84,16 @@ impl Traces {
         left.extend(
             mounts.lines().filter(|line| line.contains(&self.name)).map(|line| format!("mount {line}")),
         );
+        // Exactly the name, or the name and a directory.
         let cgroup = format!("netns-harness-{}", self.name);
-        let mut directories = vec![self.directory.clone(), PathBuf::from("/sys/fs/cgroup").join(&cgroup)];
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            directories.push(hierarchy.path().join(&cgroup));
+        let is_cgroup = |name: &str| name == cgroup || name.starts_with(&format!("{cgroup}@"));
+        let mut directories = vec![self.directory.clone()];
+        let root = PathBuf::from("/sys/fs/cgroup");
+        let hierarchies = fs::read_dir(&root).unwrap().flatten().map(|entry| entry.path());
+        for tree in hierarchies.filter(|path| path.is_dir()).chain([root]) {
+            let entries = fs::read_dir(&tree).into_iter().flatten().flatten();
+            let ours = entries.filter(|entry| is_cgroup(&entry.file_name().to_string_lossy()));
+            directories.extend(ours.map(|entry| entry.path()));
         }
         left.extend(
             directories

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use netns_harness::{EngineVersion, Lab, Signal, StoreKind, wait_until};
 
-use crate::support::{LONG, Traces, can_run};
+use crate::support::{LONG, Traces, can_run, unique};
 
 #[test]
 fn a_panic_takes_the_lab_down() {
@@ -36,10 +36,11 @@ fn a_name_in_use_is_refused() {
     if !can_run() {
         return;
     }
-    let lab = Lab::builder().name("in-use").hosts(&[EngineVersion::V20_10_24]).build().unwrap();
-    let second = Lab::builder().name("in-use").hosts(&[EngineVersion::V20_10_24]).build();
+    let name = unique("in-use");
+    let lab = Lab::builder().name(&name).hosts(&[EngineVersion::V20_10_24]).build().unwrap();
+    let second = Lab::builder().name(&name).hosts(&[EngineVersion::V20_10_24]).build();
     let error = second.unwrap_err().to_string();
-    assert!(error.contains("in-use is in use by process"), "{error}");
+    assert!(error.contains(&format!("{name} is in use by process")), "{error}");
     lab.host(1).docker(&["ps"]).unwrap();
 }
 
@@ -48,8 +49,9 @@ fn a_killed_owner_leaves_no_process_and_its_files_are_reaped() {
     if !can_run() {
         return;
     }
-    let mut up = up("killed-owner");
-    let lab = wait_until("a host of the lab", LONG, || host_is_on("killed-owner")).unwrap();
+    let name = unique("killed-owner");
+    let mut up = up(&name);
+    let lab = wait_until("a host of the lab", LONG, || host_is_on(&name)).unwrap();
     let traces = Traces::of(&lab);
     up.kill().unwrap();
     up.wait().unwrap();
@@ -62,7 +64,7 @@ fn a_killed_owner_leaves_no_process_and_its_files_are_reaped() {
     })
     .unwrap();
     // A lab with the same name takes over where the dead one's files are.
-    let lab = Lab::builder().name("killed-owner").hosts(&[EngineVersion::V20_10_24]).build().unwrap();
+    let lab = Lab::builder().name(&name).hosts(&[EngineVersion::V20_10_24]).build().unwrap();
     drop(lab);
     traces.assert_none();
 }
@@ -72,8 +74,9 @@ fn an_interrupt_takes_the_half_built_lab_down() {
     if !can_run() {
         return;
     }
-    let mut up = up("interrupted");
-    let lab = wait_until("a host of the lab", LONG, || host_is_on("interrupted")).unwrap();
+    let name = unique("interrupted");
+    let mut up = up(&name);
+    let lab = wait_until("a host of the lab", LONG, || host_is_on(&name)).unwrap();
     let traces = Traces::of(&lab);
     let kill =
         Command::new("kill").args([&format!("-{}", Signal::SIGINT as i32), &up.id().to_string()]).status();
