@@ -23,7 +23,7 @@ use stage::Stage;
 const NETWORK: &str = "blue";
 
 /// A download this long is told to go on.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// How long the other hosts may take to have the network, on a busy machine.
 const SEEN_LIMIT: Duration = Duration::from_secs(30);
@@ -70,13 +70,12 @@ pub(super) fn demo(args: &DemoArgs) -> Result<()> {
     );
     ensure!(args.daemon.is_file(), "no daemon at {}: build it with `make build`", args.daemon.display());
     let stage = Stage::new(&args.daemon);
+    print(&format!(
+        "{} Docker hosts in network namespaces of this machine, cluster store {}\n",
+        args.hosts, args.store
+    ))?;
     let engines = args.provide_engines()?;
     let started = Instant::now();
-    print(&format!(
-        "{} Docker hosts in network namespaces of this machine, store {}\n",
-        engines.len(),
-        args.store
-    ))?;
     let lab = Lab::builder()
         .name(&args.name)
         .hosts(&engines)
@@ -134,7 +133,12 @@ fn provide(version: EngineVersion) -> Result<()> {
             let seconds = started.elapsed().as_secs();
             progress(&format!("engine {version} is being downloaded, this once: {seconds} s so far"));
         }
-        work.join().map_err(|_| anyhow!("the thread that provides engine {version} panicked"))?
+        let provided =
+            work.join().map_err(|_| anyhow!("the thread that provides engine {version} panicked"))?;
+        if provided.is_ok() && started.elapsed() > HEARTBEAT {
+            progress(&format!("engine {version} is here"));
+        }
+        provided
     })
 }
 
