@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
-use netns_harness::{EngineVersion, Host, Lab, StoreKind, parts, wait_until};
+use netns_harness::{EngineVersion, Host, KEEP_LOGS_ENV, Lab, StoreKind, interrupt, parts, wait_until};
 use serde::Deserialize;
 
 use super::status::table;
@@ -23,7 +23,7 @@ use stage::Stage;
 const NETWORK: &str = "blue";
 
 /// A download this long is told to go on.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// How long the other hosts may take to have the network, on a busy machine.
 const SEEN_LIMIT: Duration = Duration::from_secs(30);
@@ -70,13 +70,12 @@ pub(super) fn demo(args: &DemoArgs) -> Result<()> {
     );
     ensure!(args.daemon.is_file(), "no daemon at {}: build it with `make build`", args.daemon.display());
     let stage = Stage::new(&args.daemon);
+    print(&format!(
+        "{} Docker hosts in network namespaces of this machine, cluster store {}\n",
+        args.hosts, args.store
+    ))?;
     let engines = args.provide_engines()?;
     let started = Instant::now();
-    print(&format!(
-        "{} Docker hosts in network namespaces of this machine, store {}\n",
-        engines.len(),
-        args.store
-    ))?;
     let lab = Lab::builder()
         .name(&args.name)
         .hosts(&engines)
@@ -84,9 +83,12 @@ pub(super) fn demo(args: &DemoArgs) -> Result<()> {
         .daemon(&args.daemon)
         .build_with_progress(&progress)?;
     progress(&format!("everything is up after {:.1} s", started.elapsed().as_secs_f32()));
-    let shown = show(&stage, &lab);
-    if shown.is_err() {
-        progress(&format!("the demo broke off; with {}=DIR the logs are kept", netns_harness::KEEP_LOGS_ENV));
+    let mut shown = show(&stage, &lab);
+    if interrupt::interrupted() {
+        // Which command it was that gave up is of no use to the person who asked for it.
+        shown = Err(anyhow!("interrupted"));
+    } else if shown.is_err() {
+        progress(&format!("with {KEEP_LOGS_ENV}=DIR in the environment, the logs are kept there"));
     }
     let ending = Instant::now();
     let ended = lab.finish().context("the demo's hosts cannot be torn down");
@@ -106,7 +108,7 @@ impl DemoArgs {
         for &version in wanted {
             match provide(version) {
                 Ok(()) => here.push(version),
-                Err(error) if self.engines.is_empty() && !netns_harness::interrupt::interrupted() => {
+                Err(error) if self.engines.is_empty() && !interrupt::interrupted() => {
                     progress(&format!("engine {version} is left out: {error:#}"));
                 }
                 Err(error) => return Err(error),
@@ -131,7 +133,12 @@ fn provide(version: EngineVersion) -> Result<()> {
             let seconds = started.elapsed().as_secs();
             progress(&format!("engine {version} is being downloaded, this once: {seconds} s so far"));
         }
-        work.join().map_err(|_| anyhow!("the thread that provides engine {version} panicked"))?
+        let provided =
+            work.join().map_err(|_| anyhow!("the thread that provides engine {version} panicked"))?;
+        if provided.is_ok() && started.elapsed() > HEARTBEAT {
+            progress(&format!("engine {version} is here"));
+        }
+        provided
     })
 }
 

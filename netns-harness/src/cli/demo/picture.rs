@@ -37,7 +37,8 @@ pub(super) fn draw(network: &Network, store: &str, places: &[Place]) -> String {
     for line in ["|", store] {
         lines.push(format!("{line:^width$}"));
     }
-    lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    lines.join("\n") + "\n"
 }
 
 fn host_box(place: &Place, vni: u32) -> Vec<String> {

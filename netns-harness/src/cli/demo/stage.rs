@@ -60,7 +60,7 @@ impl Stage {
     pub(super) fn run(&self, host: &Host, line: &str) -> Result<String> {
         self.show_line(host, line)?;
         let said = self.output(host, line)?.success(line).with_context(|| format!("on {}", host.name()))?;
-        self.show_output(&said)?;
+        show_output(&said)?;
         Ok(said)
     }
 
@@ -73,7 +73,7 @@ impl Stage {
     ) -> Result<CommandOutput> {
         self.show_line(host, line)?;
         let said = self.output(host, line)?;
-        self.show_output(&part(&said.stdout))?;
+        show_output(&part(&said.stdout))?;
         if !said.status.success() {
             let reason = said.stderr.trim().lines().last().unwrap_or_default();
             self.bad(format!("{} {reason}", said.status).trim_end())?;
@@ -97,14 +97,14 @@ impl Stage {
         print(&format!("{prompt} {}\n", self.paint(COMMAND, line)))
     }
 
-    fn show_output(&self, text: &str) -> Result<()> {
-        let text = shorten(text.trim_end());
-        if text.is_empty() { Ok(()) } else { print(&format!("{text}\n")) }
-    }
-
     fn paint(&self, colour: &str, text: &str) -> String {
         if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+fn show_output(text: &str) -> Result<()> {
+    let text = shorten(text.trim_end());
+    if text.is_empty() { Ok(()) } else { print(&format!("{text}\n")) }
 }
 
 /// Cut every word that is a full id or checksum; leave all else as it is.
