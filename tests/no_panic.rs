@@ -63,7 +63,7 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 24, 4, |inner| {
         prop_oneof![
             collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            collection::btree_map(text(), inner, 0..4).prop_map(|map| Value::from_iter(map)),
+            collection::btree_map(text(), inner, 0..4).prop_map(Value::from_iter),
         ]
     })
 }
@@ -227,16 +227,12 @@ proptest! {
         if let Ok(vni) = text.parse::<Vni>() {
             prop_assert_eq!(vni.to_string().parse::<Vni>(), Ok(vni));
         }
-        for id in [NodeId::new(text.as_str()).map(String::from), NetworkId::new(text.as_str()).map(String::from)] {
-            if let Ok(id) = id {
-                prop_assert_eq!(id, text.as_str());
-            }
-        }
+        prop_assert!(NodeId::new(text.as_str()).is_ok_and(|id| id.as_str() == text) == NetworkId::new(text.as_str()).is_ok());
         let _ = keys::address_of(&text);
         let key = keys::name(&text);
         prop_assert!(key.is_ascii() && key.matches('/').count() == 2, "{key}");
         let _ = text.parse::<StoreUrl>();
-        let _ = StoreOptions::parse(&[text.as_str()]);
+        let _ = StoreOptions::parse([text.as_str()]);
         let _ = StoreOptions::parse(&[format!("kv.path={text}"), format!("kv.username={text}")]);
     }
 

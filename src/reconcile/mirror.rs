@@ -56,6 +56,9 @@ enum Source {
     Endpoints(NetworkId),
 }
 
+/// An event, the watch it is from, and whether that one has been ended meanwhile.
+type Told = (Source, CancellationToken, WatchEvent);
+
 /// The entries of one watch: those known, and those of a listing under way.
 #[derive(Debug, Default)]
 struct Section {
@@ -105,10 +108,10 @@ impl Mirror {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 _ = own_state.changed() => {}
-                Some((source, event)) = events.recv() => {
-                    let mut changed = self.take(source, event);
-                    while let Ok((source, event)) = events.try_recv() {
-                        changed |= self.take(source, event);
+                Some(told) = events.recv() => {
+                    let mut changed = self.take(told);
+                    while let Ok(told) = events.try_recv() {
+                        changed |= self.take(told);
                     }
                     if changed && self.publish() {
                         save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
@@ -128,7 +131,7 @@ impl Mirror {
     fn follow(
         &self,
         tasks: &mut JoinSet<()>,
-        sender: &mpsc::Sender<(Source, WatchEvent)>,
+        sender: &mpsc::Sender<Told>,
         source: Source,
         prefix: &str,
         cancel: CancellationToken,
@@ -142,7 +145,7 @@ impl Mirror {
                     event = watch.next() => event,
                 };
                 let Some(event) = event else { return };
-                if sender.send((source.clone(), event)).await.is_err() {
+                if sender.send((source.clone(), cancel.clone(), event)).await.is_err() {
                     return;
                 }
             }
@@ -152,7 +155,7 @@ impl Mirror {
     fn follow_networks_in_use(
         &mut self,
         tasks: &mut JoinSet<()>,
-        sender: &mpsc::Sender<(Source, WatchEvent)>,
+        sender: &mpsc::Sender<Told>,
         cancel: &CancellationToken,
     ) {
         let wanted = self.local.read(local::LocalData::networks_in_use);
@@ -182,10 +185,9 @@ impl Mirror {
     }
 
     /// Takes one event in; `true` if the snapshot may have changed.
-    fn take(&mut self, source: Source, event: WatchEvent) -> bool {
-        if let Source::Endpoints(id) = &source
-            && !self.watches.contains_key(id)
-        {
+    fn take(&mut self, (source, ended, event): Told) -> bool {
+        // What a watch told before it was ended must not mix with what its successor tells.
+        if ended.is_cancelled() {
             return false;
         }
         let section = self.sections.entry(source).or_default();
