@@ -22,7 +22,7 @@ use crate::{
         netlink::{Kernel, KernelConfig},
     },
     driver::{Driver, DriverConfig},
-    engine::{DockerEngine, EngineApi},
+    engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
     local::{self, Local},
     member::{Facts, Member},
@@ -119,15 +119,14 @@ async fn start(
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Plugin> {
     let ledger = Ledger::new(store.clone());
-    let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Default::default()));
+    let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = driver_name(&config.socket);
     let mirror = Mirror::new(store, local.clone());
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder =
-        FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+    let finder = FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
