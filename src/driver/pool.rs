@@ -87,8 +87,8 @@ impl Driver {
             {
                 return Ok(PoolId { cidr, hold: Hold::Again });
             }
-            let held = self.claim_pool(&self.new_pool(cidr, space, &request), true).await?;
-            return Ok(PoolId { cidr: held.record.cidr, hold });
+            let claimed = self.claim_pool(&self.new_pool(cidr, space, &request), true).await?;
+            return Ok(PoolId { cidr: claimed.record.cidr, hold });
         }
         self.claim_any_pool(space, &request).await.map(|claimed| PoolId { cidr: claimed.record.cidr, hold })
     }
