@@ -1,5 +1,7 @@
 //! Who gets which subnet and which address, when several hosts ask at the same time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a test that fails")]
+
 mod support {
     pub(crate) mod docker;
     pub(crate) mod host;

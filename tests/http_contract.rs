@@ -1,5 +1,7 @@
 //! What an engine may send over the socket, well-formed or not, and what it must get back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a test that fails")]
+
 mod support {
     pub(crate) mod docker;
     pub(crate) mod host;

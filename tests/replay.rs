@@ -1,5 +1,7 @@
 //! What real engines ask, call by call, and what the driver makes of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a test that fails")]
+
 mod support {
     pub(crate) mod host;
     pub(crate) mod player;

@@ -29,6 +29,8 @@ pub(crate) struct Player<'a> {
     scope: &'static str,
     /// Waits after each deletion until its effect is there; otherwise goes on at once, as an engine does.
     patient: bool,
+    /// What the person typed that the calls come of.
+    command: String,
     /// Texts of the recording and what stands for them here: spaces, pool ids, subnets, addresses.
     ours: BTreeMap<String, String>,
     handed_out: HandedOut,
@@ -41,7 +43,7 @@ impl<'a> Player<'a> {
     pub(crate) fn new(host: &'a Host, scope: &'static str, patient: bool, handed_out: HandedOut) -> Self {
         let spaces = [("RecLocal", LOCAL_SPACE), ("RecGlobal", GLOBAL_SPACE)];
         let ours = spaces.map(|(theirs, ours)| (theirs.to_owned(), ours.to_owned())).into();
-        Self { host, scope, patient, ours, handed_out, claimed: BTreeMap::new() }
+        Self { host, scope, patient, command: String::new(), ours, handed_out, claimed: BTreeMap::new() }
     }
 
     /// Learns what the swarm's manager has got for the recorded addresses.
@@ -53,11 +55,14 @@ impl<'a> Player<'a> {
     /// Plays all steps, one after another.
     pub(crate) async fn play(&mut self, steps: &[Step]) {
         for step in steps {
-            if let Step::Call { path, request, answer } = step {
-                let method = path.trim_start_matches('/');
-                match request {
-                    None => self.ask(method, answer).await,
-                    Some(request) => self.call(method, self.rewritten(request), answer).await,
+            match step {
+                Step::Command { command } => self.command.clone_from(command),
+                Step::Call { path, request, answer } => {
+                    let method = path.trim_start_matches('/');
+                    match request {
+                        None => self.ask(method, answer).await,
+                        Some(request) => self.call(method, self.rewritten(request), answer).await,
+                    }
                 }
             }
         }
@@ -88,8 +93,9 @@ impl<'a> Player<'a> {
         if matches!(method, "NetworkDriver.CreateNetwork" | "NetworkDriver.AllocateNetwork") {
             self.without_unknown_option(method, &mut request).await;
         }
-        let got = self.host.ok(method, &request).await;
-        let what = format!("{method} {request} -> {got}");
+        let what = format!("{}: {method} {request}", self.command);
+        let got = self.host.call(method, &request).await.success(&what);
+        let what = format!("{what} -> {got}");
         match method {
             "IpamDriver.RequestPool" => self.pool(&request, recorded, &got, &what),
             "IpamDriver.RequestAddress" => self.address(&request, recorded, &got, &what),
