@@ -34,6 +34,8 @@ async fn a_failing_step_is_told_at_join_and_tried_again_until_it_works() {
     let tries = kernel.log().iter().filter(|op| matches!(op, Op::AddPort { .. })).count();
     assert!(tries > 1, "{:?}", kernel.log());
     kernel.refuse(None);
+    // The pause before the next attempt may be longer than a call may last.
+    host.kernel_is("the port", &kernel, |overlay| has_port(overlay, "e1")).await;
     let link = host.driver.join(&endpoint_id("e1"), "/var/run/docker/netns/x").await.unwrap();
     assert!(!link.is_empty() && has_port(&kernel.overlay(), "e1"));
     until("the complaint to go", async || {
