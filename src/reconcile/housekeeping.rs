@@ -84,13 +84,31 @@ impl Housekeeping {
             self.local.remove_departure(&departure.network)?;
         }
         let now = data.networks_in_use();
-        for left in used.difference(&now) {
-            removal::finish_if_departed(&self.ledger, &self.local, left).await?;
+        // Whoever removed the network elsewhere may have looked before an address was given back here, so
+        // that is a moment to ask again as well.
+        let given_back = data.bindings.values().map(|binding| &binding.network).filter(|network| {
+            data.releases.values().any(|release| network.subnets.iter().any(|s| s.cidr == release.cidr))
+        });
+        let left: BTreeSet<_> = given_back.map(|network| &network.id).chain(&*used).collect();
+        for network in left.into_iter().filter(|id| !now.contains(id)) {
+            removal::finish_if_departed(&self.ledger, &self.local, network).await?;
         }
         *used = now;
         if sweep {
             self.sweep_pools().await?;
             self.sweep_addresses().await?;
+            self.sweep_departed().await?;
+        }
+        Ok(())
+    }
+
+    /// Networks that a host has removed and that nobody uses any more.
+    async fn sweep_departed(&self) -> Result<(), Unfinished> {
+        let marks = self.ledger.store().range(keys::DEPARTED).await?;
+        let networks: BTreeSet<_> =
+            marks.iter().filter_map(|mark| keys::departed_network(&mark.key)).collect();
+        for network in networks {
+            removal::finish_if_departed(&self.ledger, &self.local, &network).await?;
         }
         Ok(())
     }
