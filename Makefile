@@ -19,9 +19,10 @@ T ?=
 build: deps-rust
 	cargo build --locked --workspace
 
+# The kernel carries the packets: an optimised build would show the same, minutes later.
 demo: deps
-	cargo build --locked --release --bins -p rs-overlay -p netns-harness
-	$(SUDO) $(TARGET)/release/netns-harness demo --daemon $(TARGET)/release/rs-overlay
+	cargo build --locked --workspace --bins
+	$(SUDO) $(TARGET)/debug/netns-harness demo --daemon $(TARGET)/debug/rs-overlay
 
 # Doc tests first, so that the output ends with the summary of all others. An ignored test is a test that
 # nobody runs: ALLOW_SKIP=1 lets one pass.
@@ -45,10 +46,11 @@ lint: deps-rust deps-lint
 	cargo deny --locked check bans licenses sources
 	bash -n .ci/run .ci/deps
 
-# Takes down what a killed test or demo left behind.
+# Takes down every lab of this machine, also one that somebody is using. What a killed test or demo leaves
+# behind is cleared away by the next one as well.
 clean-labs: deps-rust
 	cargo build --locked --bins -p netns-harness
-	$(SUDO) $(TARGET)/debug/netns-harness down
+	$(SUDO) $(TARGET)/debug/netns-harness down --all
 
 deps:
 	@.ci/deps rust lab

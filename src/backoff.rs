@@ -1,31 +1,37 @@
-//! Pauses between attempts: growing, capped, and drawn at random so that hosts do not march in step.
+//! Pauses between attempts: doubled each time, capped, and drawn at random so that a hundred hosts do not
+//! all come back in the same millisecond.
 
 use std::time::Duration;
 
-/// Pauses of one task.
+/// Pauses of one thing that is tried again and again.
 #[derive(Debug, Clone)]
 pub struct Backoff {
-    first: Duration,
+    least: Duration,
     most: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    /// Pauses from about `first` up to about `most`.
-    pub fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, next: first }
+    /// Pauses from about `least` up to about `most`.
+    pub fn new(least: Duration, most: Duration) -> Self {
+        Self { least, most, next: least }
     }
 
     /// Something worked: begin anew.
     pub fn reset(&mut self) {
-        self.next = self.first;
+        self.next = self.least;
     }
 
-    /// The next pause: half to all of the current bound, which then doubles.
+    /// The next pause: half to all of the current bound, which then doubles. The caller sleeps.
     pub fn pause(&mut self) -> Duration {
-        let bound = self.next;
-        self.next = (bound * 2).min(self.most);
-        bound.mul_f64(rand::random_range(0.5..=1.0))
+        self.step(rand::random_range(0.5..=1.0))
+    }
+
+    /// [`Self::pause`] with its luck given: `jitter` is the part, from 0 to 1, of the bound.
+    fn step(&mut self, jitter: f64) -> Duration {
+        let pause = self.next.mul_f64(jitter);
+        self.next = self.next.saturating_mul(2).min(self.most);
+        pause
     }
 }
 
@@ -33,15 +39,24 @@ impl Backoff {
 mod tests {
     use super::*;
 
+    fn backoff() -> Backoff {
+        Backoff::new(Duration::from_millis(100), Duration::from_millis(350))
+    }
+
     #[test]
-    fn grows_to_its_cap_and_begins_anew() {
-        let (first, most) = (Duration::from_millis(100), Duration::from_millis(300));
-        let mut backoff = Backoff::new(first, most);
-        for bound in [100, 200, 300, 300] {
-            let pause = backoff.pause().as_millis();
-            assert!((bound / 2..=bound).contains(&pause), "{pause} of {bound}");
-        }
+    fn doubles_up_to_the_longest_and_begins_anew() {
+        let mut backoff = backoff();
+        let pauses: Vec<_> = (0..4).map(|_| backoff.step(1.0).as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 350, 350]);
         backoff.reset();
-        assert!(backoff.pause() <= first);
+        assert_eq!(backoff.step(0.5).as_millis(), 50);
+    }
+
+    #[test]
+    fn is_drawn_between_half_of_the_bound_and_all_of_it() {
+        for _ in 0..100 {
+            let pause = backoff().pause().as_millis();
+            assert!((50..=100).contains(&pause), "{pause}");
+        }
     }
 }

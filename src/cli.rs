@@ -142,7 +142,7 @@ fn answer(question: Question) -> anyhow::Result<()> {
     match question {
         Question::Status(ask) => {
             let status: StatusReport = client::get(&ask.socket(), STATUS_PATH)?;
-            ask.print(&status, || table::status(&status, output::now()))
+            ask.print(&status, || table::status(&status, crate::clock::unix_seconds()))
         }
         Question::Network(NetworkCommand::Ls(ask)) => {
             let mut rows: Vec<NetworkRow> = client::get(&ask.socket(), NETWORKS_PATH)?;
@@ -157,7 +157,7 @@ fn answer(question: Question) -> anyhow::Result<()> {
         Question::Node(NodeCommand::Ls(ask)) => {
             let mut rows: Vec<NodeRow> = client::get(&ask.socket(), NODES_PATH)?;
             rows.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
-            ask.print(&rows, || table::nodes(&rows, output::now()))
+            ask.print(&rows, || table::nodes(&rows, crate::clock::unix_seconds()))
         }
         Question::Version(ask) => {
             let daemon =

@@ -17,16 +17,19 @@ use tracing::{error, info, warn};
 use crate::{
     clock,
     config::{Advertise, ConfigError, DaemonConfig},
-    dataplane::netlink::{Kernel, KernelConfig},
+    dataplane::{
+        host::Host,
+        netlink::{Kernel, KernelConfig},
+    },
     driver::{Driver, DriverConfig},
-    engine::{DockerEngine, EngineApi},
+    engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
     local::{self, Local},
     member::{Facts, Member},
     model::Node,
     reconcile::{
-        Applied, housekeeping::Housekeeping, mirror::Mirror, naming::Naming, propagate::EngineReport,
-        propagate::Propagator, publisher::Publisher, worker::Worker,
+        Applied, collect::Collector, housekeeping::Housekeeping, mirror::Mirror, naming::Naming,
+        propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
     },
     store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
@@ -47,8 +50,8 @@ pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
 }
 
 async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
-    let kernel = Arc::new(Kernel::open(KernelConfig::default()).await?);
-    let vtep = underlay_address(config.cluster_advertise.as_ref(), &kernel).await?;
+    let host = Host::open(None)?;
+    let vtep = underlay_address(config.cluster_advertise.as_ref(), &host).await?;
     let url: StoreUrl = config.cluster_store.parse()?;
     // The signals first: a stop that comes early must not kill what is half made.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -57,6 +60,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     let local = Arc::new(Local::open(&config.state_dir, rand::random())?);
     let listener = http::bind(&config.socket)?;
     let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
+    let kernel = Arc::new(Kernel::open(KernelConfig::default()).await?);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %local.node(),
@@ -68,7 +72,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
 
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let plugin = start(&config, vtep, store, kernel, local, &cancel, &mut tasks).await?;
+    let plugin = start(&config, vtep, store, host, kernel, local, &cancel, &mut tasks).await?;
     let calls = plugin.calls.clone();
     let stop = cancel.clone();
     tasks.spawn(async move {
@@ -108,21 +112,21 @@ async fn start(
     config: &DaemonConfig,
     vtep: IpAddr,
     store: Arc<dyn Store>,
+    host: Host,
     kernel: Arc<Kernel>,
     local: Arc<Local>,
     cancel: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Plugin> {
     let ledger = Ledger::new(store.clone());
-    let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Default::default()));
+    let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = driver_name(&config.socket);
     let mirror = Mirror::new(store, local.clone());
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder =
-        FactFinder { host: kernel.clone(), vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+    let finder = FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
@@ -152,6 +156,7 @@ async fn start(
     let member =
         Member { ledger: ledger.clone(), local: local.clone(), node: node.clone(), facts: facts_now };
     let naming = Naming { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
+    let collector = Collector { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
     let propagator = Propagator {
         engine,
         ledger: ledger.clone(),
@@ -177,6 +182,7 @@ async fn start(
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));
     tasks.spawn(naming.run(cancel.clone()));
+    tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
     tasks.spawn(finder.run(facts, mtu, cancel.clone()));
     Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new() })
@@ -184,7 +190,7 @@ async fn start(
 
 /// This host's underlay address: the one the user named, the first of the interface the user named, or
 /// the source address of the default route.
-async fn underlay_address(advertise: Option<&Advertise>, host: &Kernel) -> anyhow::Result<IpAddr> {
+async fn underlay_address(advertise: Option<&Advertise>, host: &Host) -> anyhow::Result<IpAddr> {
     let flag = "--cluster-advertise";
     match advertise {
         Some(Advertise::Address(ip)) if host.has_address(*ip).await? => Ok(*ip),

@@ -2,7 +2,7 @@
 
 mod announce;
 pub mod fake;
-mod host;
+pub mod host;
 pub mod names;
 pub mod namespace;
 pub mod netlink;

@@ -32,9 +32,9 @@ use crate::{
 pub use address::AddressRequest;
 pub use endpoint::NewEndpoint;
 pub use error::DriverError;
-pub use network::{NewNetwork, NewSubnet, VniClaim};
+pub use network::{NewNetwork, NewSubnet};
 pub use options::{KNOWN_OPTIONS, NetworkOptions};
-pub use pool::{JOIN_OPTION, PoolRequest};
+pub use pool::PoolRequest;
 
 /// Name of our address space for networks of one engine.
 pub const LOCAL_SPACE: &str = "rs-overlay-local";
@@ -42,7 +42,7 @@ pub const LOCAL_SPACE: &str = "rs-overlay-local";
 pub const GLOBAL_SPACE: &str = "rs-overlay-global";
 
 /// How long a subnet that had to be refused is shown to the engine as taken.
-const REFUSED_FOR: Duration = Duration::from_secs(600);
+const REFUSED_FOR: Duration = Duration::from_mins(10);
 
 /// What the driver has to know of its host and of its settings.
 #[derive(Debug, Clone)]

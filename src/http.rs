@@ -5,12 +5,18 @@ mod calls;
 mod listen;
 mod reply;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{Path, State},
+    extract::{
+        Path, State,
+        rejection::{BytesRejection, PathRejection},
+    },
     response::Response,
     routing::{get, post},
 };
@@ -46,6 +52,9 @@ pub fn router(plugin: Plugin) -> Router {
         .route("/rs-overlay/v1/nodes", get(admin::nodes))
         .route("/{method}", post(call))
         .fallback(|| async { Reply::not_found("no such call") })
+        .method_not_allowed_fallback(|| async {
+            Reply::error(405, "rs-overlay: wrong HTTP method: calls are POST, questions are GET")
+        })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(plugin)
 }
@@ -53,18 +62,31 @@ pub fn router(plugin: Plugin) -> Router {
 /// One call of an engine. It runs in a task of its own: an engine that hangs up must not cut an
 /// operation in half, and a panic must not drop the connection, because the engine then repeats the call
 /// with an empty body.
-async fn call(State(plugin): State<Plugin>, Path(method): Path<String>, body: Bytes) -> Response {
+async fn call(
+    State(plugin): State<Plugin>,
+    method: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let Ok(Path(method)) = method else { return Reply::not_found("no such call") };
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => {
+            let text = format!("rs-overlay: {method} has a body that cannot be read: {}", error.body_text());
+            return Reply::error(error.status().as_u16(), &text);
+        }
+    };
     let span = info_span!("call", %method);
     let calls_of = plugin.calls.clone();
     let work = {
         let method = method.clone();
         async move {
             debug!(body = %String::from_utf8_lossy(&body), "asked");
+            let start = Instant::now();
             let answer =
                 tokio::time::timeout(CALL_LIMIT, calls::dispatch(&plugin.driver, &method, &body)).await;
             let answer = answer.unwrap_or_else(|_| Err(calls::CallError::late(&method, CALL_LIMIT)));
             match &answer {
-                Ok(value) => debug!(%value, "answered"),
+                Ok(value) => debug!(%value, took = ?start.elapsed(), "answered"),
                 Err(error) => warn!(error = %error.message, "refused"),
             }
             answer

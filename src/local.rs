@@ -14,13 +14,16 @@ use std::{
     io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use crate::model::{EndpointId, NetworkId, NodeId};
+use crate::model::{EndpointId, Network, NetworkId, NodeId};
 pub use identity::boot_id;
 pub use record::{Binding, Departure, LocalEndpoint, Release};
 
@@ -66,6 +69,7 @@ pub struct Local {
     node: NodeId,
     data: Mutex<LocalData>,
     version: watch::Sender<u64>,
+    moment: AtomicU64,
     _lock: nix::fcntl::Flock<std::fs::File>,
 }
 
@@ -77,7 +81,7 @@ impl Local {
         }
         let lock = identity::lock(dir)?;
         let node = identity::node_id(dir, random)?;
-        let mut data = LocalData {
+        let data = LocalData {
             cluster: files::read(&dir.join("cluster.json"))?,
             departures: keyed(files::read_all(&dir.join("departures"))?, |d: &Departure| d.network.clone()),
             releases: keyed(files::read_all(&dir.join("releases"))?, Release::key),
@@ -87,19 +91,13 @@ impl Local {
         let boot = boot_id();
         // Containers do not survive a reboot, so neither do their endpoints; their engine will ask for
         // new ones. Addresses that its own IPAM chose have to be given back.
-        let stale: Vec<_> = data.endpoints.values().filter(|e| e.boot_id != boot).cloned().collect();
-        let local = Self {
-            dir: dir.to_owned(),
-            node,
-            data: Mutex::default(),
-            version: watch::Sender::new(0),
-            _lock: lock,
-        };
-        data.endpoints.retain(|_, e| e.boot_id == boot);
-        *local.lock() = data;
+        let stale: Vec<_> =
+            data.endpoints.values().filter(|e| e.boot_id != boot).map(|e| e.id.clone()).collect();
+        let (version, _) = watch::channel(0);
+        let moment = AtomicU64::new(data.releases.values().map(|r| r.until_ms).max().unwrap_or_default());
+        let local = Self { dir: dir.to_owned(), node, data: Mutex::new(data), version, moment, _lock: lock };
         for endpoint in stale {
-            local.release_all(&endpoint)?;
-            files::remove(&local.file("endpoints", endpoint.id.as_str()))?;
+            local.remove_endpoint(&endpoint)?;
         }
         Ok(local)
     }
@@ -107,6 +105,17 @@ impl Local {
     /// This host.
     pub fn node(&self) -> &NodeId {
         &self.node
+    }
+
+    /// The time in milliseconds since 1970, but never the same one twice: what orders this host's claims
+    /// and releases of one address, also within a millisecond and when the clock is set back. A release
+    /// that is still queued must not take a newer claim along.
+    pub fn moment(&self) -> u64 {
+        let now = crate::clock::unix_millis();
+        let later = |last: u64| Some(now.max(last.saturating_add(1)));
+        match self.moment.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later) {
+            Ok(last) | Err(last) => now.max(last.saturating_add(1)),
+        }
     }
 
     /// A copy of everything.
@@ -126,16 +135,27 @@ impl Local {
 
     /// Remembers the cluster.
     pub fn set_cluster(&self, cluster: &str) -> Result<(), LocalError> {
-        files::write(&self.dir.join("cluster.json"), &cluster, true)?;
-        self.change(|data| data.cluster = Some(cluster.to_owned()));
-        Ok(())
+        self.change(|data| {
+            files::write(&self.dir.join("cluster.json"), &cluster, true)?;
+            data.cluster = Some(cluster.to_owned());
+            Ok(())
+        })
     }
 
     /// Adds or replaces a network of the engine.
     pub fn put_binding(&self, binding: Binding) -> Result<(), LocalError> {
-        files::write(&self.file("networks", binding.docker_id.as_str()), &binding, true)?;
-        self.change(|data| data.bindings.insert(binding.docker_id.clone(), binding));
-        Ok(())
+        self.change(|data| self.store_binding(data, binding))
+    }
+
+    /// Replaces the copy of a network's record, if the engine still has the network.
+    pub fn refresh_binding(&self, docker_id: &NetworkId, network: &Network) -> Result<(), LocalError> {
+        if self.read(|data| data.bindings.get(docker_id).is_none_or(|binding| binding.network == *network)) {
+            return Ok(());
+        }
+        self.change(|data| match data.bindings.get(docker_id).cloned() {
+            Some(binding) => self.store_binding(data, Binding { network: network.clone(), ..binding }),
+            None => Ok(()),
+        })
     }
 
     /// Forgets a network of the engine. What is left of its endpoints goes with it, and their addresses
@@ -145,33 +165,34 @@ impl Local {
         docker_id: &NetworkId,
         departure: Option<Departure>,
     ) -> Result<(), LocalError> {
-        if let Some(departure) = departure {
-            files::write(&self.file("departures", departure.network.as_str()), &departure, true)?;
-            self.change(|data| data.departures.insert(departure.network.clone(), departure));
-        }
-        let orphans: Vec<_> = self.read(|data| {
-            data.endpoints.values().filter(|e| e.docker_network == *docker_id).cloned().collect()
-        });
-        for endpoint in orphans {
-            self.remove_endpoint(&endpoint.id)?;
-        }
-        files::remove(&self.file("networks", docker_id.as_str()))?;
-        self.change(|data| data.bindings.remove(docker_id));
-        Ok(())
+        self.change(|data| {
+            if let Some(departure) = departure {
+                files::write(&self.file("departures", departure.network.as_str()), &departure, true)?;
+                data.departures.insert(departure.network.clone(), departure);
+            }
+            let of_network = |e: &&LocalEndpoint| e.docker_network == *docker_id;
+            let orphans: Vec<_> = data.endpoints.values().filter(of_network).map(|e| e.id.clone()).collect();
+            for endpoint in orphans {
+                self.drop_endpoint(data, &endpoint)?;
+            }
+            files::remove(&self.file("networks", docker_id.as_str()))?;
+            data.bindings.remove(docker_id);
+            Ok(())
+        })
     }
 
     /// Forgets a settled departure.
     pub fn remove_departure(&self, network: &NetworkId) -> Result<(), LocalError> {
-        files::remove(&self.file("departures", network.as_str()))?;
-        self.change(|data| data.departures.remove(network));
-        Ok(())
+        self.change(|data| {
+            files::remove(&self.file("departures", network.as_str()))?;
+            data.departures.remove(network);
+            Ok(())
+        })
     }
 
     /// Adds or replaces an endpoint.
     pub fn put_endpoint(&self, endpoint: LocalEndpoint) -> Result<(), LocalError> {
-        files::write(&self.file("endpoints", endpoint.id.as_str()), &endpoint, false)?;
-        self.change(|data| data.endpoints.insert(endpoint.id.clone(), endpoint));
-        Ok(())
+        self.change(|data| self.store_endpoint(data, endpoint))
     }
 
     /// Changes an endpoint that is there; `false` if it is not, or if nothing changed.
@@ -180,37 +201,44 @@ impl Local {
         id: &EndpointId,
         change: impl FnOnce(&mut LocalEndpoint),
     ) -> Result<bool, LocalError> {
-        let Some(old) = self.read(|data| data.endpoints.get(id).cloned()) else { return Ok(false) };
+        let mut data = self.lock();
+        let Some(old) = data.endpoints.get(id) else { return Ok(false) };
         let mut new = old.clone();
         change(&mut new);
-        if new == old {
+        if new == *old {
             return Ok(false);
         }
-        self.put_endpoint(new)?;
+        self.store_endpoint(&mut data, new)?;
+        drop(data);
+        self.tell();
         Ok(true)
     }
 
     /// Forgets an endpoint and queues the addresses that were claimed with it.
     pub fn remove_endpoint(&self, id: &EndpointId) -> Result<Option<LocalEndpoint>, LocalError> {
-        let Some(endpoint) = self.read(|data| data.endpoints.get(id).cloned()) else { return Ok(None) };
-        self.release_all(&endpoint)?;
-        files::remove(&self.file("endpoints", id.as_str()))?;
-        self.change(|data| data.endpoints.remove(id));
-        Ok(Some(endpoint))
+        self.change(|data| self.drop_endpoint(data, id))
     }
 
     /// Queues a claim to be given back.
     pub fn put_release(&self, release: Release) -> Result<(), LocalError> {
-        files::write(&self.file("releases", &release.file_name()), &release, false)?;
-        self.change(|data| data.releases.insert(release.key(), release));
-        Ok(())
+        self.change(|data| self.queue_release(data, release))
     }
 
-    /// Takes a claim off the queue: given back, or wanted again.
-    pub fn remove_release(&self, release: &Release) -> Result<(), LocalError> {
-        files::remove(&self.file("releases", &release.file_name()))?;
-        self.change(|data| data.releases.remove(&release.key()));
-        Ok(())
+    /// Takes a release off the queue that has been carried out; a later one of the same address stays.
+    pub fn settle_release(&self, release: &Release) -> Result<(), LocalError> {
+        self.change(|data| {
+            if data.releases.get(&release.key()) == Some(release) {
+                files::remove(&self.file("releases", &release.file_name()))?;
+                data.releases.remove(&release.key());
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes an address off the queue that is wanted again.
+    pub fn cancel_release(&self, cidr: &IpNet, ip: IpAddr) -> Result<(), LocalError> {
+        let queued = self.read(|data| data.releases.get(&Release::key_of(cidr, ip)).cloned());
+        queued.map_or(Ok(()), |release| self.settle_release(&release))
     }
 
     /// The file of the last snapshot of the cluster.
@@ -218,10 +246,37 @@ impl Local {
         self.dir.join("snapshot.json")
     }
 
-    fn release_all(&self, endpoint: &LocalEndpoint) -> Result<(), LocalError> {
+    fn store_binding(&self, data: &mut LocalData, binding: Binding) -> Result<(), LocalError> {
+        files::write(&self.file("networks", binding.docker_id.as_str()), &binding, true)?;
+        data.bindings.insert(binding.docker_id.clone(), binding);
+        Ok(())
+    }
+
+    fn store_endpoint(&self, data: &mut LocalData, endpoint: LocalEndpoint) -> Result<(), LocalError> {
+        files::write(&self.file("endpoints", endpoint.id.as_str()), &endpoint, false)?;
+        data.endpoints.insert(endpoint.id.clone(), endpoint);
+        Ok(())
+    }
+
+    fn drop_endpoint(
+        &self,
+        data: &mut LocalData,
+        id: &EndpointId,
+    ) -> Result<Option<LocalEndpoint>, LocalError> {
+        let Some(endpoint) = data.endpoints.get(id).cloned() else { return Ok(None) };
+        // The queue first: an address that is queued twice does no harm, one that is forgotten does.
         for (cidr, ip) in &endpoint.claimed {
-            self.put_release(Release { cidr: *cidr, ip: *ip, until_ms: crate::clock::unix_millis() })?;
+            let until_ms = self.moment();
+            self.queue_release(data, Release { cidr: *cidr, ip: *ip, until_ms })?;
         }
+        files::remove(&self.file("endpoints", id.as_str()))?;
+        data.endpoints.remove(id);
+        Ok(Some(endpoint))
+    }
+
+    fn queue_release(&self, data: &mut LocalData, release: Release) -> Result<(), LocalError> {
+        files::write(&self.file("releases", &release.file_name()), &release, false)?;
+        data.releases.insert(release.key(), release);
         Ok(())
     }
 
@@ -229,8 +284,19 @@ impl Local {
         self.dir.join(part).join(format!("{name}.json"))
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut LocalData) -> T) {
-        change(&mut self.lock());
+    /// Changes files and memory together, so that no reader meets one without the other and no two
+    /// changes of one object cross.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut LocalData) -> Result<T, LocalError>,
+    ) -> Result<T, LocalError> {
+        let result = change(&mut self.lock());
+        self.tell();
+        result
+    }
+
+    /// Wakes whoever follows this state, as after a change.
+    pub fn tell(&self) {
         self.version.send_modify(|version| *version += 1);
     }
 
@@ -269,3 +335,6 @@ pub fn write_snapshot(file: &Path, snapshot: &crate::model::Snapshot) -> Result<
 pub fn read_snapshot(file: &Path) -> Result<Option<crate::model::Snapshot>, LocalError> {
     files::read(file)
 }
+
+#[cfg(test)]
+mod tests;

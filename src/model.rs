@@ -9,11 +9,11 @@ mod node;
 mod snapshot;
 mod vni;
 
-pub use claim::{AddressClaim, ClaimKind, Pool, Space};
+pub use claim::{AddressClaim, ClaimKind, NetworkClaim, Pool, Space};
 pub use endpoint::Endpoint;
 pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};
-pub use network::{IpamMode, Network, Subnet};
+pub use network::{IpamMode, JOIN_OPTION, Network, Subnet};
 pub use node::{HostRoute, Meta, Node};
 pub use snapshot::Snapshot;
 pub use vni::{Vni, VniError};

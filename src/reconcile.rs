@@ -4,6 +4,7 @@
 //! All of them are level-triggered: an event says "look again" and nothing more, a failure is tried
 //! again with growing pauses, and none of them ever undoes something because the store is away.
 
+pub mod collect;
 pub mod housekeeping;
 pub mod mirror;
 pub mod naming;
@@ -35,9 +36,11 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Whether the endpoint's link is there.
+    /// Whether the endpoint's link is there, in a network that has its tunnel: the data plane shows one
+    /// without as a VXLAN device on port 0.
     pub fn has_port(&self, endpoint: &EndpointId) -> bool {
-        self.overlay.segments.values().any(|segment| segment.ports.contains_key(endpoint))
+        let whole = self.overlay.segments.values().filter(|segment| segment.vxlan.port != 0);
+        whole.map(|segment| &segment.ports).any(|ports| ports.contains_key(endpoint))
     }
 
     /// Why a network is not as it should be.

@@ -9,7 +9,6 @@
 //! - Every call ends within its deadline; nothing waits for ever on a store that is away.
 
 mod address;
-mod backoff;
 pub mod consul;
 pub mod embedded;
 pub mod etcd;
@@ -113,7 +112,8 @@ pub enum WatchEvent {
     Put(Entry),
     /// A key is gone.
     Delete(String),
-    /// The store cannot be reached; the watch goes on trying. Everything known stays as it is.
+    /// The store cannot be reached; the watch goes on trying. Everything known stays as it is. Told once
+    /// per outage, which ends with a new `Init` ... `InitDone`.
     Lost(String),
 }
 
@@ -184,7 +184,8 @@ pub trait Store: Send + Sync + 'static {
     /// All entries whose key begins with `prefix` (plain text, not a path), sorted by key.
     fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>>;
 
-    /// Commits `txn` if all its guards hold. It has at most [`TXN_LIMIT`] guards and changes together.
+    /// Commits `txn` if all its guards hold. It has at most [`TXN_LIMIT`] guards and changes together and
+    /// changes no key twice, else it is `Refused`; `LeaseEnded` if a change names a lease that is over.
     fn txn(&self, txn: Txn) -> StoreFuture<'_, Outcome>;
 
     /// Watches all keys that begin with `prefix`.
@@ -243,6 +244,14 @@ impl Txn {
     pub fn delete(mut self, key: impl Into<String>) -> Self {
         self.changes.push(Change::Delete { key: key.into() });
         self
+    }
+
+    /// The leases that its changes hang keys on.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = &LeaseId> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Put { lease, .. } => lease.as_ref(),
+            Change::Delete { .. } => None,
+        })
     }
 
     /// Guards and changes together.

@@ -21,14 +21,15 @@ async fn a_host_without_routes_has_no_answers() {
         return;
     }
     let lab = Lab::new();
-    let kernel = lab.host("a").await.kernel;
+    let lab_host = lab.host("a").await;
+    let kernel = &lab_host.facts;
     assert_eq!(kernel.default_source().await.unwrap(), None);
     assert_eq!(kernel.host_routes().await.unwrap(), vec![]);
     assert_eq!(kernel.interface_address("none").await.unwrap(), Vec::<IpAddr>::new());
     assert_eq!(kernel.path_mtu(ip("192.0.2.7"), ip("192.0.2.1")).await.unwrap(), None);
     assert_eq!(kernel.link_mtu_of(ip("192.0.2.1")).await.unwrap(), None);
     assert!(!kernel.has_address(ip("192.0.2.1")).await.unwrap());
-    assert_eq!(kernel.observe().await.unwrap(), Overlay::default());
+    assert_eq!(lab_host.kernel.observe().await.unwrap(), Overlay::default());
 }
 
 #[tokio::test]
@@ -39,7 +40,7 @@ async fn addresses_routes_and_mtus_are_read() {
     let lab = Lab::new();
     let (host, other) = (lab.host("a").await, lab.host("b").await);
     lab.wire(&host, &other);
-    let kernel = &host.kernel;
+    let kernel = &host.facts;
     host.net.sh("ip link set wire mtu 1400");
     host.net.sh("ip addr add 192.0.2.77/24 dev wire");
     assert_eq!(kernel.default_source().await.unwrap(), None);

@@ -5,16 +5,20 @@
     reason = "the command line's output is printed here alone"
 )]
 
+mod demo;
 mod status;
 mod up;
 
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use netns_harness::{EngineVersion, Host, Lab, interrupt, parts};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// Exit code after an interrupt, as shells give it.
 const INTERRUPTED: u8 = 130;
@@ -43,6 +47,8 @@ struct Cli {
 enum Command {
     /// Bring a lab up and leave it running in the background
     Up(up::UpArgs),
+    /// Build hosts, show one network across them, step by step, and take all down again
+    Demo(demo::DemoArgs),
     /// Take a lab down: all its processes, links, mounts and files
     Down {
         #[command(flatten)]
@@ -167,6 +173,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(args) => up::up(args),
+        Command::Demo(args) => demo::demo(&args),
         Command::Down { all: true, .. } => Lab::names().iter().try_for_each(|name| down(name)),
         Command::Down { lab, .. } => down(&lab.name),
         Command::Ls { format } => status::list(format.format),
@@ -227,6 +234,14 @@ fn pick(lab: &Lab, number: usize) -> Result<&Host> {
         bail!("lab {} has no host {number}: its hosts are 1 to {count}", lab.name());
     }
     Ok(lab.host(number))
+}
+
+/// From now on, what would end this process makes it give up early instead, and take down what it built.
+fn interrupt_on_signals() -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+    // Ends with the process: there is nothing to join it for.
+    thread::spawn(move || signals.forever().for_each(|_| interrupt::interrupt()));
+    Ok(())
 }
 
 /// A line for a person who waits: to standard error, so that output stays what was asked for.

@@ -3,7 +3,6 @@
 use std::{
     io::{self, IsTerminal, Write},
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Prints `text` and a line's end.
@@ -32,11 +31,6 @@ pub(super) fn finish(result: anyhow::Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn still_read(result: io::Result<()>) -> anyhow::Result<()> {

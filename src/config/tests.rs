@@ -1,3 +1,5 @@
+//! Settings from all their sources together.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

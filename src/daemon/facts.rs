@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    dataplane::{DataplaneError, netlink::Kernel},
+    dataplane::{DataplaneError, host::Host},
     member::Facts,
     model::Snapshot,
     reconcile::propagate::EngineReport,
@@ -20,7 +20,7 @@ const USUAL_MTU: u32 = 1500;
 
 /// Finds facts.
 pub(super) struct FactFinder {
-    pub(super) host: Arc<Kernel>,
+    pub(super) host: Host,
     pub(super) vtep: IpAddr,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) engine: watch::Receiver<EngineReport>,

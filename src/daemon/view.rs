@@ -127,6 +127,7 @@ impl View {
                 meta.cluster
             ));
         }
+        problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&self.node, other)));
         problems.extend(applied.complaints.iter().map(|(id, complaint)| {
             let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());
             format!("network {title}: {complaint}")
@@ -152,6 +153,32 @@ impl View {
             attachable: network.attachable,
         }
     }
+}
+
+/// Why packets between two hosts cannot arrive, as far as their settings tell.
+fn disagreement(own: &Node, other: &Node) -> Option<String> {
+    if own.id == other.id {
+        return None;
+    }
+    let name = &other.hostname;
+    if own.vtep == other.vtep {
+        return Some(format!(
+            "host {name} advertises this host's own address {}: give one of them another --cluster-advertise",
+            own.vtep
+        ));
+    }
+    if own.vtep.is_ipv4() != other.vtep.is_ipv4() {
+        return Some(format!(
+            "host {name} advertises {}, of another family than {}: all hosts need the same",
+            other.vtep, own.vtep
+        ));
+    }
+    (own.vxlan_port != other.vxlan_port).then(|| {
+        format!(
+            "host {name} uses --vxlan-port {}, this one {}: all hosts need the same",
+            other.vxlan_port, own.vxlan_port
+        )
+    })
 }
 
 fn count(number: usize) -> u32 {

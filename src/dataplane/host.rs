@@ -3,12 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
     route::{
         RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol,
         RouteType,
@@ -19,11 +21,16 @@ use nix::errno::Errno;
 use super::{
     DataplaneError,
     names::PROTOCOL,
-    netlink::{Channel, Failure, Kernel, Link},
+    netlink::{Channel, Failure, Link, host_namespace},
 };
 use crate::model::HostRoute;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+
+const FLEETING: AddressHeaderFlags = AddressHeaderFlags::Secondary
+    .union(AddressHeaderFlags::Deprecated)
+    .union(AddressHeaderFlags::Tentative)
+    .union(AddressHeaderFlags::Dadfailed);
 
 /// An address of an interface.
 #[derive(Debug, Clone, Copy)]
@@ -31,17 +38,29 @@ struct Address {
     link: u32,
     ip: IpAddr,
     prefix: u8,
+    /// Of global scope and there to stay.
     global: bool,
 }
 
-impl Kernel {
+/// A host's addresses and routes, which it only reads.
+#[derive(Debug)]
+pub struct Host {
+    channel: Channel,
+}
+
+impl Host {
+    /// The host in the namespace pinned at `namespace`, or in the one of the calling thread.
+    pub fn open(namespace: Option<&Path>) -> Result<Self, DataplaneError> {
+        Ok(Self { channel: Channel::new(Arc::new(host_namespace(namespace)?)) })
+    }
+
     /// The address from which packets leave by the default route: IPv4 first, then IPv6. Of several
     /// default routes the one with the lowest metric counts.
     pub async fn default_source(&self) -> Result<Option<IpAddr>, DataplaneError> {
         let during = |failure: Failure| failure.during("reading the default route");
-        let addresses = self.host.addresses().await.map_err(during)?;
+        let addresses = self.channel.addresses().await.map_err(during)?;
         for family in FAMILIES {
-            let routes = self.host.main_routes(family).await.map_err(during)?;
+            let routes = self.channel.main_routes(family).await.map_err(during)?;
             let defaults = routes.iter().filter(|route| route.header.destination_prefix_length == 0);
             let mut best: Vec<_> = defaults.filter(|route| !interfaces(route).is_empty()).collect();
             best.sort_by_key(|route| metric(route));
@@ -67,8 +86,8 @@ impl Kernel {
     /// Addresses of global scope of the interface `name`, IPv4 first; none if there is no such interface.
     pub async fn interface_address(&self, name: &str) -> Result<Vec<IpAddr>, DataplaneError> {
         let during = |failure: Failure| failure.during(format!("reading the addresses of interface {name}"));
-        let Some(link) = self.host.link(name).await.map_err(during)? else { return Ok(Vec::new()) };
-        let addresses = self.host.addresses().await.map_err(during)?;
+        let Some(link) = self.channel.link(name).await.map_err(during)? else { return Ok(Vec::new()) };
+        let addresses = self.channel.addresses().await.map_err(during)?;
         let mut found: Vec<_> =
             addresses.into_iter().filter(|a| a.link == link.index && a.global).map(|a| a.ip).collect();
         // Stable: the primary address of each family stays first.
@@ -79,7 +98,7 @@ impl Kernel {
     /// Whether `ip` is an address of this host.
     pub async fn has_address(&self, ip: IpAddr) -> Result<bool, DataplaneError> {
         let during = |failure: Failure| failure.during("reading the host's addresses");
-        Ok(self.host.addresses().await.map_err(during)?.iter().any(|address| address.ip == ip))
+        Ok(self.channel.addresses().await.map_err(during)?.iter().any(|address| address.ip == ip))
     }
 
     /// Networks that this host reaches by itself: destinations of the main table and the subnets of its
@@ -87,12 +106,12 @@ impl Kernel {
     /// each once.
     pub async fn host_routes(&self) -> Result<Vec<HostRoute>, DataplaneError> {
         let during = |failure: Failure| failure.during("reading the host's routes");
-        let names = self.host.link_names().await.map_err(during)?;
+        let names = self.channel.link_names().await.map_err(during)?;
         let name =
             |index: Option<u32>| index.and_then(|index| names.get(&index)).cloned().unwrap_or_default();
         let mut found = BTreeSet::new();
         for family in FAMILIES {
-            for route in self.host.main_routes(family).await.map_err(during)? {
+            for route in self.channel.main_routes(family).await.map_err(during)? {
                 if route.header.protocol == RouteProtocol::from(PROTOCOL) {
                     continue;
                 }
@@ -101,7 +120,7 @@ impl Kernel {
                 }
             }
         }
-        for address in self.host.addresses().await.map_err(during)? {
+        for address in self.channel.addresses().await.map_err(during)? {
             if let Some(cidr) =
                 IpNet::new(address.ip, address.prefix).ok().map(|net| net.trunc()).filter(is_worth_knowing)
             {
@@ -123,7 +142,7 @@ impl Kernel {
             message.header.source_prefix_length = message.header.destination_prefix_length;
             message.attributes.push(RouteAttribute::Source(RouteAddress::from(source)));
         }
-        let answer = match self.host.get(RouteNetlinkMessage::GetRoute(message)).await {
+        let answer = match self.channel.get(RouteNetlinkMessage::GetRoute(message)).await {
             Err(failure) if is_no_route(&failure) => return Ok(None),
             other => other.map_err(during)?,
         };
@@ -132,16 +151,16 @@ impl Kernel {
             return Ok(Some(mtu));
         }
         let Some(interface) = interfaces(&route).into_iter().next() else { return Ok(None) };
-        let links = self.host.links().await.map_err(during)?;
+        let links = self.channel.links().await.map_err(during)?;
         Ok(links.into_iter().find(|link| link.index == interface).map(|link| link.mtu))
     }
 
     /// MTU, in bytes, of the interface that has the address `ip`; `None`: no interface has it.
     pub async fn link_mtu_of(&self, ip: IpAddr) -> Result<Option<u32>, DataplaneError> {
         let during = |failure: Failure| failure.during(format!("reading the MTU of the interface with {ip}"));
-        let addresses = self.host.addresses().await.map_err(during)?;
+        let addresses = self.channel.addresses().await.map_err(during)?;
         let Some(address) = addresses.into_iter().find(|address| address.ip == ip) else { return Ok(None) };
-        let links = self.host.links().await.map_err(during)?;
+        let links = self.channel.links().await.map_err(during)?;
         Ok(links.into_iter().find(|link| link.index == address.link).map(|link| link.mtu))
     }
 }
@@ -153,7 +172,7 @@ impl Channel {
             let mut message = AddressMessage::default();
             message.header.family = family;
             let rows = self.dump(RouteNetlinkMessage::GetAddress(message)).await?;
-            found.extend(rows.into_iter().filter_map(address));
+            found.extend(rows.into_iter().filter_map(|row| address(row, family)));
         }
         Ok(found)
     }
@@ -184,8 +203,12 @@ impl Channel {
     }
 }
 
-fn address(row: RouteNetlinkMessage) -> Option<Address> {
+/// A kernel without one of the families answers with the rows of all others.
+fn address(row: RouteNetlinkMessage, family: AddressFamily) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(row) = row else { return None };
+    if row.header.family != family {
+        return None;
+    }
     let mut ip = None;
     for attribute in &row.attributes {
         match attribute {
@@ -199,7 +222,9 @@ fn address(row: RouteNetlinkMessage) -> Option<Address> {
         link: row.header.index,
         ip: ip?,
         prefix: row.header.prefix_len,
-        global: row.header.scope == AddressScope::Universe,
+        // An IPv6 address may be temporary, going or not yet checked; of IPv4 that flag means something else.
+        global: row.header.scope == AddressScope::Universe
+            && (family == AddressFamily::Inet || !row.header.flags.intersects(FLEETING)),
     })
 }
 

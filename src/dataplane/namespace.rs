@@ -34,13 +34,20 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Opens the namespace at `path`; anything else that lies there is an error of kind `InvalidInput`.
+    /// Opens the network namespace at `path`; anything but a namespace there is an error of kind
+    /// `InvalidInput`.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         if fstatfs(&file)?.filesystem_type() != NSFS_MAGIC {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a namespace file"));
         }
-        Ok(Self { file, path: path.to_owned() })
+        let namespace = Self { file, path: path.to_owned() };
+        match namespace.run(|| ()) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
+                Err(io::Error::other("a namespace, but not of the network kind"))
+            }
+            other => other.map(|()| namespace),
+        }
     }
 
     /// The namespace of the calling thread.
@@ -73,7 +80,7 @@ impl Namespace {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
-        // A namespace of another kind, or another file system, may be mounted there: refused, not hidden.
+        // What is not just left over is not ours to hide.
         if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() || found.len() > 0) {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,

@@ -25,6 +25,7 @@ mod entries;
 mod error;
 mod events;
 mod fdb;
+mod link_messages;
 mod links;
 mod neighbours;
 mod observe;
@@ -68,11 +69,19 @@ impl Default for KernelConfig {
     }
 }
 
+/// The host's namespace: the one pinned at `path`, or the one of the calling thread.
+pub(super) fn host_namespace(path: Option<&Path>) -> Result<Namespace, DataplaneError> {
+    path.map_or_else(Namespace::current, Namespace::open).map_err(|error| DataplaneError::Refused {
+        what: "the host's network namespace".into(),
+        detail: error.to_string(),
+    })
+}
+
 /// The kernel of this host.
 #[derive(Debug)]
 pub struct Kernel {
     inside: Channel,
-    pub(super) host: Channel,
+    host: Channel,
     /// Listeners for changes; they end with it.
     listeners: Mutex<JoinSet<()>>,
 }
@@ -80,14 +89,7 @@ pub struct Kernel {
 impl Kernel {
     /// Opens the namespace of ours, or makes and pins it. What a former run left in it is adopted.
     pub async fn open(config: KernelConfig) -> Result<Self, DataplaneError> {
-        let host = match &config.host_namespace {
-            Some(path) => Namespace::open(path),
-            None => Namespace::current(),
-        }
-        .map_err(|error| DataplaneError::Refused {
-            what: "the host's network namespace".into(),
-            detail: error.to_string(),
-        })?;
+        let host = host_namespace(config.host_namespace.as_deref())?;
         let inside = Namespace::pinned(&config.namespace, &host)?;
         let kernel = Self {
             inside: Channel::new(Arc::new(inside)),
@@ -109,7 +111,7 @@ impl Kernel {
         let what = || format!("network namespace {}", self.namespace().display());
         for link in self.inside.links().await.map_err(|failure| failure.during(what()))? {
             if link.name == "lo" && !link.up {
-                let up = self.inside.call(links::set_up(link.index)).await;
+                let up = self.inside.call(link_messages::set_up(link.index)).await;
                 up.map_err(|failure| failure.during(what()))?;
             }
             if parse_link(&link.name) == Some(Named::Port) && link.is(&InfoKind::Veth) && !link.labelled {

@@ -51,13 +51,11 @@ impl Driver {
     pub async fn request_address(&self, request: AddressRequest) -> Result<IpAddr, DriverError> {
         let cidr = request.pool.cidr;
         if let Some(ip) = request.address {
-            // Whoever attaches a network asks again for its gateway and its auxiliary addresses; and a
-            // swarm node asks for what its manager has handed out.
-            let part_of_network = self.known_subnet(&cidr).is_some_and(|(_, s)| is_reserved(&s, ip));
-            if part_of_network || request.pool.hold == Hold::Again {
+            // A swarm node asks for what its manager has handed out.
+            if request.pool.hold == Hold::Again {
                 return Ok(ip);
             }
-            self.check_usable(&cidr, ip, request.gateway)?;
+            check_usable(&cidr, ip, request.gateway)?;
         }
         for attempt in 0..TRIES {
             let key = keys::pool(&cidr);
@@ -65,6 +63,9 @@ impl Driver {
             let pool = pool.ok_or(DriverError::PoolGone { cidr, why: "is not claimed in the cluster" })?;
             if pool.record.closing {
                 return Err(DriverError::PoolGone { cidr, why: "is being removed" });
+            }
+            if let Some(ip) = self.part_of_network(&request, &pool.record) {
+                return Ok(ip);
             }
             let claimed = match request.address {
                 Some(ip) => self.claim_given(&request, &pool, ip).await?,
@@ -77,6 +78,21 @@ impl Driver {
         Err(DriverError::Contended { what: "an address", tries: TRIES })
     }
 
+    /// Whoever attaches a network asks again for its gateway and its auxiliary addresses, before the
+    /// engine here has the network. From then on it is a container that asks.
+    fn part_of_network(&self, request: &AddressRequest, pool: &Pool) -> Option<IpAddr> {
+        let (network, subnet) = self.known_subnet(&pool.cidr)?;
+        // Not that of a network which had the subnet before and is not forgotten here yet.
+        if pool.network.as_ref() != Some(&network.id) {
+            return None;
+        }
+        if request.gateway {
+            return subnet.gateway.filter(|gateway| request.address.is_none_or(|ip| ip == *gateway));
+        }
+        let attaching = self.local.read(|data| data.binding_of(&network.id).is_none());
+        request.address.filter(|ip| attaching && subnet.aux.values().any(|aux| aux == ip))
+    }
+
     /// One attempt at a given address; `None` if a race was lost and another look is needed.
     async fn claim_given(
         &self,
@@ -87,9 +103,12 @@ impl Driver {
         let cidr = pool.record.cidr;
         let key = keys::address(&cidr, ip);
         let txn = Txn::new().unchanged(&pool.entry);
+        // Before the claim is read: a claim that is met afterwards, and was not queued, is one that stays.
+        let queued = Release { cidr, ip, until_ms: 0 }.key();
+        let queued = self.local.read(|data| data.releases.contains_key(&queued));
         let txn = match self.ledger.get::<AddressClaim>(&key).await? {
             None => txn.absent(key.as_str()),
-            Some(old) if self.may_renew(&old.record, request, &cidr, ip) => txn.unchanged(&old.entry),
+            Some(old) if self.may_renew(&old.record, request, &cidr, ip, queued) => txn.unchanged(&old.entry),
             Some(old) => {
                 let advice = "choose another --ip, or remove that container";
                 return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
@@ -101,23 +120,27 @@ impl Driver {
             return Ok(None);
         }
         // A container that comes back at once finds its address still queued to be given back.
-        self.local.remove_release(&Release { cidr, ip, until_ms: 0 })?;
+        self.local.cancel_release(&cidr, ip)?;
         Ok(Some(ip))
     }
 
     /// An own claim that nothing uses any more, or a gateway that is asked for again.
-    fn may_renew(&self, old: &AddressClaim, request: &AddressRequest, cidr: &IpNet, ip: IpAddr) -> bool {
+    fn may_renew(
+        &self,
+        old: &AddressClaim,
+        request: &AddressRequest,
+        cidr: &IpNet,
+        ip: IpAddr,
+        queued: bool,
+    ) -> bool {
         let own = old.node == *self.node();
         match old.kind {
             ClaimKind::Gateway => request.gateway,
             ClaimKind::Auxiliary => own && !request.gateway && self.known_subnet(cidr).is_none(),
             ClaimKind::Container | ClaimKind::Engine { .. } => {
                 let forgotten = clock::unix_millis().saturating_sub(old.since_ms) > FORGOTTEN_MS;
-                let queued = Release { cidr: *cidr, ip, until_ms: 0 }.key();
-                own && !request.gateway
-                    && self.local.read(|data| {
-                        data.user_of(cidr, ip).is_none() && (forgotten || data.releases.contains_key(&queued))
-                    })
+                let unused = || self.local.read(|data| data.user_of(cidr, ip).is_none());
+                own && !request.gateway && (forgotten || queued) && unused()
             }
         }
     }
@@ -133,7 +156,7 @@ impl Driver {
         let entries = self.ledger.store().range(&keys::addresses(&cidr)).await?;
         let claimed: BTreeSet<IpAddr> =
             entries.iter().filter_map(|entry| keys::address_of(&entry.key)).collect();
-        let known = self.known_subnet(&cidr);
+        let known = self.known_subnet(&cidr).filter(|(n, _)| pool.record.network.as_ref() == Some(&n.id));
         let Some(ip) = self.choose(request, &pool.record, known.as_ref(), &claimed, attempt) else {
             let network = self.pool_title(&pool.record);
             return Err(DriverError::Full { cidr, network, claimed: claimed.len() });
@@ -199,19 +222,8 @@ impl Driver {
             kind,
             container,
             generation: 0,
-            since_ms: clock::unix_millis(),
+            since_ms: self.local.moment(),
         }
-    }
-
-    fn check_usable(&self, cidr: &IpNet, ip: IpAddr, gateway: bool) -> Result<(), DriverError> {
-        let why = if !cidr.contains(&ip) {
-            "it lies outside"
-        } else if !usable(cidr, ip) && !gateway {
-            "it is the network's own or its broadcast address"
-        } else {
-            return Ok(());
-        };
-        Err(DriverError::AddressUnusable { ip, cidr: *cidr, why })
     }
 
     /// The network and subnet behind a pool, as far as this host knows.
@@ -270,7 +282,7 @@ impl Driver {
         if reserved || pool.hold == Hold::Again {
             return Ok(());
         }
-        self.local.put_release(Release { cidr: pool.cidr, ip, until_ms: clock::unix_millis() })?;
+        self.local.put_release(Release { cidr: pool.cidr, ip, until_ms: self.local.moment() })?;
         Ok(())
     }
 }
@@ -285,6 +297,17 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.driver.allocating().in_flight.remove(&self.address);
     }
+}
+
+fn check_usable(cidr: &IpNet, ip: IpAddr, gateway: bool) -> Result<(), DriverError> {
+    let why = if !cidr.contains(&ip) {
+        "it lies outside"
+    } else if !usable(cidr, ip) && !gateway {
+        "it is the network's own or its broadcast address"
+    } else {
+        return Ok(());
+    };
+    Err(DriverError::AddressUnusable { ip, cidr: *cidr, why })
 }
 
 /// Gateway or auxiliary address of a subnet.

@@ -19,12 +19,15 @@ impl Driver {
     /// Keys of overlapping subnets differ, so the claim alone does not exclude them: after it, all
     /// claims are read, and whoever sees another one that overlaps takes its own back. Of two hosts that
     /// claim at once at least one sees the other, so never do both stay; it can happen that both yield.
-    pub(super) async fn claim_pool(&self, pool: &Pool) -> Result<Held<Pool>, DriverError> {
+    ///
+    /// `resume` takes over an own claim without a network. That is for a subnet that somebody has named;
+    /// one that was chosen here must be new, since another call of this host may have just chosen it too.
+    pub(super) async fn claim_pool(&self, pool: &Pool, resume: bool) -> Result<Held<Pool>, DriverError> {
         self.check_routes(&pool.cidr)?;
         let key = keys::pool(&pool.cidr);
         let claim = match self.ledger.get::<Pool>(&key).await? {
             // Ours, from a creation that was broken off.
-            Some(old) if old.record.network.is_none() && old.record.node == *self.node() => {
+            Some(old) if resume && old.record.network.is_none() && old.record.node == *self.node() => {
                 Txn::new().unchanged(&old.entry)
             }
             Some(other) => return Err(self.pool_overlap(&pool.cidr, &other.record)),
@@ -62,21 +65,14 @@ impl Driver {
     fn pool_overlap(&self, cidr: &IpNet, other: &Pool) -> DriverError {
         let snapshot = self.snapshot();
         let host = host_title(&snapshot, &other.node);
-        let (network, detail, advice) = match &other.network {
-            Some(id) => {
-                let title =
-                    snapshot.networks.get(id).map_or(id.short(), |network| network.title()).to_owned();
-                let advice = format!(
-                    "that network appears on every host by itself (to attach one by hand, use --ipam-driver rs-overlay --ipam-opt {}={id}); otherwise choose another --subnet",
-                    super::JOIN_OPTION
-                );
-                (title, format!("created on host {host}"), advice)
-            }
-            None => {
-                let advice =
-                    "choose another --subnet, or try again in a minute if that creation was broken off";
-                ("(unnamed)".to_owned(), format!("being created on host {host}"), advice.to_owned())
-            }
+        let (network, detail, advice) = if let Some(id) = &other.network {
+            let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());
+            let advice = "which is on every host by itself: use that one, or choose another --subnet";
+            (title.to_owned(), format!("created on host {host}"), advice.to_owned())
+        } else {
+            let advice =
+                "choose another --subnet, or try again in three minutes if that creation was broken off";
+            ("(unnamed)".to_owned(), format!("being created on host {host}"), advice.to_owned())
         };
         let overlap = Overlap::Network { cidr: other.cidr, network, detail };
         DriverError::Overlap { cidr: *cidr, overlap, advice }

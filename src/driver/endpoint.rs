@@ -8,7 +8,7 @@ use tracing::info;
 use super::{Driver, DriverError, claims::TRIES};
 use crate::{
     clock,
-    local::{Binding, LocalEndpoint, Release, boot_id},
+    local::{Binding, LocalEndpoint, boot_id},
     model::{AddressClaim, ClaimKind, EndpointId, IpamMode, MacAddr, NetworkId, Pool},
     plan::effective_mtu,
     store::{Outcome, Txn, keys, record},
@@ -107,7 +107,7 @@ impl Driver {
         }
         for ip in &new.addresses {
             if let Some(subnet) = binding.network.subnet_of(*ip) {
-                self.local.remove_release(&Release { cidr: subnet.cidr, ip: *ip, until_ms: 0 })?;
+                self.local.cancel_release(&subnet.cidr, *ip)?;
             }
         }
         Ok(())
@@ -173,7 +173,7 @@ impl Driver {
             kind,
             container: None,
             generation: 0,
-            since_ms: clock::unix_millis(),
+            since_ms: self.local.moment(),
         };
         Ok(txn.put(key, record::encode(&claim)))
     }

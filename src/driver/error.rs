@@ -46,7 +46,7 @@ pub enum DriverError {
         known: String,
     },
     /// The subnet cannot be used.
-    #[error("rs-overlay: subnet {cidr} overlaps {overlap}; {advice}")]
+    #[error("rs-overlay: subnet {cidr} overlaps {overlap}: {advice}")]
     Overlap {
         /// The subnet.
         cidr: IpNet,

@@ -13,7 +13,7 @@ use crate::{
     clock,
     ipam::choose_vni,
     local::{Binding, Departure},
-    model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkId, Pool, Space, Subnet, Vni},
+    model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkClaim, NetworkId, Pool, Space, Subnet, Vni},
     plan::vxlan_overhead,
     store::{Outcome, TXN_LIMIT, Txn, keys, ledger::Held, record},
 };
@@ -81,7 +81,7 @@ impl Driver {
         self.settle_departures().await;
         if let Some(known) = self.ledger.get::<Network>(&keys::network(&new.docker_id)).await? {
             same_subnets(&known.record, &new)?;
-            return self.bind(&new, known.record, IpamMode::Ours).await;
+            return self.bind(&new, known.record, IpamMode::Ours);
         }
         if new.subnets.iter().all(|subnet| is_ours(&subnet.space)) {
             self.create_on_our_pools(new, options).await
@@ -106,7 +106,7 @@ impl Driver {
             Some(Some(owner)) if owners.len() == 1 => self.join_network(&new, owner, options).await,
             Some(None) if owners.len() == 1 => {
                 let network = self.claim_network(&new, options, &pools, IpamMode::Ours).await?;
-                self.bind(&new, network, IpamMode::Ours).await
+                self.bind(&new, network, IpamMode::Ours)
             }
             _ => Err(DriverError::Conflict {
                 network: new.docker_id.short().to_owned(),
@@ -141,7 +141,7 @@ impl Driver {
         }
         let back = Txn::new().delete(keys::departed(owner, self.node()));
         self.ledger.commit(back).await?;
-        self.bind(new, network, IpamMode::Ours).await
+        self.bind(new, network, IpamMode::Ours)
     }
 
     async fn create_on_engine_pools(
@@ -159,7 +159,7 @@ impl Driver {
                 }
             }
         }
-        self.bind(&new, result?, IpamMode::Engine).await
+        self.bind(&new, result?, IpamMode::Engine)
     }
 
     async fn claim_engine_network(
@@ -180,7 +180,7 @@ impl Driver {
                 closing: false,
                 extra: BTreeMap::new(),
             };
-            pools.push(self.claim_pool(&pool).await.map_err(|error| self.advise_engine(error))?);
+            pools.push(self.claim_pool(&pool, true).await.map_err(|error| self.advise_engine(error))?);
         }
         self.claim_network(new, options, pools, IpamMode::Engine).await
     }
@@ -190,9 +190,8 @@ impl Driver {
         match error {
             DriverError::Overlap { cidr, overlap, advice } => {
                 self.refuse_subnet(&cidr);
-                let advice = format!(
-                    "if Docker chose it, run the command again and it will choose another, or use --ipam-driver rs-overlay; {advice}"
-                );
+                let advice =
+                    format!("{advice}, or run the command again if Docker chose it: it will choose another");
                 DriverError::Overlap { cidr, overlap, advice }
             }
             other => other,
@@ -238,7 +237,7 @@ impl Driver {
     }
 
     async fn pick_vni(&self, options: NetworkOptions, attempt: u32) -> Result<Vni, DriverError> {
-        let claims = self.ledger.list::<VniClaim>(keys::VNIS).await?;
+        let claims = self.ledger.list::<NetworkClaim>(keys::VNIS).await?;
         let vni_of = |key: &str| key.rsplit('/').next().and_then(|number| number.parse::<Vni>().ok());
         if let Some(vni) = options.vni {
             let Some(held) = claims.iter().find(|claim| vni_of(&claim.entry.key) == Some(vni)) else {
@@ -289,7 +288,7 @@ impl Driver {
         }
     }
 
-    async fn bind(&self, new: &NewNetwork, network: Network, ipam: IpamMode) -> Result<(), DriverError> {
+    fn bind(&self, new: &NewNetwork, network: Network, ipam: IpamMode) -> Result<(), DriverError> {
         if new.allocate {
             return Ok(());
         }
@@ -339,13 +338,6 @@ impl Driver {
     }
 }
 
-/// The value under `v1/vnis/<vni>` and under `v1/names/<name>`.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct VniClaim {
-    /// Who holds it.
-    pub network: NetworkId,
-}
-
 fn departure_of(network: &Network) -> Departure {
     Departure { network: network.id.clone(), title: network.title().to_owned(), since: clock::unix_seconds() }
 }
@@ -370,7 +362,7 @@ fn network_txn(network: &Network, pools: &[Held<Pool>]) -> Txn {
         .absent(keys::network(&network.id))
         .absent(vni.as_str())
         .put(keys::network(&network.id), record::encode(network))
-        .put(vni, record::encode(&VniClaim { network: network.id.clone() }));
+        .put(vni, record::encode(&NetworkClaim { network: network.id.clone() }));
     for pool in pools {
         let bound = Pool { network: Some(network.id.clone()), ..pool.record.clone() };
         txn = txn.unchanged(&pool.entry).put(pool.entry.key.as_str(), record::encode(&bound));

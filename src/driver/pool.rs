@@ -9,12 +9,9 @@ use super::{Driver, DriverError, claims::TRIES};
 use crate::{
     clock,
     ipam::{Hold, PoolChoice, PoolId, choose_pool},
-    model::{Network, NetworkId, Pool, Space},
+    model::{JOIN_OPTION, Network, NetworkId, Pool, Space},
     store::{keys, ledger::Held},
 };
-
-/// The IPAM option that says: this is no new network, but that one of the cluster (its id or name).
-pub const JOIN_OPTION: &str = "rs-overlay.network";
 
 /// `RequestPool`, in our terms.
 #[derive(Debug, Clone)]
@@ -85,15 +82,15 @@ impl Driver {
         if let Some(cidr) = request.pool {
             // A swarm node repeats its manager's claim in its own address space.
             if !request.global
-                && let Some(held) = self.ledger.get::<Pool>(&keys::pool(&cidr)).await?
-                && held.record.space == Space::Global
+                && let Some(known) = self.ledger.get::<Pool>(&keys::pool(&cidr)).await?
+                && known.record.space == Space::Global
             {
                 return Ok(PoolId { cidr, hold: Hold::Again });
             }
-            let held = self.claim_pool(&self.new_pool(cidr, space, &request)).await?;
-            return Ok(PoolId { cidr: held.record.cidr, hold });
+            let claimed = self.claim_pool(&self.new_pool(cidr, space, &request), true).await?;
+            return Ok(PoolId { cidr: claimed.record.cidr, hold });
         }
-        self.claim_any_pool(space, &request).await.map(|held| PoolId { cidr: held.record.cidr, hold })
+        self.claim_any_pool(space, &request).await.map(|claimed| PoolId { cidr: claimed.record.cidr, hold })
     }
 
     async fn claim_any_pool(&self, space: Space, request: &PoolRequest) -> Result<Held<Pool>, DriverError> {
@@ -113,7 +110,7 @@ impl Driver {
             let choice =
                 PoolChoice { pools: &self.config.pools, v6: request.v6, taken: &taken, cluster, skip };
             let cidr = choose_pool(&choice).ok_or(DriverError::NoSubnet)?;
-            match self.claim_pool(&self.new_pool(cidr, space, request)).await {
+            match self.claim_pool(&self.new_pool(cidr, space, request), false).await {
                 Err(DriverError::Overlap { .. } | DriverError::Contended { .. }) => beaten.insert(cidr),
                 other => return other,
             };

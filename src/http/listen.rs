@@ -2,7 +2,10 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
@@ -14,6 +17,9 @@ pub enum ListenError {
     /// Somebody answers there.
     #[error("another program is listening on {0}; stop it first, or choose another --socket")]
     Busy(PathBuf),
+    /// Something else has that name.
+    #[error("{0} is there and is not a socket; choose another --socket, or remove it")]
+    NotASocket(PathBuf),
     /// The file system says no.
     #[error("cannot open socket {path}: {source}")]
     Io {
@@ -34,9 +40,11 @@ pub fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     if UnixStream::connect(path).is_ok() {
         return Err(ListenError::Busy(path.to_owned()));
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.file_type().is_socket() => {}
+        Ok(_) => return Err(ListenError::NotASocket(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
     // Bound under another name first, so that nobody meets it before its mode is right.
     let unborn = path.with_extension("sock.new");

@@ -123,25 +123,25 @@ pub fn choose_pool(choice: &PoolChoice<'_>) -> Option<IpNet> {
 
 /// The first subnet of `size` whose addresses all lie behind `net`.
 fn behind(net: &IpNet, size: u8) -> Option<IpNet> {
-    let next = match net.broadcast() {
+    let first = match net.broadcast() {
         IpAddr::V4(last) => IpAddr::V4(u32::from(last).checked_add(1)?.into()),
         IpAddr::V6(last) => IpAddr::V6(u128::from(last).checked_add(1)?.into()),
     };
-    IpNet::new(next, size).ok()
+    IpNet::new(first, size).ok()
 }
 
 fn is_v6(net: &IpNet) -> bool {
     matches!(net, IpNet::V6(_))
 }
 
-/// A /48 under fd00::/8 that depends on the cluster alone.
+/// A /48 under `fd00::/8` that depends on the cluster alone.
 fn private_v6(cluster: &str) -> IpNet {
     let hash = cluster.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
     let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&[0xfd, a, b, c, d, e]);
+    bytes[0] = 0xfd;
+    bytes[1..6].copy_from_slice(&hash.to_be_bytes()[3..]);
     IpNet::V6(ipnet::Ipv6Net::new_assert(Ipv6Addr::from(bytes), 48))
 }
 

@@ -101,7 +101,12 @@ impl LocalEndpoint {
 impl Release {
     /// Identity within the queue.
     pub fn key(&self) -> String {
-        format!("{}={}", self.cidr, self.ip)
+        Self::key_of(&self.cidr, self.ip)
+    }
+
+    /// The same, of an address.
+    pub fn key_of(cidr: &IpNet, ip: IpAddr) -> String {
+        format!("{cidr}={ip}")
     }
 
     /// Name of its file, without the ending.

@@ -48,6 +48,13 @@ pub enum Space {
     Engine,
 }
 
+/// Something that one network holds: a VNI or a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkClaim {
+    /// Who holds it.
+    pub network: NetworkId,
+}
+
 /// One address, held by one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressClaim {

@@ -8,7 +8,11 @@ use serde_json::Value;
 
 use super::{NetworkId, NodeId, Vni};
 
+/// The IPAM option that says: this is no new network, but that one of the cluster (its id or name).
+pub const JOIN_OPTION: &str = "rs-overlay.network";
+
 /// One layer 2 segment that spans hosts: one VNI, one or more subnets.
+#[expect(clippy::struct_excessive_bools, reason = "the flags that `docker network create` has, one by one")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Identity in the cluster.

@@ -10,8 +10,8 @@ use ipnet::{IpNet, Ipv4Net};
 use super::{Overlay, Port, Segment, Vxlan};
 use crate::model::{EndpointId, MacAddr, Network, NetworkId, NodeId, Snapshot};
 
-/// Smallest MTU that IPv6 allows on a link (RFC 8200, section 5).
-const SMALLEST_MTU: u32 = 1280;
+/// Smallest MTU that IPv4 allows on a link (RFC 791).
+const SMALLEST_MTU: u32 = 68;
 
 /// What a host knows of itself.
 #[derive(Debug, Clone)]

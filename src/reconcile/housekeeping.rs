@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often to look for what was left behind.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 /// Age, in seconds, from which a subnet without a network, or an address without an endpoint, was left
 /// behind: an engine goes from one to the other in seconds.
 const LEFT_BEHIND: u64 = 180;
@@ -68,7 +68,7 @@ impl Housekeeping {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => {}
-                _ = self.health.changed() => {}
+                Ok(()) = self.health.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -84,13 +84,31 @@ impl Housekeeping {
             self.local.remove_departure(&departure.network)?;
         }
         let now = data.networks_in_use();
-        for left in used.difference(&now) {
-            removal::finish_if_departed(&self.ledger, &self.local, left).await?;
+        // Whoever removed the network elsewhere may have looked before an address was given back here, so
+        // that is a moment to ask again as well.
+        let given_back = data.bindings.values().map(|binding| &binding.network).filter(|network| {
+            data.releases.values().any(|release| network.subnets.iter().any(|s| s.cidr == release.cidr))
+        });
+        let left: BTreeSet<_> = given_back.map(|network| &network.id).chain(&*used).collect();
+        for network in left.into_iter().filter(|id| !now.contains(id)) {
+            removal::finish_if_departed(&self.ledger, &self.local, network).await?;
         }
         *used = now;
         if sweep {
             self.sweep_pools().await?;
             self.sweep_addresses().await?;
+            self.sweep_departed().await?;
+        }
+        Ok(())
+    }
+
+    /// Networks that a host has removed and that nobody uses any more.
+    async fn sweep_departed(&self) -> Result<(), Unfinished> {
+        let marks = self.ledger.store().range(keys::DEPARTED).await?;
+        let networks: BTreeSet<_> =
+            marks.iter().filter_map(|mark| keys::departed_network(&mark.key)).collect();
+        for network in networks {
+            removal::finish_if_departed(&self.ledger, &self.local, &network).await?;
         }
         Ok(())
     }
@@ -98,9 +116,11 @@ impl Housekeeping {
     async fn give_back(&self, release: &Release) -> Result<(), Unfinished> {
         let key = keys::address(&release.cidr, release.ip);
         let claim = self.ledger.get::<AddressClaim>(&key).await?;
-        let in_use = self.local.read(|data| data.user_of(&release.cidr, release.ip).is_some());
+        // An engine may give an address back before it deletes the endpoint: it waits for that then.
+        if self.local.read(|data| data.user_of(&release.cidr, release.ip).is_some()) {
+            return Ok(());
+        }
         if let Some(claim) = claim
-            && !in_use
             && claim.record.node == *self.local.node()
             && claim.record.since_ms <= release.until_ms
             && (!is_reserved(&claim.record.kind) || !self.has_network(&release.cidr).await?)
@@ -108,7 +128,7 @@ impl Housekeeping {
             // On a conflict it has just been claimed anew, and is not to be given back.
             self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
         }
-        self.local.remove_release(release)?;
+        self.local.settle_release(release)?;
         Ok(())
     }
 

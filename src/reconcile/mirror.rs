@@ -44,6 +44,7 @@ pub struct Mirror {
     snapshot: watch::Sender<Arc<Snapshot>>,
     health: watch::Sender<Health>,
     sections: BTreeMap<Source, Section>,
+    troubles: BTreeMap<Source, String>,
     watches: BTreeMap<NetworkId, CancellationToken>,
 }
 
@@ -55,6 +56,9 @@ enum Source {
     Networks,
     Endpoints(NetworkId),
 }
+
+/// An event, the watch it is from, and whether that one has been ended meanwhile.
+type Told = (Source, CancellationToken, WatchEvent);
 
 /// The entries of one watch: those known, and those of a listing under way.
 #[derive(Debug, Default)]
@@ -75,7 +79,16 @@ impl Mirror {
         });
         let (snapshot, _) = watch::channel(Arc::new(saved.unwrap_or_default()));
         let (health, _) = watch::channel(Health { since: crate::clock::unix_seconds(), ..Health::default() });
-        Self { store, local, file, snapshot, health, sections: BTreeMap::new(), watches: BTreeMap::new() }
+        Self {
+            store,
+            local,
+            file,
+            snapshot,
+            health,
+            sections: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            watches: BTreeMap::new(),
+        }
     }
 
     /// The snapshot, now and whenever it changes.
@@ -97,18 +110,18 @@ impl Mirror {
         {
             self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
         }
-        let mut changes = self.local.changes();
+        let mut own_state = self.local.changes();
         let mut save_at: Option<Instant> = None;
         loop {
             self.follow_networks_in_use(&mut tasks, &sender, &cancel);
             // Every arm is cancel safe: receiving and waiting lose nothing when another arm wins.
             tokio::select! {
                 () = cancel.cancelled() => break,
-                _ = changes.changed() => {}
-                Some((source, event)) = events.recv() => {
-                    let mut changed = self.take(source, event);
-                    while let Ok((source, event)) = events.try_recv() {
-                        changed |= self.take(source, event);
+                _ = own_state.changed() => {}
+                Some(told) = events.recv() => {
+                    let mut changed = self.take(told);
+                    while let Ok(told) = events.try_recv() {
+                        changed |= self.take(told);
                     }
                     if changed && self.publish() {
                         save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
@@ -128,7 +141,7 @@ impl Mirror {
     fn follow(
         &self,
         tasks: &mut JoinSet<()>,
-        sender: &mpsc::Sender<(Source, WatchEvent)>,
+        sender: &mpsc::Sender<Told>,
         source: Source,
         prefix: &str,
         cancel: CancellationToken,
@@ -142,7 +155,7 @@ impl Mirror {
                     event = watch.next() => event,
                 };
                 let Some(event) = event else { return };
-                if sender.send((source.clone(), event)).await.is_err() {
+                if sender.send((source.clone(), cancel.clone(), event)).await.is_err() {
                     return;
                 }
             }
@@ -152,7 +165,7 @@ impl Mirror {
     fn follow_networks_in_use(
         &mut self,
         tasks: &mut JoinSet<()>,
-        sender: &mpsc::Sender<(Source, WatchEvent)>,
+        sender: &mpsc::Sender<Told>,
         cancel: &CancellationToken,
     ) {
         let wanted = self.local.read(local::LocalData::networks_in_use);
@@ -162,6 +175,7 @@ impl Mirror {
                 stop.cancel();
             }
             self.sections.remove(&Source::Endpoints(id.clone()));
+            self.troubles.remove(&Source::Endpoints(id.clone()));
         }
         for id in wanted {
             if !self.watches.contains_key(&id) {
@@ -182,13 +196,17 @@ impl Mirror {
     }
 
     /// Takes one event in; `true` if the snapshot may have changed.
-    fn take(&mut self, source: Source, event: WatchEvent) -> bool {
-        if let Source::Endpoints(id) = &source
-            && !self.watches.contains_key(id)
-        {
+    fn take(&mut self, (source, ended, event): Told) -> bool {
+        // What a watch told before it was ended must not mix with what its successor tells.
+        if ended.is_cancelled() {
             return false;
         }
-        let section = self.sections.entry(source).or_default();
+        if let WatchEvent::Lost(trouble) = event {
+            self.troubles.insert(source, trouble);
+            self.report();
+            return false;
+        }
+        let section = self.sections.entry(source.clone()).or_default();
         let changed = match event {
             WatchEvent::Init => {
                 section.listing = Some(BTreeMap::new());
@@ -209,16 +227,16 @@ impl Mirror {
                 section.listing.as_mut().unwrap_or(&mut section.known).remove(&key);
                 done
             }
-            WatchEvent::Lost(trouble) => {
-                self.report(Some(trouble));
-                return false;
-            }
+            WatchEvent::Lost(_) => false,
         };
-        self.report(None);
+        self.troubles.remove(&source);
+        self.report();
         changed
     }
 
-    fn report(&self, trouble: Option<String>) {
+    /// One watch that is away is trouble enough, whatever the others say.
+    fn report(&self) {
+        let trouble = self.troubles.values().next().cloned();
         let listed = |source| self.sections.get(&source).is_some_and(|section| section.listed);
         let synced = listed(Source::Meta) && listed(Source::Nodes) && listed(Source::Networks);
         self.health.send_if_modified(|health| {
@@ -227,7 +245,7 @@ impl Mirror {
             }
             match (&health.trouble, &trouble) {
                 (None, Some(trouble)) => {
-                    warn!(%trouble, "the cluster store is away; everything stays as it is")
+                    warn!(%trouble, "the cluster store is away; everything stays as it is");
                 }
                 (Some(_), None) => info!("the cluster store is back"),
                 _ => {}

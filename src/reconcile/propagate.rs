@@ -11,10 +11,9 @@ use super::mirror::Health;
 use crate::{
     backoff::Backoff,
     clock,
-    driver::{JOIN_OPTION, VniClaim},
     engine::{EngineApi, EngineError, EngineNetwork, IpamConfig, NetworkSpec},
     local::{Binding, Departure, Local, LocalError},
-    model::{Meta, Network, NetworkId, Snapshot},
+    model::{IpamMode, JOIN_OPTION, Meta, Network, NetworkClaim, NetworkId, Snapshot},
     store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
 };
 
@@ -173,51 +172,77 @@ impl Propagator {
     ) -> Result<(), Unfinished> {
         let Ok(docker_id) = NetworkId::new(docker.id.as_str()) else { return Ok(()) };
         let Some(binding) = self.local.read(|data| data.bindings.get(&docker_id).cloned()) else {
-            return Ok(());
+            return Ok(self.adopt(docker, &docker_id)?);
         };
         if binding.network.name.is_some() || binding.network.created_by != *self.local.node() {
-            return self.refresh(binding);
+            return self.refresh(&binding);
         }
         let key = keys::network(&binding.network.id);
         let Some(held) = self.ledger.get::<Network>(&key).await? else { return Ok(()) };
-        let told = with_details(&held.record, docker);
-        let claim = record::encode(&VniClaim { network: told.id.clone() });
-        let name = keys::name(&docker.name);
-        let txn = Txn::new()
-            .unchanged(&held.entry)
-            .put(key, record::encode(&told))
-            .absent(name.as_str())
-            .put(name.as_str(), claim);
         if held.record.name.is_some() {
-            return self.refresh(Binding { network: held.record, ..binding });
+            return Ok(self.local.refresh_binding(&docker_id, &held.record)?);
         }
-        if self.ledger.commit(txn).await? == Outcome::Committed {
+        let told = with_details(&held.record, docker);
+        let name = keys::name(&docker.name);
+        let txn = Txn::new().unchanged(&held.entry).put(key, record::encode(&told));
+        let txn = match self.ledger.get::<NetworkClaim>(&name).await? {
+            None => txn.absent(name.as_str()),
+            Some(claim) if claim.record.network != told.id && self.exists(&claim.record.network).await? => {
+                return self.yield_name(docker, &claim.record.network, problems).await;
+            }
+            // Left behind by a network that is gone.
+            Some(claim) => txn.unchanged(&claim.entry),
+        };
+        let claim = record::encode(&NetworkClaim { network: told.id.clone() });
+        // After a lost race the next look, which the change itself brings about, finds the winner.
+        if self.ledger.commit(txn.put(name, claim)).await? == Outcome::Committed {
             info!(network = %docker.name, "network told to the cluster");
-            self.local.put_binding(Binding { network: told, ..binding })?;
-            return Ok(());
-        }
-        match self.ledger.get::<VniClaim>(&name).await? {
-            Some(other) if other.record.network != told.id => self.yield_name(docker, problems).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Keeps the copy that a start without the store would go by.
-    fn refresh(&self, binding: Binding) -> Result<(), Unfinished> {
-        let snapshot = self.snapshot.borrow().clone();
-        let newest =
-            snapshot.networks.get(&binding.network.id).cloned().unwrap_or_else(|| binding.network.clone());
-        let known = self.local.read(|data| data.bindings.get(&binding.docker_id).cloned());
-        if known.is_some_and(|known| known.network != newest) {
-            self.local.put_binding(Binding { network: newest, ..binding })?;
+            self.local.refresh_binding(&docker_id, &told)?;
         }
         Ok(())
     }
 
+    async fn exists(&self, network: &NetworkId) -> Result<bool, StoreError> {
+        Ok(self.ledger.get::<Network>(&keys::network(network)).await?.is_some())
+    }
+
+    /// Keeps the copy that a start without the store would go by.
+    fn refresh(&self, binding: &Binding) -> Result<(), Unfinished> {
+        let snapshot = self.snapshot.borrow().clone();
+        if let Some(newest) = snapshot.networks.get(&binding.network.id) {
+            self.local.refresh_binding(&binding.docker_id, newest)?;
+        }
+        Ok(())
+    }
+
+    /// The engine has a network of ours that this host's state does not know, as after the loss of the
+    /// state directory: its IPAM option, or its own id, says which network of the cluster it is.
+    fn adopt(&self, docker: &EngineNetwork, docker_id: &NetworkId) -> Result<(), LocalError> {
+        let snapshot = self.snapshot.borrow().clone();
+        let named = docker.ipam_options.get(JOIN_OPTION).and_then(|id| NetworkId::new(id.as_str()).ok());
+        let id = named.unwrap_or_else(|| docker_id.clone());
+        let Some(network) = snapshot.networks.get(&id) else { return Ok(()) };
+        if self.local.read(|data| data.binding_of(&id).is_some() || data.departures.contains_key(&id)) {
+            return Ok(());
+        }
+        info!(network = network.title(), "taking over a network that the engine has already");
+        let ipam = if docker.ipam_driver == self.driver { IpamMode::Ours } else { IpamMode::Engine };
+        let (docker_id, network) = (docker_id.clone(), network.clone());
+        self.local.put_binding(Binding { docker_id, network, ipam, created_at: clock::unix_seconds() })
+    }
+
     /// Two hosts have created a network of one name at the same time, and the other was first.
-    async fn yield_name(&self, docker: &EngineNetwork, problems: &mut Vec<String>) -> Result<(), Unfinished> {
+    async fn yield_name(
+        &self,
+        docker: &EngineNetwork,
+        winner: &NetworkId,
+        problems: &mut Vec<String>,
+    ) -> Result<(), Unfinished> {
         if docker.endpoints.is_empty() {
-            warn!(network = %docker.name, "another host has created a network of this name first; taking that one");
+            warn!(network = %docker.name, "the cluster has a network of this name already; taking that one");
+            // Whoever creates it here wants it here, even if it was removed here before.
+            let back = keys::departed(winner, self.local.node());
+            self.ledger.commit(Txn::new().delete(back)).await?;
             return Ok(self.engine.remove_network(&docker.id).await?);
         }
         problems.push(format!(
@@ -265,7 +290,7 @@ impl Propagator {
         if meta.is_none() || meta.map(|held| held.record.cluster) != ours {
             return Ok(false);
         }
-        Ok(self.ledger.get::<Network>(&keys::network(&binding.network.id)).await?.is_none())
+        Ok(!self.exists(&binding.network.id).await?)
     }
 
     async fn create_new(&self, problems: &mut Vec<String>) -> Result<(), Unfinished> {
@@ -291,7 +316,7 @@ impl Propagator {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    problems.push(format!("network {name} of the cluster cannot be created here: {error}"))
+                    problems.push(format!("network {name} of the cluster cannot be created here: {error}"));
                 }
             }
         }

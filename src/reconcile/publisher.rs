@@ -54,7 +54,7 @@ impl Publisher {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => {}
-                _ = self.health.changed() => published = None,
+                Ok(()) = self.health.changed() => published = None,
                 () = tokio::time::sleep(pause) => published = None,
             }
         }

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use super::Applied;
 use crate::{
     backoff::Backoff,
     clock,
-    dataplane::{Dataplane, DataplaneError},
+    dataplane::{Changed, Dataplane, DataplaneError},
     local::Local,
     model::{NetworkId, Snapshot},
     plan::{LocalPort, Op, Overlay, Situation, desired, diff},
@@ -54,15 +54,24 @@ impl<D: Dataplane> Worker<D> {
     /// Runs until `cancel`, and leaves the kernel as it is then.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), DataplaneError> {
         // Subscribe before the first look, so that nothing falls between the two.
-        let mut events = self.dataplane.events()?;
+        let mut events = Some(self.dataplane.events()?);
         let mut changes = self.local.changes();
         let mut retry = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+        let mut listen = retry.clone();
         let mut known: Option<Overlay> = None;
         let mut look_at = Instant::now();
         loop {
             if known.is_none() || Instant::now() >= look_at {
+                if events.is_none() {
+                    events = self.subscribe();
+                }
                 known = self.observe().await;
-                look_at = Instant::now() + if known.is_some() { RESYNC } else { retry.pause() };
+                let wait = match (&known, &events) {
+                    (None, _) => retry.pause(),
+                    (_, None) => listen.pause(),
+                    _ => RESYNC,
+                };
+                look_at = Instant::now() + wait;
             }
             if let Some(overlay) = known.take() {
                 let (overlay, complete) = self.make_equal(overlay).await;
@@ -77,16 +86,31 @@ impl<D: Dataplane> Worker<D> {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 _ = changes.changed() => {}
-                _ = self.snapshot.changed() => {}
-                _ = self.underlay_mtu.changed() => {}
-                _ = self.refused.changed() => {}
-                event = events.recv() => match event {
-                    Some(_) => look_at = look_at.min(Instant::now() + SETTLE),
-                    None => events = self.dataplane.events()?,
-                },
+                Ok(()) = self.snapshot.changed() => {}
+                Ok(()) = self.underlay_mtu.changed() => {}
+                Ok(()) = self.refused.changed() => {}
+                event = next(&mut events) => {
+                    let wait = if event.is_some() {
+                        listen.reset();
+                        SETTLE
+                    } else {
+                        // Nothing tells what was missed: subscribe anew, and look after that.
+                        events = None;
+                        listen.pause()
+                    };
+                    look_at = look_at.min(Instant::now() + wait);
+                }
                 () = sleep_until(look_at) => {}
             }
         }
+    }
+
+    fn subscribe(&self) -> Option<mpsc::Receiver<Changed>> {
+        let events = self.dataplane.events();
+        if let Err(error) = &events {
+            warn!(%error, "kernel events are not told; the kernel is compared from time to time instead");
+        }
+        events.ok()
     }
 
     async fn observe(&self) -> Option<Overlay> {
@@ -165,6 +189,14 @@ impl<D: Dataplane> Worker<D> {
             refused: &refused,
         };
         desired(&self.snapshot.borrow(), &situation)
+    }
+}
+
+/// The next event; `None` once when no more will come, and never again after that.
+async fn next(events: &mut Option<mpsc::Receiver<Changed>>) -> Option<Changed> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
     }
 }
 

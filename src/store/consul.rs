@@ -45,6 +45,10 @@ impl Consul {
         if txn.is_empty() {
             return Ok(Outcome::Committed);
         }
+        let dead = |lease: &&LeaseId| !client::is_session(&lease.0);
+        if let Some(lease) = txn.leases().find(dead) {
+            return Err(StoreError::LeaseEnded(lease.clone()));
+        }
         let operations =
             operation::operations(&txn, &self.prefix).map_err(|text| self.address.refused(text))?;
         match self.client.txn(&operations).await.map_err(|failed| failed.of_change(&self.address))? {

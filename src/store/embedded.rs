@@ -20,6 +20,7 @@ use super::{
     Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, address::Address, feed::Feed,
     timeouts::Timeouts,
 };
+use crate::backoff::Backoff;
 
 /// Commands that wait for the task; a caller past that waits, within its deadline, for a place.
 const QUEUE: usize = 256;
@@ -84,7 +85,10 @@ impl Embedded {
     /// Like [`Store::watch`], as the plain stream of events.
     fn subscribe(&self, prefix: &str) -> Watch {
         let (feed, events) = Feed::new();
-        Watch::new(events, tokio::spawn(follow(self.commands.downgrade(), prefix.to_owned(), feed)))
+        Watch::new(
+            events,
+            tokio::spawn(follow(self.commands.downgrade(), prefix.to_owned(), feed, self.timeouts.backoff())),
+        )
     }
 
     /// Sends a command and waits for the answer. `late` makes the error of a call whose fate is unknown.
@@ -147,7 +151,7 @@ impl Store for Embedded {
 
 /// Feeds a watch. Holds no strong sender, so that a watch does not keep its store open. When it falls too
 /// far behind, the store drops its queue; what is left of that is then followed by a new listing.
-async fn follow(commands: mpsc::WeakSender<Command>, prefix: String, mut feed: Feed) {
+async fn follow(commands: mpsc::WeakSender<Command>, prefix: String, mut feed: Feed, mut backoff: Backoff) {
     loop {
         let (reply, answer) = oneshot::channel();
         let Some(sender) = commands.upgrade() else { return };
@@ -157,6 +161,7 @@ async fn follow(commands: mpsc::WeakSender<Command>, prefix: String, mut feed: F
         drop(sender);
         match answer.await {
             Ok(Ok((entries, mut changes))) => {
+                backoff.reset();
                 if feed.listing(entries).await.is_err() {
                     return;
                 }
@@ -170,7 +175,7 @@ async fn follow(commands: mpsc::WeakSender<Command>, prefix: String, mut feed: F
                 if feed.lost(error).await.is_err() {
                     return;
                 }
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(backoff.pause()).await;
             }
             Err(_) => return,
         }

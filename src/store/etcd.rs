@@ -52,8 +52,8 @@ impl Etcd {
         match sent.await {
             Ok(answer) if answer.succeeded() => Ok(Outcome::Committed),
             Ok(_) => Ok(Outcome::Conflict),
-            Err(failed) if failed.kind == Kind::NotFound => Err(match lease_of(&txn) {
-                Some(lease) => StoreError::LeaseEnded(lease),
+            Err(failed) if failed.kind == Kind::NotFound => Err(match txn.leases().next() {
+                Some(lease) => StoreError::LeaseEnded(lease.clone()),
                 None => self.address.refused(failed.detail),
             }),
             Err(failed) => Err(failed.of_change(&self.address)),
@@ -118,8 +118,12 @@ impl Etcd {
 impl Store for Etcd {
     fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>> {
         async move {
-            let listed = self.connection.list(&self.prefix, prefix).await;
-            listed.map(|listing| listing.entries).map_err(|failed| failed.of_read(&self.address))
+            // Each page has a deadline, and all together have one as well.
+            let listing = self.connection.list(&self.prefix, prefix);
+            match tokio::time::timeout(self.timeouts.call, listing).await {
+                Ok(listed) => listed.map(|listing| listing.entries).map_err(|no| no.of_read(&self.address)),
+                Err(_) => Err(self.address.unavailable("it did not answer in time")),
+            }
         }
         .boxed()
     }
@@ -155,13 +159,6 @@ impl Store for Etcd {
 /// The lease's number; a name that etcd did not give cannot be alive.
 fn number(lease: &LeaseId) -> Result<i64, StoreError> {
     i64::from_str_radix(&lease.0, 16).map_err(|_| StoreError::LeaseEnded(lease.clone()))
-}
-
-fn lease_of(txn: &Txn) -> Option<LeaseId> {
-    txn.changes.iter().find_map(|change| match change {
-        Change::Put { lease, .. } => lease.clone(),
-        Change::Delete { .. } => None,
-    })
 }
 
 /// etcd's record as ours; `None` for one outside the prefix or with bytes that are no text.

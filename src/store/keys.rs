@@ -50,7 +50,8 @@ pub fn name(name: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
             key.push(char::from(byte));
         } else {
-            key.push_str(&format!("%{byte:02X}"));
+            let escaped = format!("%{byte:02X}");
+            key.push_str(&escaped);
         }
     }
     key
@@ -94,6 +95,12 @@ pub fn endpoint(network: &NetworkId, endpoint: &EndpointId) -> String {
 /// All marks of hosts that one network has left.
 pub fn departed_of(network: &NetworkId) -> String {
     format!("{DEPARTED}{network}/")
+}
+
+/// The network in a key that [`departed`] made.
+pub fn departed_network(key: &str) -> Option<NetworkId> {
+    let (network, _) = key.strip_prefix(DEPARTED)?.split_once('/')?;
+    NetworkId::new(network).ok()
 }
 
 /// The mark that a network has left a host.

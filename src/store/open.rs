@@ -123,49 +123,65 @@ fn user(options: &StoreOptions) -> Result<Option<(String, String)>, StoreOptionE
     Ok(Some((name.clone(), options::read_secret("kv.passwordfile", file)?)))
 }
 
-/// The files of `kv.certfile` and `kv.keyfile`.
-fn certificate(options: &StoreOptions) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreOptionError> {
-    let Some((cert, key)) = options.cert_file.as_ref().zip(options.key_file.as_ref()) else {
-        return Ok(None);
-    };
-    Ok(Some((options::read("kv.certfile", cert)?, options::read("kv.keyfile", key)?)))
+/// The files of the TLS options, read and parsed so that a wrong file is told here and not as a failed
+/// handshake.
+struct Tls {
+    authorities: Vec<reqwest::Certificate>,
+    authorities_pem: Vec<u8>,
+    own: Option<Own>,
 }
 
-/// The certificates in a PEM file, parsed so that a wrong file is told here and not as a failed handshake.
-fn authorities(
-    options: &StoreOptions,
-) -> Result<Option<(Vec<u8>, Vec<reqwest::Certificate>)>, StoreOptionError> {
-    let Some(path) = &options.ca_cert_file else { return Ok(None) };
-    let pem = options::read("kv.cacertfile", path)?;
-    let content =
-        |problem: String| StoreOptionError::Content { option: "kv.cacertfile", path: path.clone(), problem };
-    let certs = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| content(chain(error)))?;
-    if certs.is_empty() {
-        return Err(content("holds no certificate in PEM form".to_owned()));
+/// Our certificate and its key.
+struct Own {
+    identity: reqwest::Identity,
+    cert_pem: Vec<u8>,
+    key_pem: Vec<u8>,
+}
+
+impl Tls {
+    fn read(options: &StoreOptions) -> Result<Option<Self>, StoreOptionError> {
+        let Some(path) = &options.ca_cert_file else { return Ok(None) };
+        let content = |option, path: &PathBuf, problem| StoreOptionError::Content {
+            option,
+            path: path.clone(),
+            problem,
+        };
+        let authorities_pem = options::read("kv.cacertfile", path)?;
+        let authorities = reqwest::Certificate::from_pem_bundle(&authorities_pem)
+            .map_err(|error| content("kv.cacertfile", path, chain(error)))?;
+        if authorities.is_empty() {
+            return Err(content("kv.cacertfile", path, "holds no certificate in PEM form".to_owned()));
+        }
+        let own = match options.cert_file.as_ref().zip(options.key_file.as_ref()) {
+            None => None,
+            Some((cert, key)) => {
+                let cert_pem = options::read("kv.certfile", cert)?;
+                let key_pem = options::read("kv.keyfile", key)?;
+                let both = [&key_pem[..], b"\n", &cert_pem].concat();
+                let identity = reqwest::Identity::from_pem(&both).map_err(|error| {
+                    let problem = format!(
+                        "and that of kv.keyfile are no certificate with its key in PEM form: {}",
+                        chain(error)
+                    );
+                    content("kv.certfile", cert, problem)
+                })?;
+                Some(Own { identity, cert_pem, key_pem })
+            }
+        };
+        Ok(Some(Self { authorities, authorities_pem, own }))
     }
-    Ok(Some((pem, certs)))
 }
 
 fn etcd_tls(options: &StoreOptions) -> Result<Option<etcd_client::TlsOptions>, StoreOptionError> {
-    let Some((pem, _)) = authorities(options)? else { return Ok(None) };
-    let mut tls = etcd_client::TlsOptions::new().ca_certificate(etcd_client::Certificate::from_pem(pem));
-    if let Some((cert, key)) = certificate(options)? {
-        identity(options, &cert, &key)?;
-        tls = tls.identity(etcd_client::Identity::from_pem(cert, key));
-    }
-    Ok(Some(tls))
-}
-
-fn identity(options: &StoreOptions, cert: &[u8], key: &[u8]) -> Result<reqwest::Identity, StoreOptionError> {
-    let both = [key, b"\n", cert].concat();
-    reqwest::Identity::from_pem(&both).map_err(|error| StoreOptionError::Content {
-        option: "kv.certfile",
-        path: options.cert_file.clone().unwrap_or_default(),
-        problem: format!(
-            "and that of kv.keyfile are no certificate with its key in PEM form: {}",
-            chain(error)
-        ),
-    })
+    let Some(Tls { authorities_pem, own, .. }) = Tls::read(options)? else { return Ok(None) };
+    let authorities = etcd_client::Certificate::from_pem(authorities_pem);
+    let tls = etcd_client::TlsOptions::new().ca_certificate(authorities);
+    Ok(Some(match own {
+        Some(Own { cert_pem, key_pem, .. }) => {
+            tls.identity(etcd_client::Identity::from_pem(cert_pem, key_pem))
+        }
+        None => tls,
+    }))
 }
 
 fn consul_client(
@@ -178,11 +194,11 @@ fn consul_client(
         .no_proxy()
         .connect_timeout(timeouts.connect)
         .redirect(reqwest::redirect::Policy::none());
-    if let Some((_, certs)) = authorities(options)? {
-        builder = builder.tls_certs_only(certs).https_only(true);
-    }
-    if let Some((cert, key)) = certificate(options)? {
-        builder = builder.identity(identity(options, &cert, &key)?);
+    if let Some(Tls { authorities, own, .. }) = Tls::read(options)? {
+        builder = builder.tls_certs_only(authorities).https_only(true);
+        if let Some(Own { identity, .. }) = own {
+            builder = builder.identity(identity);
+        }
     }
     let failed = |error| OpenError::Client { store: address.to_string(), detail: chain(error) };
     builder.build().map_err(failed)

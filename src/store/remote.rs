@@ -1,6 +1,6 @@
 //! The embedded store of another daemon of this machine, reached through the unix socket that it offers.
 
-use std::{path::Path, time::Duration};
+use std::{error::Error as _, path::Path, time::Duration};
 
 use futures_util::FutureExt as _;
 use reqwest::{Client, Response};
@@ -8,13 +8,13 @@ use reqwest::{Client, Response};
 use super::{
     Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch,
     address::Address,
-    backoff::Backoff,
     feed::{Closed, Feed},
     protocol::{
         self, Call, Failure, KeepAliveCall, LeaseCall, Lines, RangeCall, RevokeCall, TxnCall, WatchCall,
     },
     timeouts::Timeouts,
 };
+use crate::backoff::Backoff;
 
 /// HTTP needs a host name; the socket decides where requests go.
 const BASE: &str = "http://store";
@@ -53,6 +53,9 @@ impl Remote {
         };
         let (good, body) = answer.await.map_err(|error: reqwest::Error| {
             let unsent = error.is_connect() || error.is_builder();
+            if is_forbidden(&error) {
+                return self.address.refused("only the user whose daemon holds it, usually root, may use it");
+            }
             let detail = chain(error);
             if unsent { self.address.unavailable(detail) } else { late(&self.address, detail) }
         })?;
@@ -119,13 +122,13 @@ impl Store for Remote {
     fn watch(&self, prefix: &str) -> Watch {
         let (mut feed, events) = Feed::new();
         let (store, prefix) = (self.clone(), prefix.to_owned());
-        let mut backoff = Backoff::new(&self.timeouts);
+        let mut backoff = self.timeouts.backoff();
         let task = tokio::spawn(async move {
             while let Ok(detail) = store.follow(&prefix, &mut feed, &mut backoff).await {
                 if feed.lost(detail).await.is_err() {
                     return;
                 }
-                backoff.pause().await;
+                tokio::time::sleep(backoff.pause()).await;
             }
         });
         Watch::new(events, task)
@@ -149,6 +152,15 @@ impl Store for Remote {
     }
 }
 
+/// Whether the file system keeps us from the socket.
+fn is_forbidden(error: &reqwest::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    })
+}
+
 /// An error with all its causes: reqwest's own text says little more than "error sending request".
 pub(crate) fn chain(error: reqwest::Error) -> String {
     causes(&error.without_url())
@@ -156,6 +168,6 @@ pub(crate) fn chain(error: reqwest::Error) -> String {
 
 /// An error's text and that of all its causes.
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let texts = std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string);
     texts.collect::<Vec<_>>().join(": ")
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::backoff::Backoff;
+
 /// Deadlines of a back end. `Default` is what the daemon uses; tests and impatient callers shorten it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -16,6 +18,13 @@ pub struct Timeouts {
     pub retry_least: Duration,
     /// Longest pause before a broken watch is tried again.
     pub retry_most: Duration,
+}
+
+impl Timeouts {
+    /// Pauses of a watch between two attempts.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.retry_least, self.retry_most)
+    }
 }
 
 impl Default for Timeouts {

@@ -31,7 +31,8 @@ pub enum StoreUrl {
         /// Without slashes at its ends; it wins over `kv.path`.
         prefix: Option<String>,
     },
-    /// `embedded:///path`: a file of this daemon, which it shares on the unix socket `path.sock`.
+    /// `embedded:///path`: a file of this daemon, which it shares on the unix socket `path.sock`. For a
+    /// directory the file is `path/store.redb`.
     Embedded {
         /// Absolute.
         path: PathBuf,

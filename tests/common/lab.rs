@@ -12,6 +12,7 @@ use std::{
 use rs_overlay::{
     dataplane::{
         Dataplane,
+        host::Host as Facts,
         names::container_link,
         namespace::Namespace,
         netlink::{Kernel, KernelConfig},
@@ -64,10 +65,12 @@ impl Lab {
     pub(crate) async fn host(&self, name: &str) -> Host {
         let net = self.namespace(name);
         let config = KernelConfig { namespace: self.pin("overlay"), host_namespace: Some(net.path()) };
-        Host { kernel: open(&config).await, net, config }
+        let facts = Facts::open(Some(&net.path())).unwrap();
+        Host { kernel: open(&config).await, facts, net, config }
     }
 
     /// Joins two hosts by a wire.
+    #[allow(clippy::unused_self, reason = "the lab's own business")]
     pub(crate) fn wire(&self, a: &Host, b: &Host) {
         a.net.sh(&format!("ip link add wire type veth peer name wire netns {}", b.net.path().display()));
         for (host, n) in [(a, 1), (b, 2)] {
@@ -106,6 +109,7 @@ pub(crate) async fn open(config: &KernelConfig) -> Kernel {
 pub(crate) struct Host {
     pub(crate) net: Net,
     pub(crate) kernel: Kernel,
+    pub(crate) facts: Facts,
     pub(crate) config: KernelConfig,
 }
 
@@ -171,11 +175,12 @@ impl Net {
         last
     }
 
-    /// Packets that left through a link.
+    /// Packets that were given to a link to send: those that left and those that it had no way for.
     pub(crate) fn sent(&self, link: &str) -> u64 {
         let text = self.sh(&format!("ip -j -s link show {link}"));
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        json[0]["stats64"]["tx"]["packets"].as_u64().unwrap()
+        let count = |what: &str| json[0]["stats64"]["tx"][what].as_u64().unwrap();
+        count("packets") + count("dropped")
     }
 }
 

@@ -4,13 +4,24 @@
 //! `suite` holds the behaviours as functions over `&dyn Store`; `servers` starts what they need and can
 //! break it. Servers listen on loopback, keep their data in a temporary directory and end with the test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "all of this is a test, and what it prints are figures and reasons"
+)]
+
+mod consul;
 mod embedded;
+mod etcd;
 mod faults;
 mod measure;
 mod proxy;
 mod secured;
 mod servers;
 mod suite;
+mod swallowed;
+mod tasks;
 mod watched;
 
 use servers::{Consul, Etcd, Holder, Server};

@@ -31,9 +31,6 @@ pub(crate) trait Server: Sized + Send + Sync {
     /// Its address for the product.
     fn url(&self) -> String;
 
-    /// Host and port that it listens on; `None` for a unix socket.
-    fn port(&self) -> Option<u16>;
-
     /// The process.
     fn process(&mut self) -> &mut Process;
 
@@ -76,10 +73,6 @@ impl Server for Etcd {
         format!("etcd://127.0.0.1:{}", self.port)
     }
 
-    fn port(&self) -> Option<u16> {
-        Some(self.port)
-    }
-
     fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -90,6 +83,11 @@ impl Server for Etcd {
 }
 
 impl Etcd {
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts one with further arguments, made from its directory.
     pub(crate) fn with(arguments: impl Fn(&std::path::Path) -> Vec<String>, scheme: &str) -> Option<Self> {
         let program = missing(netns_harness::parts::etcd_binary())?;
@@ -126,10 +124,6 @@ impl Server for Consul {
         format!("consul://127.0.0.1:{}", self.port)
     }
 
-    fn port(&self) -> Option<u16> {
-        Some(self.port)
-    }
-
     fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -140,6 +134,11 @@ impl Server for Consul {
 }
 
 impl Consul {
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts one with further configuration, made from its directory and the port that it is to serve.
     pub(crate) fn with(config: impl Fn(&std::path::Path, u16) -> serde_json::Value) -> Option<Self> {
         let program = missing(netns_harness::parts::consul_binary())?;
@@ -179,23 +178,31 @@ pub(crate) struct Holder {
 /// Environment variable that tells the second process which file to hold.
 const HOLD: &str = "RS_OVERLAY_TEST_HOLD";
 
+impl Holder {
+    /// Starts one that may write files of up to `bytes`.
+    pub(crate) fn limited(bytes: u32) -> Self {
+        // A shell that ignores the signal of the limit passes that on: a write past it is then an error.
+        let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", bytes / 512);
+        let this_program = std::env::current_exe().unwrap().display().to_string();
+        Self::run("/bin/sh".into(), vec!["-c".to_owned(), script, "sh".to_owned(), this_program])
+    }
+
+    fn run(program: PathBuf, mut arguments: Vec<String>) -> Self {
+        arguments.extend(["--exact", "servers::hold_an_embedded_store"].map(String::from));
+        let directory = tempfile::tempdir().unwrap();
+        let environment = [(HOLD, directory.path().join("store.redb").display().to_string())];
+        let process = Process::start_with(program, arguments, directory.path().join("log"), environment);
+        Self { directory, process }
+    }
+}
+
 impl Server for Holder {
     async fn start() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("store.redb");
-        let arguments = ["--ignored", "--exact", "servers::hold_an_embedded_store"].map(String::from).into();
-        let log = directory.path().join("log");
-        let environment = [(HOLD, file.display().to_string())];
-        let process = Process::start_with(std::env::current_exe().unwrap(), arguments, log, environment);
-        Some(Self { directory, process })
+        Some(Self::run(std::env::current_exe().unwrap(), Vec::new()))
     }
 
     fn url(&self) -> String {
         format!("unix://{}.sock", self.data().display())
-    }
-
-    fn port(&self) -> Option<u16> {
-        None
     }
 
     fn process(&mut self) -> &mut Process {
@@ -207,12 +214,20 @@ impl Server for Holder {
     }
 }
 
+/// Run by other tests as a process of its own, it holds a store. By itself it tests that only one process
+/// can, and that the other one is told how to share it.
 #[tokio::test]
-#[ignore = "other tests run it as a process of its own"]
 async fn hold_an_embedded_store() {
-    let file = std::env::var(HOLD).expect("only other tests start this");
-    let _store = opened(&format!("embedded://{file}"), &[]).await;
-    std::future::pending::<()>().await;
+    if let Ok(file) = std::env::var(HOLD) {
+        let _store = opened(&format!("embedded://{file}"), &[]).await;
+        std::future::pending::<()>().await;
+    }
+    let holder = Holder::start().await.unwrap();
+    let shared = holder.store().await;
+    assert_eq!(shared.range("").await.unwrap(), vec![]);
+    let url = format!("embedded://{}", holder.data().display()).parse().unwrap();
+    let error = open(&url, &StoreOptions::default(), timeouts()).await.err().unwrap();
+    assert!(error.to_string().contains(&holder.url()), "{error}");
 }
 
 /// An embedded store in this process.
@@ -228,6 +243,7 @@ impl InProcess {
         Some(Self(opened(&url, &[]).await, directory))
     }
 
+    #[expect(clippy::unused_async, reason = "like that of the other servers")]
     pub(crate) async fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.0)
     }

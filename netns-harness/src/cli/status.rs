@@ -112,7 +112,7 @@ fn json(value: &impl Serialize) -> Result<()> {
 }
 
 /// Columns as wide as their longest cell, two spaces apart.
-fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(rows);
     let mut widths = [0; N];

@@ -1,16 +1,13 @@
 //! `up`: build a lab and leave it running.
 
 use std::path::PathBuf;
-use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use netns_harness::{EngineVersion, Family, Lab, StoreKind, interrupt};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
-use super::{LabName, progress};
+use super::{LabName, interrupt_on_signals, progress};
 
 /// What the lab is made of.
 #[derive(Debug, Args)]
@@ -46,9 +43,7 @@ pub(super) struct UpArgs {
 /// Build the lab; an interrupt takes what is there down again.
 pub(super) fn up(args: UpArgs) -> Result<()> {
     let started = Instant::now();
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
-    // Ends with the process: there is nothing to join it for.
-    thread::spawn(move || signals.forever().for_each(|_| interrupt::interrupt()));
+    interrupt_on_signals()?;
     let name = args.lab.name.clone();
     let strings = |list: &[String]| list.to_vec();
     let (daemon_args, engine_args) = (strings(&args.daemon_args), strings(&args.engine_args));

@@ -1,3 +1,5 @@
+//! The tables as people see them.
+
 use super::*;
 use crate::admin::{EngineStatus, ReconcileStatus, StoreStatus};
 

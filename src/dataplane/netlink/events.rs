@@ -1,6 +1,6 @@
 //! Notices of changes, from both namespaces, told as "look again".
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::{
@@ -19,6 +19,8 @@ use crate::dataplane::{Changed, names::is_container_link, namespace::Namespace};
 const LINK: u32 = 1;
 const NEIGHBOUR: u32 = 3;
 const IPV4_ROUTE: u32 = 7;
+/// Rest after lost notices.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Subscribes at once; the future then runs until nobody listens any more.
 pub(super) fn listener(
@@ -36,11 +38,11 @@ pub(super) fn listener(
                 // An error here is an overrun: notices are lost, so anything may have changed.
                 received = receive(&ours, &mut first) => match received {
                     Ok(()) => true,
-                    Err(error) => lost(&error),
+                    Err(error) => lost(&error).await,
                 },
                 received = receive(&theirs, &mut second) => match received {
                     Ok(()) => messages(&second).iter().any(|(_, payload)| concerns_us(payload)),
-                    Err(error) => lost(&error),
+                    Err(error) => lost(&error).await,
                 },
             };
             if changed && matches!(sender.try_send(Changed), Err(TrySendError::Closed(_))) {
@@ -50,8 +52,10 @@ pub(super) fn listener(
     })
 }
 
-fn lost(error: &io::Error) -> bool {
+async fn lost(error: &io::Error) -> bool {
     tracing::debug!(%error, "netlink notices lost");
+    // Whoever makes more changes than we can read will do so for a while.
+    tokio::time::sleep(PAUSE).await;
     true
 }
 

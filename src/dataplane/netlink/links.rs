@@ -1,31 +1,27 @@
-//! Links as the kernel lists them, and the messages that make and change them.
+//! Links as the kernel lists them, and whether each is as we make it.
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{
         AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
-        InfoKind, InfoPortData, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkMessage,
+        InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
     },
 };
 use nix::errno::Errno;
-use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::{
     error::Failure,
+    link_messages::{CONTAINER_PORT, VXLAN_PORT},
     socket::{Channel, Request},
 };
 use crate::{
-    dataplane::{names::Alias, namespace::Namespace},
+    dataplane::names::Alias,
     model::{MacAddr, Vni},
-    plan::{Port, Vxlan},
+    plan::Vxlan,
 };
-
-/// Hop limit of the outer packets: enough for any underlay, and the same on all hosts.
-const TTL: u8 = 64;
 
 /// A link, as far as we care.
 #[derive(Debug, Clone)]
@@ -43,7 +39,7 @@ pub(crate) struct Link {
     /// Index of a veth's other end, in that one's namespace.
     pub(crate) peer: Option<u32>,
     pub(crate) kind: Option<InfoKind>,
-    bridge: Vec<InfoBridge>,
+    pub(super) bridge: Vec<InfoBridge>,
     vxlan: Vec<InfoVxlan>,
     port: Vec<InfoBridgePort>,
     generates_address: bool,
@@ -107,7 +103,7 @@ impl Link {
         self.kind.as_ref() == Some(kind)
     }
 
-    /// The bridge is as [`bridge_messages`] leaves it, but for its MTU.
+    /// The bridge is as `bridge_messages` leaves it, but for its MTU.
     pub(crate) fn is_good_bridge(&self, vni: Vni) -> bool {
         self.up
             && self.alias.is_some()
@@ -160,7 +156,7 @@ impl Link {
         Some((id, port))
     }
 
-    /// The container's port is as [`port_messages`] leaves it.
+    /// The container's port is as `port_messages` leaves it.
     pub(crate) fn is_good_port(&self, bridge: u32) -> bool {
         self.up
             && self.is(&InfoKind::Veth)
@@ -177,48 +173,6 @@ fn generates_address(families: &[AfSpecUnspec]) -> bool {
         ),
         _ => false,
     })
-}
-
-/// What a bridge port lets through. Nothing is learnt on any.
-struct PortFlags {
-    locked: bool,
-    neigh_suppress: bool,
-    group_flood: bool,
-}
-
-/// The tunnel: nothing unknown or meant for all leaves the host, and ARP and ND are answered instead.
-const VXLAN_PORT: PortFlags = PortFlags { locked: false, neigh_suppress: true, group_flood: false };
-/// A container: only its own address may speak. It hears what is meant for all. Suppression would keep
-/// the answers of containers on the same bridge from it.
-const CONTAINER_PORT: PortFlags = PortFlags { locked: true, neigh_suppress: false, group_flood: true };
-
-impl PortFlags {
-    fn message(&self, index: u32) -> LinkMessage {
-        LinkBridgePort::new(index)
-            .learning(false)
-            .flood(false)
-            .mcast_flood(self.group_flood)
-            .bcast_flood(self.group_flood)
-            .neigh_suppress(self.neigh_suppress)
-            .locked(self.locked)
-            .isolated(false)
-            .build()
-    }
-
-    fn matches(&self, infos: &[InfoBridgePort]) -> bool {
-        !infos.is_empty()
-            && infos.iter().all(|info| match info {
-                InfoBridgePort::Learning(on)
-                | InfoBridgePort::UnicastFlood(on)
-                | InfoBridgePort::Isolated(on) => !on,
-                InfoBridgePort::MulticastFlood(on) | InfoBridgePort::BroadcastFlood(on) => {
-                    *on == self.group_flood
-                }
-                InfoBridgePort::NeighSupress(on) => *on == self.neigh_suppress,
-                InfoBridgePort::Locked(on) => *on == self.locked,
-                _ => true,
-            })
-    }
 }
 
 impl Channel {
@@ -249,9 +203,14 @@ impl Channel {
         }
     }
 
-    /// Carries out messages one after the other and answers the first refusal.
+    /// Carries out messages one after the other and answers the first refusal. That address generation
+    /// cannot be turned off is none: a kernel without IPv6 has no such setting.
     pub(crate) async fn all(&self, requests: Vec<Request>) -> Result<(), Failure> {
-        self.batch(requests).await.into_iter().collect()
+        let answers = self.batch(requests).await;
+        answers
+            .into_iter()
+            .filter(|answer| !matches!(answer, Err(f) if f.errno() == Some(Errno::EAFNOSUPPORT)))
+            .collect()
     }
 }
 
@@ -264,127 +223,6 @@ fn link(message: RouteNetlinkMessage) -> Option<Link> {
 
 fn no_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
-}
-
-fn create(message: LinkMessage) -> Request {
-    Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
-}
-
-/// Settings of a link's kind can be changed by this type of message only.
-fn change(message: LinkMessage) -> Request {
-    Request::new(RouteNetlinkMessage::NewLink(message), 0)
-}
-
-pub(crate) fn set(message: LinkMessage) -> Request {
-    Request::new(RouteNetlinkMessage::SetLink(message), 0)
-}
-
-/// Neither alias nor address generation is taken at creation.
-fn tag(link: LinkMessageBuilder<LinkUnspec>, alias: &Alias) -> Request {
-    let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    set(link
-        .alias(alias.text())
-        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_address]))
-        .build())
-}
-
-pub(crate) fn set_up(index: u32) -> Request {
-    set(LinkUnspec::new_with_index(index).up().build())
-}
-
-pub(crate) fn set_mtu(name: &str, mtu: u32) -> Request {
-    set(LinkUnspec::new_with_name(name).mtu(mtu).build())
-}
-
-/// A bridge takes the lowest MTU of its ports unless its own was changed once after its creation. So it
-/// begins with one that nobody wants, and the first of [`bridge_messages`] changes it.
-pub(crate) fn create_bridge(name: &str, vni: Vni, mtu: u32) -> Request {
-    let mac = MacAddr::of_bridge(vni).octets().to_vec();
-    create(LinkBridge::new(name).address(mac).mtu(mtu.saturating_add(1)).build())
-}
-
-/// Makes an existing bridge ours in all respects. Without a fixed MAC a bridge takes the lowest of its
-/// ports' and drops its neighbours when that changes.
-pub(crate) fn bridge_messages(bridge: &Link, vni: Vni, alias: &Alias, mtu: u32) -> Vec<Request> {
-    let mut settings = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge)
-        .index(bridge.index)
-        .mcast_snooping(false)
-        .stp_state(BridgeStpState::Disabled);
-    // Kernels without VLAN filtering refuse even to have it turned off.
-    if bridge.bridge.contains(&InfoBridge::VlanFiltering(true)) {
-        settings = settings.vlan_filtering(false);
-    }
-    let mut general = LinkUnspec::new_with_index(bridge.index).mtu(mtu);
-    if bridge.mac != MacAddr::of_bridge(vni).octets() {
-        general = general.address(MacAddr::of_bridge(vni).octets().to_vec());
-    }
-    vec![
-        change(settings.build()),
-        set(general.build()),
-        tag(LinkUnspec::new_with_index(bridge.index), alias),
-        set_up(bridge.index),
-    ]
-}
-
-/// A VXLAN device made by a socket in the host's namespace, where its UDP socket then stays, and placed
-/// into `target` by the same message.
-pub(crate) fn create_vxlan(name: &str, vni: Vni, vxlan: &Vxlan, target: &Namespace) -> Request {
-    let link = LinkVxlan::new(name, vni.get())
-        .port(vxlan.port)
-        .learning(false)
-        .ttl(TTL)
-        .udp_csum(true)
-        .udp_zero_csum6_tx(false)
-        .udp_zero_csum6_rx(false)
-        .mtu(vxlan.mtu)
-        .setns_by_fd(target.raw());
-    let link = match vxlan.local {
-        IpAddr::V4(ip) => link.local(ip),
-        IpAddr::V6(ip) => link.local6(ip),
-    };
-    create(link.build())
-}
-
-/// Joins a VXLAN device to its bridge and brings it up.
-pub(crate) fn vxlan_messages(index: u32, bridge: u32, alias: &Alias, mtu: u32) -> Vec<Request> {
-    let vxlan = LinkUnspec::new_with_index(index).controller(bridge).mtu(mtu);
-    vec![tag(vxlan, alias), change(VXLAN_PORT.message(index)), set_up(index)]
-}
-
-/// A veth pair: `name` in the bridge, `peer` with the container's MAC in `target`.
-pub(crate) fn create_veth(name: &str, bridge: u32, peer: &str, port: Port, target: &Namespace) -> Request {
-    let peer = LinkUnspec::new_with_name(peer)
-        .address(port.mac.octets().to_vec())
-        .mtu(port.mtu)
-        .setns_by_fd(target.raw())
-        .build();
-    let link = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-        .name(name.to_owned())
-        .mtu(port.mtu)
-        .controller(bridge)
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
-    create(link.build())
-}
-
-/// Makes the bridge's end of a pair ours in all respects.
-pub(crate) fn port_messages(link: &Link, bridge: u32, alias: &Alias, mtu: u32) -> Vec<Request> {
-    let mut general = LinkUnspec::new_with_index(link.index).mtu(mtu);
-    if link.controller != Some(bridge) {
-        general = general.controller(bridge);
-    }
-    vec![tag(general, alias), change(CONTAINER_PORT.message(link.index)), set_up(link.index)]
-}
-
-/// The container's end, as long as it waits in the host's namespace.
-pub(crate) fn container_messages(link: &Link, port: Port, alias: &Alias) -> Vec<Request> {
-    let mut message = LinkUnspec::new_with_index(link.index).alias(alias.text());
-    if link.mtu != port.mtu {
-        message = message.mtu(port.mtu);
-    }
-    if link.mac != port.mac.octets() {
-        message = message.address(port.mac.octets().to_vec());
-    }
-    vec![set(message.build())]
 }
 
 /// The header's family of requests that are about bridges.

@@ -6,8 +6,9 @@ use nix::errno::Errno;
 use super::{
     Kernel,
     error::Failure,
-    fdb::{delete_local, gone_is_fine, set_local},
-    links::{Link, container_messages, create_veth, port_messages},
+    fdb::{Rows, delete_local, gone_is_fine, set_local},
+    link_messages::{container_messages, create_veth, port_messages},
+    links::Link,
 };
 use crate::{
     dataplane::{
@@ -36,7 +37,8 @@ impl Kernel {
         let alias = Alias::of_port(vni, endpoint, network.as_ref());
         let name = host_link(endpoint);
         let mut link = self.inside.link(&name).await.map_err(during)?;
-        if link.is_none() {
+        let new = link.is_none();
+        if new {
             self.make_pair(bridge.index, endpoint, port, &what).await?;
             link = self.inside.link(&name).await.map_err(during)?;
         }
@@ -57,7 +59,9 @@ impl Kernel {
             self.host.all(container_messages(&end, port, &alias)).await.map_err(during)?;
         }
         self.inside.all(port_messages(&link, bridge.index, &alias, port.mtu)).await.map_err(during)?;
-        let rows = self.inside.fdb_of(link.index).await.map_err(during)?;
+        // A new port has no rows yet.
+        let rows =
+            if new { Rows::default() } else { self.inside.fdb_of(link.index).await.map_err(during)? };
         for mac in rows.bridge.into_keys().filter(|mac| *mac != port.mac) {
             gone_is_fine(self.inside.call(delete_local(link.index, mac)).await).map_err(during)?;
         }

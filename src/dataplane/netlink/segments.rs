@@ -5,7 +5,9 @@ use nix::errno::Errno;
 
 use super::{
     Kernel,
-    links::{Link, bridge_messages, create_bridge, create_vxlan, set_mtu, vxlan_messages},
+    error::Failure,
+    link_messages::{bridge_messages, create_bridge, create_vxlan, set_mtu, vxlan_messages},
+    links::Link,
 };
 use crate::{
     dataplane::{
@@ -125,7 +127,7 @@ impl Kernel {
         what: &str,
     ) -> Result<(), DataplaneError> {
         let name = vxlan_link(vni);
-        let during = |failure: super::error::Failure| failure.during(format!("{what}, VXLAN device {name}"));
+        let during = |failure: Failure| failure.during(format!("{what}, VXLAN device {name}"));
         if let Some(old) = self.inside.link(&name).await.map_err(during)? {
             if !is_vxlan(&old, vni) {
                 return Err(self.foreign(what, &name, "VXLAN device"));

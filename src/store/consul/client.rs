@@ -13,7 +13,7 @@ use crate::store::{
 const LEAST_TTL: Duration = Duration::from_secs(10);
 
 /// Consul's longest session life.
-const MOST_TTL: Duration = Duration::from_secs(86_400);
+const MOST_TTL: Duration = Duration::from_hours(24);
 
 /// An agent, by way of HTTP.
 #[derive(Debug, Clone)]
@@ -138,7 +138,7 @@ impl Client {
             StatusCode::NOT_FOUND => Vec::new(),
             _ => return Err(refusal(status, &body)),
         };
-        let entries = rows.into_iter().filter_map(|row| entry(row, prefix));
+        let entries = rows.into_iter().filter_map(|row| entry(&row, prefix));
         Ok(Listing { entries: entries.map(|entry| (entry.key.clone(), entry)).collect(), index })
     }
 
@@ -241,7 +241,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failed {
     }
 }
 
-fn entry(row: Row, prefix: &Prefix) -> Option<Entry> {
+fn entry(row: &Row, prefix: &Prefix) -> Option<Entry> {
     let value =
         base64_decode(row.value.as_deref().unwrap_or("")).and_then(|bytes| String::from_utf8(bytes).ok());
     let Some(value) = value else {
@@ -253,7 +253,7 @@ fn entry(row: Row, prefix: &Prefix) -> Option<Entry> {
 }
 
 /// Consul answers anything but a UUID with 500; such a name cannot be alive.
-fn is_session(id: &str) -> bool {
+pub(super) fn is_session(id: &str) -> bool {
     id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 

@@ -87,12 +87,8 @@ pub(super) fn verdict(txn: &Txn, rollback: &Rollback) -> Verdict {
         return Verdict::Conflict;
     }
     if errors.iter().any(|error| error.what.contains("invalid session")) {
-        let mut leases = txn.changes.iter().filter_map(|change| match change {
-            Change::Put { lease, .. } => lease.as_ref(),
-            Change::Delete { .. } => None,
-        });
         let named = |lease: &&LeaseId| errors.iter().any(|error| error.what.contains(&lease.0));
-        if let Some(lease) = leases.find(named) {
+        if let Some(lease) = txn.leases().find(named) {
             return Verdict::LeaseEnded(lease.clone());
         }
     }

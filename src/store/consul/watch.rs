@@ -4,12 +4,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::client::{Client, Failed, Listing, Wait};
-use crate::store::{
-    Entry, WatchEvent,
+use crate::{
     backoff::Backoff,
-    feed::{Closed, Feed},
-    prefix::Prefix,
-    timeouts::Timeouts,
+    store::{
+        Entry, WatchEvent,
+        feed::{Closed, Feed},
+        prefix::Prefix,
+        timeouts::Timeouts,
+    },
 };
 
 /// Least time between two listings: each carries everything, so a burst of changes is worth a short wait.
@@ -30,7 +32,7 @@ impl Watcher {
 
     /// Runs until nobody listens.
     pub(super) async fn run(self, mut feed: Feed) {
-        let mut backoff = Backoff::new(&self.timeouts);
+        let mut backoff = self.timeouts.backoff();
         // `Closed` is the only end there is.
         while self.round(&mut feed, &mut backoff).await.is_ok() {}
     }
@@ -42,7 +44,7 @@ impl Watcher {
             Ok(listing) => listing,
             Err(failed) => {
                 feed.lost(failed.detail()).await?;
-                backoff.pause().await;
+                tokio::time::sleep(backoff.pause()).await;
                 return Ok(());
             }
         };
@@ -52,7 +54,7 @@ impl Watcher {
             match self.next(index, broken).await {
                 // An index that goes backwards is that of another history: a wiped or restored server.
                 Ok(listing) if listing.index < index || listing.index == 0 => {
-                    backoff.pause().await;
+                    tokio::time::sleep(backoff.pause()).await;
                     return Ok(());
                 }
                 Ok(listing) => {
@@ -68,11 +70,11 @@ impl Watcher {
                 Err(failed) if !broken => {
                     tracing::debug!(keys = self.keys, detail = failed.detail(), "a watch on Consul broke");
                     broken = true;
-                    backoff.pause().await;
+                    tokio::time::sleep(backoff.pause()).await;
                 }
                 Err(failed) => {
                     feed.lost(failed.detail()).await?;
-                    backoff.pause().await;
+                    tokio::time::sleep(backoff.pause()).await;
                     return Ok(());
                 }
             }

@@ -130,6 +130,8 @@ impl Actor {
     fn watch(&mut self, prefix: String) -> Result<Listing, FileError> {
         let entries = self.file.with(|file| file::range(file, &prefix))?;
         let (changes, receiver) = mpsc::channel(WATCHER_QUEUE);
+        // Those that went while nothing changed are not noticed otherwise.
+        self.watchers.retain(|watcher| !watcher.changes.is_closed());
         self.watchers.push(Watcher { prefix, changes });
         Ok((entries, receiver))
     }

@@ -214,20 +214,19 @@ fn apply(write: &WriteTransaction, changes: &[Change]) -> Result<Vec<WatchEvent>
     let revision = last + 1;
     counters.insert("revision", revision)?;
     let mut entries = write.open_table(ENTRIES)?;
-    let mut leased = write.open_table(LEASED)?;
+    let mut on_lease = write.open_table(LEASED)?;
     let leases = write.open_table(LEASES)?;
     let mut events = Vec::new();
     for change in changes {
         match change {
             Change::Put { key, value, lease } => {
-                match lease {
-                    Some(lease) => {
-                        let ended = || FileError::LeaseEnded(lease.clone());
-                        let id = lease::number(lease).ok_or_else(ended)?;
-                        leases.get(id)?.ok_or_else(ended)?;
-                        leased.insert(key.as_str(), id)?;
-                    }
-                    None => drop(leased.remove(key.as_str())?),
+                if let Some(lease) = lease {
+                    let ended = || FileError::LeaseEnded(lease.clone());
+                    let id = lease::number(lease).ok_or_else(ended)?;
+                    leases.get(id)?.ok_or_else(ended)?;
+                    on_lease.insert(key.as_str(), id)?;
+                } else {
+                    on_lease.remove(key.as_str())?;
                 }
                 entries.insert(key.as_str(), (revision, value.as_str()))?;
                 events.push(WatchEvent::Put(Entry {
@@ -237,7 +236,7 @@ fn apply(write: &WriteTransaction, changes: &[Change]) -> Result<Vec<WatchEvent>
                 }));
             }
             Change::Delete { key } => {
-                leased.remove(key.as_str())?;
+                on_lease.remove(key.as_str())?;
                 if entries.remove(key.as_str())?.is_some() {
                     events.push(WatchEvent::Delete(key.clone()));
                 }

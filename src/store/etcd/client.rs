@@ -11,8 +11,12 @@ use super::{
 };
 use crate::store::{Entry, prefix::Prefix, timeouts::Timeouts};
 
-/// Entries per answer of a listing: etcd-client takes answers of 4 MiB at most.
+/// Entries per answer of a listing.
 const PAGE: i64 = 500;
+
+/// Longest answer of a listing that is taken. etcd-client's usual 4 MiB would make a page of long values
+/// unreadable.
+const LONGEST_PAGE: usize = 256 << 20;
 
 /// How often an idle connection is pinged. etcd drops clients that ping more often than every 5 s.
 const PING: Duration = Duration::from_secs(10);
@@ -72,8 +76,10 @@ impl Connection {
                 Ok(Err(error)) => Failed::from(error),
                 Err(_) => return Err(Failed::new(Kind::Lost, "it did not answer in time")),
             };
-            if failed.kind != Kind::NotSent || attempt == attempts || Instant::now() + NEXT_MEMBER >= deadline
-            {
+            // An attempt that ran into the deadline while it was still connecting would count as sent.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let late = left < self.0.timeouts.connect + 4 * NEXT_MEMBER;
+            if failed.kind != Kind::NotSent || attempt == attempts || late {
                 return Err(failed);
             }
             attempt += 1;
@@ -81,8 +87,16 @@ impl Connection {
         }
     }
 
-    /// Every entry that begins with `keys`, page after page of the same revision.
+    /// Every entry that begins with `keys`. A compaction between two pages makes it begin again.
     pub(super) async fn list(&self, prefix: &Prefix, keys: &str) -> Result<Listing, Failed> {
+        match self.pages(prefix, keys).await {
+            Err(failed) if failed.kind == Kind::Compacted => self.pages(prefix, keys).await,
+            listed => listed,
+        }
+    }
+
+    /// Page after page of the same revision.
+    async fn pages(&self, prefix: &Prefix, keys: &str) -> Result<Listing, Failed> {
         let begin = prefix.add(keys);
         let end = end_of(begin.as_bytes());
         let mut from = begin.into_bytes();
@@ -95,8 +109,9 @@ impl Connection {
             }
             let (key, options) = (&from, &options);
             let answer = self
-                .call(|mut client| {
+                .call(|client| {
                     let (key, options) = (key.clone(), options.clone());
+                    let mut client = client.kv_client().max_decoding_message_size(LONGEST_PAGE);
                     async move { client.get(key, Some(options)).await }
                 })
                 .await?;

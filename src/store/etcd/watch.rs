@@ -1,19 +1,21 @@
 //! A watch on etcd that outlives its stream: it remembers the last revision that it has seen whole and
 //! goes on behind it. Where that is not possible it lists anew.
 
-use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Event, EventType, KeyValue, ResponseHeader, WatchOptions, WatchResponse, WatchStream};
 
 use super::{
     client::{At, Connection, Listing},
     entry,
     failure::Failed,
 };
-use crate::store::{
-    WatchEvent,
+use crate::{
     backoff::Backoff,
-    feed::{Closed, Feed},
-    prefix::Prefix,
-    timeouts::Timeouts,
+    store::{
+        WatchEvent,
+        feed::{Closed, Feed},
+        prefix::Prefix,
+        timeouts::Timeouts,
+    },
 };
 
 /// One watch.
@@ -39,7 +41,7 @@ impl Watcher {
 
     /// Runs until nobody listens.
     pub(super) async fn run(self, mut feed: Feed) {
-        let mut backoff = Backoff::new(&self.timeouts);
+        let mut backoff = self.timeouts.backoff();
         // `Closed` is the only end there is.
         while self.round(&mut feed, &mut backoff).await.is_ok() {}
     }
@@ -50,7 +52,7 @@ impl Watcher {
             Ok(listing) => listing,
             Err(failed) => {
                 feed.lost(failed.detail).await?;
-                backoff.pause().await;
+                tokio::time::sleep(backoff.pause()).await;
                 return Ok(());
             }
         };
@@ -68,7 +70,7 @@ impl Watcher {
                         fruitless = 0;
                         backoff.reset();
                     }
-                    backoff.pause().await;
+                    tokio::time::sleep(backoff.pause()).await;
                     // A server that was wiped, or restored from a backup, has another history: going on
                     // behind our revision would miss what it holds.
                     match self.connection.now(&self.prefix, &self.keys).await {
@@ -113,9 +115,8 @@ impl Watcher {
             if !answer.created() {
                 // All events of a revision come in one answer, and one without events is the promise that
                 // there are none up to its revision.
-                let last =
-                    answer.events().iter().filter_map(|event| event.kv()).map(|kv| kv.mod_revision()).max();
-                let told = last.or_else(|| answer.header().map(|header| header.revision()));
+                let last = answer.events().iter().filter_map(Event::kv).map(KeyValue::mod_revision).max();
+                let told = last.or_else(|| answer.header().map(ResponseHeader::revision));
                 seen.revision = seen.revision.max(told.unwrap_or(0));
             }
         }

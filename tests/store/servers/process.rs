@@ -60,6 +60,13 @@ impl Process {
         kill(self.pid(), Signal::SIGCONT).unwrap();
     }
 
+    /// Takes its limit on file sizes away.
+    pub(crate) fn unlimit(&self) {
+        let pid = self.child.id().to_string();
+        let done = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().unwrap();
+        assert!(done.success(), "prlimit: {done}");
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }

@@ -23,8 +23,8 @@ pub(super) async fn an_unrenewed_lease_takes_its_keys(store: &dyn Store) {
     watched.until("the end of the leased ones", |known| known.keys().eq(["ends/c"])).await;
     assert_eq!(watched.inits, 1, "the watch tells the end as deletes");
     assert_eq!(map(store, "ends/").await.into_keys().collect::<Vec<_>>(), ["ends/c"]);
-    ended(store.keep_alive(&lease).await, &lease);
-    ended(store.txn(Txn::new().put_leased("ends/d", "1", &lease)).await, &lease);
+    ended(&store.keep_alive(&lease).await, &lease);
+    ended(&store.txn(Txn::new().put_leased("ends/d", "1", &lease)).await, &lease);
     assert_eq!(map(store, "ends/").await.len(), 1);
 }
 
@@ -43,15 +43,15 @@ pub(super) async fn renewal_keeps_keys(store: &dyn Store) {
 }
 
 pub(super) async fn revoking_takes_keys_at_once(store: &dyn Store) {
-    let lease = store.lease(Duration::from_secs(60)).await.unwrap();
-    let other = store.lease(Duration::from_secs(60)).await.unwrap();
+    let lease = store.lease(Duration::from_mins(1)).await.unwrap();
+    let other = store.lease(Duration::from_mins(1)).await.unwrap();
     commit(store, Txn::new().put_leased("revoked/a", "1", &lease).put_leased("revoked/b", "1", &other)).await;
     let mut watched = Watched::new(store.watch("revoked/"));
     watched.until("both keys", |known| known.len() == 2).await;
     store.revoke(&lease).await.unwrap();
     assert_eq!(map(store, "revoked/").await.into_keys().collect::<Vec<_>>(), ["revoked/b"]);
     watched.until("the end of one", |known| known.keys().eq(["revoked/b"])).await;
-    ended(store.keep_alive(&lease).await, &lease);
+    ended(&store.keep_alive(&lease).await, &lease);
     store.keep_alive(&other).await.unwrap();
     store.revoke(&lease).await.unwrap();
     store.revoke(&other).await.unwrap();
@@ -60,16 +60,16 @@ pub(super) async fn revoking_takes_keys_at_once(store: &dyn Store) {
 pub(super) async fn a_lease_that_never_was_has_ended(store: &dyn Store) {
     for name in ["", "nonsense", "7f", "11111111-1111-1111-1111-111111111111", "ä/../x"] {
         let lease = LeaseId(name.into());
-        ended(store.keep_alive(&lease).await, &lease);
-        ended(store.txn(Txn::new().put("never/b", "1").put_leased("never/a", "1", &lease)).await, &lease);
+        ended(&store.keep_alive(&lease).await, &lease);
+        ended(&store.txn(Txn::new().put("never/b", "1").put_leased("never/a", "1", &lease)).await, &lease);
         store.revoke(&lease).await.unwrap();
     }
     assert!(map(store, "never/").await.is_empty());
 }
 
 pub(super) async fn a_key_moves_to_a_new_lease(store: &dyn Store) {
-    let old = store.lease(Duration::from_secs(60)).await.unwrap();
-    let new = store.lease(Duration::from_secs(60)).await.unwrap();
+    let old = store.lease(Duration::from_mins(1)).await.unwrap();
+    let new = store.lease(Duration::from_mins(1)).await.unwrap();
     commit(store, Txn::new().put_leased("moved/a", "old", &old)).await;
     commit(store, Txn::new().put_leased("moved/a", "new", &new)).await;
     store.revoke(&old).await.unwrap();
@@ -78,6 +78,6 @@ pub(super) async fn a_key_moves_to_a_new_lease(store: &dyn Store) {
     assert!(map(store, "moved/").await.is_empty());
 }
 
-fn ended<T: std::fmt::Debug>(result: Result<T, StoreError>, lease: &LeaseId) {
-    assert!(matches!(&result, Err(StoreError::LeaseEnded(named)) if named == lease), "{lease:?}: {result:?}");
+fn ended<T: std::fmt::Debug>(result: &Result<T, StoreError>, lease: &LeaseId) {
+    assert!(matches!(result, Err(StoreError::LeaseEnded(named)) if named == lease), "{lease:?}: {result:?}");
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use rs_overlay::store::{Store, Txn, WatchEvent};
 
 use super::commit;
-use crate::watched::Watched;
+use crate::watched::{Map, Watched};
 
 pub(super) async fn listing_then_changes(store: &dyn Store) {
     commit(store, Txn::new().put("order/a", "1").put("order/b", "1")).await;
@@ -20,7 +20,7 @@ pub(super) async fn listing_then_changes(store: &dyn Store) {
     commit(store, Txn::new().put("order/a", "2")).await;
     let WatchEvent::Put(told) = watched.raw().await else { panic!("no Put") };
     // What a watch tells can be used as a guard.
-    assert_eq!(store.range("order/a").await.unwrap(), [told.clone()]);
+    assert_eq!(store.range("order/a").await.unwrap(), std::slice::from_ref(&told));
     commit(store, Txn::new().unchanged(&told).delete("order/a")).await;
     assert_eq!(watched.raw().await, WatchEvent::Delete("order/a".into()));
     commit(store, Txn::new().put("order/c", "3").delete("order/b")).await;
@@ -37,7 +37,7 @@ pub(super) async fn listing_then_changes(store: &dyn Store) {
 
 pub(super) async fn others_keys_are_not_told(store: &dyn Store) {
     let mut watched = Watched::new(store.watch("mine/a"));
-    watched.until("the first listing", |known| known.is_empty()).await;
+    watched.until("the first listing", Map::is_empty).await;
     commit(store, Txn::new().put("mine/b", "1").put("mine", "1").put("mine/ab", "1").put("mine/a/1", "1"))
         .await;
     watched.until("both keys", |known| known.len() == 2).await;

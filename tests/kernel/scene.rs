@@ -1,0 +1,49 @@
+//! One network on two hosts.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use rs_overlay::plan::{Overlay, Port, Segment, Vxlan};
+
+use crate::lab::{Host, Lab, Net, endpoint, mac, network, vni};
+
+pub(crate) const VNI: u32 = 4096;
+
+/// One network with containers on two hosts, 1 and 2, seen from host `here`. Container `n` has the
+/// addresses 10.9.0.n and `fd00::n`.
+pub(crate) fn view(here: usize, six: bool, places: &[(char, u8, usize)]) -> Overlay {
+    let underlay = |host: usize| -> IpAddr {
+        if six {
+            format!("2001:db8::{host}").parse().unwrap()
+        } else {
+            format!("192.0.2.{host}").parse().unwrap()
+        }
+    };
+    let mtu = if six { 1430 } else { 1450 };
+    let mut segment = Segment {
+        network: network('a'),
+        vxlan: Vxlan { local: underlay(here), port: 4789, mtu },
+        ports: BTreeMap::new(),
+        fdb: BTreeMap::new(),
+        neighbours: BTreeMap::new(),
+    };
+    for &(id, n, host) in places {
+        if host == here {
+            segment.ports.insert(endpoint(id), Port { mac: mac(n), mtu });
+        } else {
+            segment.fdb.insert(mac(n), underlay(host));
+            segment.neighbours.insert(IpAddr::from([10, 9, 0, n]), mac(n));
+            segment.neighbours.insert(format!("fd00::{n}").parse().unwrap(), mac(n));
+        }
+    }
+    Overlay { segments: [(vni(VNI), segment)].into(), ..Overlay::default() }
+}
+
+pub(crate) fn container(lab: &Lab, host: &Host, id: char, n: u8) -> Net {
+    lab.container(host, &endpoint(id), &[&format!("10.9.0.{n}/24"), &format!("fd00::{n}/64")])
+}
+
+pub(crate) fn must_ping(from: &Net, n: u8) {
+    for ip in [format!("10.9.0.{n}"), format!("fd00::{n}")] {
+        from.ping(&ip, 56).unwrap_or_else(|error| panic!("{ip}: {error}"));
+    }
+}

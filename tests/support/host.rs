@@ -1,0 +1,285 @@
+//! A host with everything real but its kernel: router, driver, mirror, publisher, housekeeping, and the
+//! worker over a kernel in memory.
+
+#![allow(dead_code, reason = "each test uses the part it needs")]
+
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::Request,
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use rs_overlay::{
+    admin::{EngineStatus, NetworkRow, NodeRow, StatusReport, StoreStatus},
+    config::AddrPool,
+    dataplane::fake::FakeKernel,
+    driver::{Driver, DriverConfig},
+    http::{AdminView, Plugin, router},
+    local::Local,
+    model::{HostRoute, Node, Snapshot},
+    reconcile::{
+        Applied,
+        housekeeping::Housekeeping,
+        mirror::{Health, Mirror},
+        publisher::Publisher,
+        worker::Worker,
+    },
+    store::{Store, StoreError, Txn, embedded::Embedded, keys, ledger::Ledger, record, timeouts::Timeouts},
+};
+use serde_json::Value;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt as _;
+
+/// Longest wait for something that happens in the background; a machine so busy that it takes longer
+/// would run no test at all.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A host of the cluster.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) router: Router,
+    pub(crate) kernel: Arc<FakeKernel>,
+    pub(crate) local: Arc<Local>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) calls: TaskTracker,
+    cancel: CancellationToken,
+    _mtu: watch::Sender<u32>,
+    _tasks: JoinSet<()>,
+}
+
+/// An answer of the router.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+/// An embedded store in a file of `dir`.
+pub(crate) async fn embedded(dir: &Path) -> Arc<dyn Store> {
+    Arc::new(Embedded::open(&dir.join("store.redb"), patient()).await.unwrap())
+}
+
+/// A busy machine's disk may take its time.
+pub(crate) fn patient() -> Timeouts {
+    Timeouts { call: Duration::from_secs(8), ..Timeouts::default() }
+}
+
+impl Host {
+    /// Starts host number `number` with its state in `dir`, and waits until it knows the cluster.
+    pub(crate) async fn start(
+        store: Arc<dyn Store>,
+        dir: &Path,
+        number: u8,
+        scope: &'static str,
+        pools: Vec<AddrPool>,
+    ) -> Self {
+        let vtep: IpAddr = [192, 0, 2, number].into();
+        let name = format!("host{number}");
+        let local = Arc::new(Local::open(&dir.join(&name), u64::from(number)).unwrap());
+        let ledger = Ledger::new(Arc::clone(&store));
+        let mirror = Mirror::new(Arc::clone(&store), Arc::clone(&local));
+        let (snapshot, health) = (mirror.snapshot(), mirror.health());
+        let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
+        let (mtu_in, mtu) = watch::channel(1500);
+        let config = DriverConfig { scope, vtep, pools };
+        let driver = Arc::new(Driver::new(
+            config,
+            ledger.clone(),
+            Arc::clone(&local),
+            snapshot.clone(),
+            applied,
+            mtu.clone(),
+        ));
+        let kernel = Arc::new(FakeKernel::default());
+        let worker = Worker {
+            dataplane: Arc::clone(&kernel),
+            local: Arc::clone(&local),
+            snapshot: snapshot.clone(),
+            underlay_mtu: mtu,
+            refused: driver.refused(),
+            vtep,
+            vxlan_port: 4789,
+            applied: applied_in,
+        };
+        let publisher =
+            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
+        let housekeeping =
+            Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+        let node = node(&local, &name, vtep, scope);
+        let register = Txn::new().put(keys::node(&node.id), record::encode(&node));
+        store.txn(register).await.unwrap();
+        let cancel = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(mirror.run(cancel.clone()));
+        tasks.spawn(publisher.run(cancel.clone()));
+        tasks.spawn(housekeeping.run(cancel.clone()));
+        tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
+        let calls = TaskTracker::new();
+        let router = router(Plugin { driver, admin: Arc::new(Nobody), calls: calls.clone() });
+        let host =
+            Self { name, router, kernel, local, store, snapshot, calls, cancel, _mtu: mtu_in, _tasks: tasks };
+        host.synced(health).await;
+        host
+    }
+
+    async fn synced(&self, mut health: watch::Receiver<Health>) {
+        let synced = health.wait_for(|health| health.synced);
+        let seen = tokio::time::timeout(PATIENCE, synced).await.is_ok();
+        assert!(seen, "{} does not get to know the cluster: {:?}", self.name, health.borrow());
+    }
+
+    /// Sends exactly `body`, as an engine does: without a content type.
+    pub(crate) async fn send(&self, path: &str, body: impl Into<Body>) -> Answer {
+        send(&self.router, path, body).await
+    }
+
+    /// Calls `method` with a JSON body.
+    pub(crate) async fn call(&self, method: &str, body: &Value) -> Answer {
+        self.send(&format!("/{method}"), body.to_string()).await
+    }
+
+    /// Calls `method`, which must succeed.
+    pub(crate) async fn ok(&self, method: &str, body: &Value) -> Value {
+        self.call(method, body).await.success(method)
+    }
+
+    /// Calls `method`, which must fail, and answers the text.
+    pub(crate) async fn refused(&self, method: &str, body: &Value) -> String {
+        self.call(method, body).await.failure(method)
+    }
+
+    /// All keys of the cluster's networks: what is not of the hosts or of the cluster itself.
+    pub(crate) async fn network_keys(&self) -> Vec<String> {
+        let all = self.store.range("v1/").await.unwrap();
+        let keys = all.into_iter().map(|entry| entry.key);
+        keys.filter(|key| key != keys::META && !key.starts_with(keys::NODES)).collect()
+    }
+
+    /// Waits until `look` is satisfied; it answers what is still wrong.
+    pub(crate) async fn until<F: Future<Output = Option<String>>>(&self, what: &str, look: impl Fn() -> F) {
+        until(&format!("{}: {what}", self.name), look).await;
+    }
+
+    /// Waits until neither the store nor the kernel nor this host's state holds anything of a network.
+    pub(crate) async fn until_clean(&self) {
+        self.until("nothing left", async || {
+            let keys = self.network_keys().await;
+            let overlay = self.kernel.overlay();
+            let data = self.local.data();
+            let busy = !keys.is_empty()
+                || !overlay.segments.is_empty()
+                || !data.bindings.is_empty()
+                || !data.endpoints.is_empty()
+                || !data.releases.is_empty()
+                || !data.departures.is_empty();
+            busy.then(|| format!("store {keys:?}, kernel {overlay:?}, local {data:?}"))
+        })
+        .await;
+    }
+
+    /// Shows routes of this host to the cluster.
+    pub(crate) async fn publish_routes(&self, routes: Vec<HostRoute>) {
+        let mut node = node(&self.local, &self.name, [192, 0, 2, 99].into(), "local");
+        node.routes = routes;
+        self.store.txn(Txn::new().put(keys::node(&node.id), record::encode(&node))).await.unwrap();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// Sends exactly `body` to the routes, without a content type.
+pub(crate) async fn send(router: &Router, path: &str, body: impl Into<Body>) -> Answer {
+    let request = Request::post(path).body(body.into()).unwrap();
+    let response = router.clone().oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    let body = serde_json::from_slice(&bytes)
+        .unwrap_or_else(|error| panic!("{path}: {error}: {}", String::from_utf8_lossy(&bytes)));
+    Answer { status, body }
+}
+
+/// Waits until `look` is satisfied; it answers what is still wrong.
+pub(crate) async fn until<F: Future<Output = Option<String>>>(what: &str, look: impl Fn() -> F) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let Some(wrong) = look().await else { return };
+        assert!(Instant::now() < end, "{what}: {wrong}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Answer {
+    /// The body of a success.
+    #[track_caller]
+    pub(crate) fn success(self, what: &str) -> Value {
+        assert_eq!(self.status, 200, "{what}: {}", self.body);
+        assert!(self.body.is_object(), "{what}: {}", self.body);
+        assert!(self.body.get("Err").is_none() && self.body.get("Error").is_none(), "{what}: {}", self.body);
+        self.body
+    }
+
+    /// The text of a failure, which both keys must hold, as a sentence of this driver.
+    #[track_caller]
+    pub(crate) fn failure(self, what: &str) -> String {
+        assert_ne!(self.status, 200, "{what}: {}", self.body);
+        let text = self.body["Err"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(self.body["Error"].as_str(), Some(text.as_str()), "{what}");
+        assert!(text.starts_with("rs-overlay: ") && text.len() > 20, "{what}: {text:?}");
+        assert!(!text.contains("failed inside the driver"), "{what}: {text:?}");
+        text
+    }
+}
+
+fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
+    Node {
+        id: local.node().clone(),
+        hostname: hostname.to_owned(),
+        vtep,
+        vxlan_port: 4789,
+        underlay_mtu: 1500,
+        daemon_version: String::new(),
+        engine_version: None,
+        scope: scope.to_owned(),
+        boot_id: String::new(),
+        since: 0,
+        routes: Vec::new(),
+        extra: BTreeMap::new(),
+    }
+}
+
+/// Nobody asks these hosts for their state.
+struct Nobody;
+
+impl AdminView for Nobody {
+    fn status(&self) -> StatusReport {
+        StatusReport {
+            version: String::new(),
+            node: String::new(),
+            hostname: String::new(),
+            vtep: None,
+            scope: String::new(),
+            store: StoreStatus { kind: String::new(), url: String::new(), connected: true, since: 0 },
+            engine: EngineStatus { reachable: false, version: None },
+            networks: 0,
+            endpoints: 0,
+            reconcile: None,
+            problems: Vec::new(),
+        }
+    }
+
+    fn networks(&self) -> BoxFuture<'_, Result<Vec<NetworkRow>, StoreError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}
