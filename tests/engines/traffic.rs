@@ -56,7 +56,7 @@ pub(crate) fn steady_ping(
 /// Sends 100 MB of random bytes over TCP from one container to another and compares the checksums.
 pub(crate) fn transfer(from: (&Host, &str), to: (&Host, &str), ip: IpAddr) {
     // Busybox's `nc` ends when its standard input does, so the receiver's is kept open.
-    let receive =
+    let swallow =
         "rm -f /tmp/open; busybox mkfifo /tmp/open; exec 3<>/tmp/open; nc -l -p 5000 <&3 | busybox sha1sum";
     let feed = format!(
         "dd if=/dev/urandom of=/tmp/data bs=1048576 count=100 2>/dev/null && busybox sha1sum </tmp/data &&
