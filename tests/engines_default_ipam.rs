@@ -1,5 +1,11 @@
 //! `docker network create -d rs-overlay NAME` and nothing else: the engine allocates by itself.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
 #[path = "engines/kit.rs"]
 mod kit;
 

@@ -1,5 +1,11 @@
 //! Sixty containers started at once from three hosts on one /24.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
 #[path = "engines/kit.rs"]
 mod kit;
 

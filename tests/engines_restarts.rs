@@ -1,5 +1,11 @@
 //! Daemons, engines and stores that end and come back while containers talk.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
 #[path = "engines/kit.rs"]
 mod kit;
 

@@ -1,5 +1,11 @@
 //! What every user does with a network, from its creation to its removal.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
 use netns_harness::{Host, Lab, wait_until};
 
 use crate::kit::{
