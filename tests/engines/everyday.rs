@@ -78,17 +78,17 @@ fn given_addresses_are_kept(lab: &Lab) {
     run(two, "named", "blue", &["--mac-address", mac]);
     assert_eq!(two.in_container("named", &["cat", "/sys/class/net/eth0/address"]).unwrap(), mac);
     ping(one, "c1", two.address("named", "blue").unwrap());
-    run(two, "given", "blue", &["--ip", ip]);
+    run(two, "given", "blue", &["--ip", ip, "--mac-address", "02:aa:bb:cc:dd:03"]);
     assert_eq!(two.address("given", "blue").unwrap().to_string(), ip);
     ping(one, "c1", ip.parse().unwrap());
     let said = refused(one, &["run", "--rm", "--net", "blue", "--ip", ip, "busybox", "true"]);
     says(&said, &[ip, "blue", "given", "host2"]);
     remove(two, &["named", "given"]);
 
-    // The same address at once on another host, while others still have it cached.
+    // The same address at once on another host, with another MAC than the one that c1 still has cached.
     wait_until("the address to be free again", SOON, || {
         one.docker_output(&["rm", "-f", "given"])?;
-        try_run(one, "given", "blue", &["--ip", ip]).map(|_| true)
+        try_run(one, "given", "blue", &["--ip", ip, "--mac-address", "02:aa:bb:cc:dd:04"]).map(|_| true)
     })
     .unwrap();
     ping(one, "c1", ip.parse().unwrap());
