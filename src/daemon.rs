@@ -59,8 +59,12 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
 
     let local = Arc::new(Local::open(&config.state_dir, rand::random())?);
     let listener = http::bind(&config.socket)?;
-    let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
-    let kernel = Arc::new(Kernel::open(KernelConfig::default()).await?);
+    let opened = async {
+        let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
+        let kernel = Kernel::open(KernelConfig::default()).await?;
+        anyhow::Ok((store, Arc::new(kernel)))
+    };
+    let (store, kernel) = opened.await.inspect_err(|_| remove_socket(&config.socket))?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %local.node(),
@@ -72,7 +76,8 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
 
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let plugin = start(&config, vtep, store, host, kernel, local, &cancel, &mut tasks).await?;
+    let plugin = start(&config, vtep, store, host, kernel, local, &cancel, &mut tasks).await;
+    let plugin = plugin.inspect_err(|_| remove_socket(&config.socket))?;
     let calls = plugin.calls.clone();
     let stop = cancel.clone();
     tasks.spawn(async move {

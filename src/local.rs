@@ -41,9 +41,7 @@ pub enum LocalError {
         source: io::Error,
     },
     /// Another daemon runs on this directory.
-    #[error(
-        "another rs-overlay daemon is running with state directory {0}; stop it first, or give this one its own --state-dir and --socket"
-    )]
+    #[error("another rs-overlay daemon is running with state directory {0}; stop it first: a host has one")]
     Busy(PathBuf),
 }
 

@@ -123,6 +123,8 @@ mod tests {
         assert_eq!(pool(&cidr), "v1/pools/10.9.0.0_24");
         assert_eq!(address(&cidr, ip), "v1/addresses/10.9.0.0_24/10.9.0.2");
         assert_eq!(address_of(&address(&cidr, ip)), Some(ip));
+        let (net, node) = (NetworkId::new("n1").unwrap(), NodeId::new("a").unwrap());
+        assert_eq!(departed_network(&departed(&net, &node)), Some(net));
         assert_eq!(name("my net/ä"), "v1/names/my%20net%2F%C3%A4");
     }
 }
