@@ -132,14 +132,15 @@ async fn start(
 
     let driver_config =
         DriverConfig { scope: config.scope.as_str(), vtep, pools: config.default_addr_pools.clone() };
-    let driver = Arc::new(Driver::new(
+    let driver = Driver::new(
         driver_config,
         ledger.clone(),
         local.clone(),
         snapshot.clone(),
         applied_now.clone(),
         mtu_now.clone(),
-    ));
+    );
+    let driver = Arc::new(driver.confirmed_by(reports.clone()));
     let worker = Worker {
         dataplane: kernel,
         local: local.clone(),

@@ -149,6 +149,9 @@ impl Driver {
         new: NewNetwork,
         options: NetworkOptions,
     ) -> Result<(), DriverError> {
+        if let Some(network) = self.departed_with(&new).await? {
+            return self.join_network(&new, &network.id, options).await;
+        }
         let mut pools = Vec::new();
         let result = self.claim_engine_network(&new, options, &mut pools).await;
         if result.is_err() {
@@ -160,6 +163,13 @@ impl Driver {
             }
         }
         self.bind(&new, result?, IpamMode::Engine)
+    }
+
+    /// The network that was removed here, lives elsewhere and has just these subnets.
+    async fn departed_with(&self, new: &NewNetwork) -> Result<Option<Network>, DriverError> {
+        let Some(first) = new.subnets.first() else { return Ok(None) };
+        let network = self.departed_network(&first.cidr).await?;
+        Ok(network.filter(|network| same_subnets(network, new).is_ok()))
     }
 
     async fn claim_engine_network(

@@ -271,6 +271,7 @@ impl AdminView for Nobody {
             networks: 0,
             endpoints: 0,
             reconcile: None,
+            elsewhere: Vec::new(),
             problems: Vec::new(),
         }
     }
