@@ -8,8 +8,12 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::orders::Orders;
 use crate::{
-    admin::{EngineStatus, NetworkRow, NodeRow, ReconcileStatus, StatusReport, StoreStatus},
+    admin::{
+        EngineStatus, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow,
+        ReconcileStatus, StatusReport, StoreStatus,
+    },
     http::AdminView,
     local::Local,
     model::{Endpoint, Network, NetworkId, Node, NodeId, Snapshot},
@@ -23,6 +27,7 @@ pub(super) struct View {
     pub(super) node: Node,
     pub(super) store_url: String,
     pub(super) ledger: Ledger,
+    pub(super) orders: Orders,
     pub(super) local: Arc<Local>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) health: watch::Receiver<Health>,
@@ -84,6 +89,14 @@ impl AdminView for View {
             });
             Ok(rows.collect())
         })
+    }
+
+    fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>> {
+        Box::pin(async { self.orders.create(order).await.map_err(|error| error.to_string()) })
+    }
+
+    fn remove_network(&self, end: NetworkEnd) -> BoxFuture<'_, Result<NetworkEnded, String>> {
+        Box::pin(async move { self.orders.remove(&end.name).await.map_err(|error| error.to_string()) })
     }
 
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
