@@ -22,6 +22,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What `docker network create` takes, as far as it makes sense here.
 #[derive(Debug, Args)]
+#[group(skip)]
 #[allow(clippy::doc_markdown, reason = "these docstrings are help texts, where backticks would be noise")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of docker's")]
 pub(super) struct Create {

@@ -74,7 +74,13 @@ impl Propagator {
         let snapshot = self.snapshot.borrow().clone();
         let named = docker.ipam_options.get(JOIN_OPTION).and_then(|id| NetworkId::new(id.as_str()).ok());
         let id = named.unwrap_or_else(|| docker_id.clone());
-        let Some(network) = snapshot.networks.get(&id) else { return Ok(()) };
+        let Some(network) = snapshot.networks.get(&id).or_else(|| {
+            // One that was joined again by its subnet bears no id.
+            snapshot.network_named(&docker.name).filter(|network| has_subnets_of(docker, network))
+        }) else {
+            return Ok(());
+        };
+        let id = network.id.clone();
         if self.local.read(|data| data.binding_of(&id).is_some() || data.departures.contains_key(&id)) {
             return Ok(());
         }
@@ -100,14 +106,16 @@ impl Propagator {
             }
             return Ok(());
         }
-        if binding.ipam == IpamMode::Ours {
+        let used = self.local.read(|data| data.networks_in_use().contains(&binding.network.id));
+        if binding.ipam == IpamMode::Ours && (used || is_alike(docker, &binding.network)) {
             return self.refresh(binding);
         }
-        // The engine's own IPAM begins at the same end as the one of the host that created the network.
+        // The engine's own IPAM begins at the same end as the one of the host that created the network, and
+        // compose compares labels and flags.
         if !self.give_way(docker, &binding.docker_id, found).await? {
             return Ok(());
         }
-        info!(network = title, "joined again; from now on with addresses of the cluster's choice");
+        info!(network = title, "joined again by its subnet; creating it as it is on the other hosts");
         // Without its binding its removal is nobody's wish to end the network.
         self.local.remove_binding(&binding.docker_id, None)?;
         if let Err(error) = self.engine.remove_network(&docker.id).await {
@@ -182,4 +190,20 @@ fn with_details(network: &Network, docker: &EngineNetwork) -> Network {
         }
     }
     told
+}
+
+fn has_subnets_of(docker: &EngineNetwork, network: &Network) -> bool {
+    let has = docker.ipam.iter().filter_map(|config| config.subnet);
+    has.eq(network.subnets.iter().map(|subnet| subnet.cidr))
+}
+
+/// Whether the engine's network is as it would be created here.
+fn is_alike(docker: &EngineNetwork, network: &Network) -> bool {
+    has_subnets_of(docker, network)
+        && docker.ipam.iter().zip(&network.subnets).all(|(config, subnet)| config.gateway == subnet.gateway)
+        && docker.labels == network.labels
+        && docker.options == network.options
+        && docker.internal == network.internal
+        && docker.attachable == network.attachable
+        && docker.ipv6 == network.ipv6
 }
