@@ -3,7 +3,7 @@
 //!
 //! Times are seconds since 1970. A newer daemon may send fields that are not listed here.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,84 @@ pub const STATUS_PATH: &str = "/rs-overlay/v1/status";
 pub const NETWORKS_PATH: &str = "/rs-overlay/v1/networks";
 /// Path of a list of `NodeRow`.
 pub const NODES_PATH: &str = "/rs-overlay/v1/nodes";
+
+/// Path to which a `NetworkOrder` is posted; the answer is a `NetworkMade`.
+pub const CREATE_PATH: &str = "/rs-overlay/v1/networks/create";
+/// Path to which a `NetworkEnd` is posted; the answer is a `NetworkEnded`.
+pub const REMOVE_PATH: &str = "/rs-overlay/v1/networks/remove";
+
+/// A network to be created, in the terms of `docker network create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkOrder {
+    /// Its name.
+    pub name: String,
+    /// Its subnets; none: one that the daemon chooses.
+    #[serde(default)]
+    pub subnets: Vec<SubnetOrder>,
+    /// `--internal`.
+    #[serde(default)]
+    pub internal: bool,
+    /// `--attachable`.
+    #[serde(default)]
+    pub attachable: bool,
+    /// `--ipv6`.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// `--label`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `--opt`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Let the engine's own IPAM choose addresses on this host.
+    #[serde(default)]
+    pub default_ipam: bool,
+}
+
+/// One subnet of a network to be created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetOrder {
+    /// `--subnet`.
+    pub subnet: IpNet,
+    /// `--gateway`.
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
+    /// `--ip-range`.
+    #[serde(default)]
+    pub ip_range: Option<IpNet>,
+    /// `--aux-address`: name to address.
+    #[serde(default)]
+    pub aux: BTreeMap<String, IpAddr>,
+}
+
+/// A network that the engine has created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkMade {
+    /// Docker's id on this host.
+    pub docker_id: String,
+    /// Identity in the cluster.
+    pub id: String,
+    /// The cluster had it already, and this host takes part again.
+    pub joined: bool,
+}
+
+/// A network to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkEnd {
+    /// Name, id in the cluster, or Docker's id on this host.
+    pub name: String,
+}
+
+/// What has become of a network that this host's engine has removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkEnded {
+    /// Identity in the cluster.
+    pub id: String,
+    /// Names of the hosts on which it lives on; empty: it is gone from the cluster.
+    pub lives_on: Vec<String>,
+    /// Names of the hosts whose engine still has it although it is gone.
+    pub still_on: Vec<String>,
+}
 
 /// How one daemon is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +116,9 @@ pub struct StatusReport {
     pub endpoints: u32,
     /// The last time that the kernel was compared with what should be there.
     pub reconcile: Option<ReconcileStatus>,
+    /// Networks that were removed here and live on other hosts, a sentence each.
+    #[serde(default)]
+    pub elsewhere: Vec<String>,
     /// What needs attention, a sentence each.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -94,6 +175,15 @@ pub struct NetworkRow {
     pub mtu: u32,
     /// Names of the hosts that have endpoints in it.
     pub hosts: Vec<String>,
+    /// Names of the hosts whose engine has it.
+    #[serde(default)]
+    pub present: Vec<String>,
+    /// Names of the hosts that have removed it while others went on.
+    #[serde(default)]
+    pub departed: Vec<String>,
+    /// Names of the live hosts that have neither: it is still coming there, or cannot.
+    #[serde(default)]
+    pub missing: Vec<String>,
     /// Endpoints on all hosts.
     pub endpoints: u32,
     /// No way out of the network.

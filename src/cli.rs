@@ -1,6 +1,7 @@
 //! The command line. The only place that prints: all else logs or returns errors.
 
 mod client;
+mod network;
 mod output;
 mod table;
 mod usage;
@@ -48,7 +49,7 @@ enum Command {
 enum Question {
     /// Show how this host's daemon is doing
     Status(Ask),
-    /// Show the cluster's networks
+    /// Show, create and remove the cluster's networks
     #[command(subcommand)]
     Network(NetworkCommand),
     /// Show the cluster's hosts
@@ -69,6 +70,21 @@ enum NetworkCommand {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Create a network through this host's engine, and wait until all live hosts have it
+    Create {
+        #[command(flatten)]
+        network: Box<network::Create>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Remove networks through this host's engine, and say what that meant
+    Rm {
+        /// Names, or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        #[command(flatten)]
+        at: At,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +101,14 @@ struct Ask {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 
+    #[command(flatten)]
+    at: At,
+}
+
+/// Which daemon is asked.
+#[derive(Debug, Args)]
+#[allow(clippy::doc_markdown, reason = "these docstrings are help texts, where backticks would be noise")]
+struct At {
     /// The daemon's socket, also RS_OVERLAY_SOCKET [default: /run/docker/plugins/rs-overlay.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -154,6 +178,8 @@ fn answer(question: Question) -> anyhow::Result<()> {
             let row = table::find_network(&rows, &name)?;
             ask.print(row, || table::network(row))
         }
+        Question::Network(NetworkCommand::Create { network, at }) => network::create(&at.socket(), *network),
+        Question::Network(NetworkCommand::Rm { names, at }) => network::remove(&at.socket(), &names),
         Question::Node(NodeCommand::Ls(ask)) => {
             let mut rows: Vec<NodeRow> = client::get(&ask.socket(), NODES_PATH)?;
             rows.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
@@ -170,11 +196,17 @@ fn answer(question: Question) -> anyhow::Result<()> {
     }
 }
 
-impl Ask {
+impl At {
     fn socket(&self) -> PathBuf {
         let from_env =
             || std::env::var_os("RS_OVERLAY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
         self.socket.clone().or_else(from_env).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+    }
+}
+
+impl Ask {
+    fn socket(&self) -> PathBuf {
+        self.at.socket()
     }
 
     fn print(&self, json: &impl serde::Serialize, table: impl FnOnce() -> String) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
 mod facts;
+mod orders;
 mod view;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
@@ -34,6 +35,7 @@ use crate::{
     store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
 use facts::FactFinder;
+use orders::Orders;
 use view::View;
 
 /// How long a shutdown waits for calls and tasks before it ends them.
@@ -137,14 +139,15 @@ async fn start(
 
     let driver_config =
         DriverConfig { scope: config.scope.as_str(), vtep, pools: config.default_addr_pools.clone() };
-    let driver = Arc::new(Driver::new(
+    let driver = Driver::new(
         driver_config,
         ledger.clone(),
         local.clone(),
         snapshot.clone(),
         applied_now.clone(),
         mtu_now.clone(),
-    ));
+    );
+    let driver = Arc::new(driver.confirmed_by(reports.clone()));
     let worker = Worker {
         dataplane: kernel,
         local: local.clone(),
@@ -162,6 +165,13 @@ async fn start(
         Member { ledger: ledger.clone(), local: local.clone(), node: node.clone(), facts: facts_now };
     let naming = Naming { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
     let collector = Collector { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
+    let orders = Orders {
+        engine: engine.clone(),
+        ledger: ledger.clone(),
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        driver: driver_name.clone(),
+    };
     let propagator = Propagator {
         engine,
         ledger: ledger.clone(),
@@ -173,8 +183,17 @@ async fn start(
         report,
     };
     let store_url = config.cluster_store.clone();
-    let view =
-        View { node, store_url, ledger, local, snapshot, health, applied: applied_now, engine: reports };
+    let view = View {
+        node,
+        store_url,
+        ledger,
+        orders,
+        local,
+        snapshot,
+        health,
+        applied: applied_now,
+        engine: reports,
+    };
 
     tasks.spawn(mirror.run(cancel.clone()));
     let ended = cancel.clone();

@@ -5,6 +5,7 @@
 
 mod address;
 mod claims;
+mod confirm;
 mod endpoint;
 mod error;
 mod network;
@@ -26,7 +27,7 @@ use crate::{
     ipam::AddrPool,
     local::{Binding, Local},
     model::{Network, NetworkId, NodeId, Snapshot},
-    reconcile::Applied,
+    reconcile::{Applied, propagate::EngineReport},
     store::{keys, ledger::Ledger},
 };
 pub use address::AddressRequest;
@@ -67,6 +68,8 @@ pub struct Driver {
     allocating: Mutex<Allocating>,
     /// Subnets of the engine's choice that were refused, so that it chooses another next time.
     refused: watch::Sender<BTreeMap<Ipv4Net, Instant>>,
+    /// Who tells the names of new networks; absent: nobody does.
+    engine: Option<watch::Receiver<EngineReport>>,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +89,25 @@ impl Driver {
         underlay_mtu: watch::Receiver<u32>,
     ) -> Self {
         let (refused, _) = watch::channel(BTreeMap::new());
-        Self { config, ledger, local, snapshot, applied, underlay_mtu, allocating: Mutex::default(), refused }
+        Self {
+            config,
+            ledger,
+            local,
+            snapshot,
+            applied,
+            underlay_mtu,
+            allocating: Mutex::default(),
+            refused,
+            engine: None,
+        }
+    }
+
+    /// Lets no container begin on a network before it is certain that the network is the cluster's one of
+    /// its name, which whoever tells `engine` finds out.
+    #[must_use]
+    pub fn confirmed_by(mut self, engine: watch::Receiver<EngineReport>) -> Self {
+        self.engine = Some(engine);
+        self
     }
 
     /// The scope that `GetCapabilities` answers.

@@ -50,6 +50,8 @@ pub fn router(plugin: Plugin) -> Router {
         .route("/rs-overlay/v1/status", get(admin::status))
         .route("/rs-overlay/v1/networks", get(admin::networks))
         .route("/rs-overlay/v1/nodes", get(admin::nodes))
+        .route("/rs-overlay/v1/networks/create", post(admin::create))
+        .route("/rs-overlay/v1/networks/remove", post(admin::remove))
         .route("/{method}", post(call))
         .fallback(|| async { Reply::not_found("no such call") })
         .method_not_allowed_fallback(|| async {

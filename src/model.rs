@@ -13,7 +13,7 @@ pub use claim::{AddressClaim, ClaimKind, NetworkClaim, Pool, Space};
 pub use endpoint::Endpoint;
 pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};
-pub use network::{IpamMode, JOIN_OPTION, Network, Subnet};
+pub use network::{IpamMode, JOIN_OPTION, Network, Presence, Subnet};
 pub use node::{HostRoute, Meta, Node};
 pub use snapshot::Snapshot;
 pub use vni::{Vni, VniError};

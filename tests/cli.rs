@@ -200,7 +200,7 @@ fn networks_nodes_and_status_are_shown_as_tables_and_as_json() {
             NETWORKS,
             &["NETWORK ID   NAME", "zz11         web", "internal"][..],
         ),
-        (&["network", "inspect", "web"], "networks", NETWORKS, &["Name:       web", "Hosts:      a, b"]),
+        (&["network", "inspect", "web"], "networks", NETWORKS, &["Name:       web", "Used on:    a, b"]),
         (&["node", "ls"], "nodes", NODES, &["n1        a          192.0.2.1   20.10.24"]),
         (&["status"], "status", STATUS, &["NOT reachable", "The engine does not answer."]),
         (&["version"], "status", STATUS, &["Daemon: 9.8.7"]),

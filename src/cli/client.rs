@@ -3,28 +3,53 @@
 use std::{error::Error, path::Path, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// How long a daemon may take: it answers from memory.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long it may take where it has its engine do something.
+const ORDER_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The JSON that the daemon behind `socket` answers to `GET path`.
 pub(super) fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(fetch(socket, path))
+    runtime.block_on(fetch(socket, path, None, DEADLINE))
 }
 
-async fn fetch<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
+/// The JSON that the daemon behind `socket` answers to `order`, posted to `path`; a refusal is an error in
+/// the daemon's words.
+pub(super) fn post<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    order: &impl Serialize,
+) -> anyhow::Result<T> {
+    let body = serde_json::to_string(order)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(fetch(socket, path, Some(body), ORDER_DEADLINE))
+}
+
+async fn fetch<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: Option<String>,
+    deadline: Duration,
+) -> anyhow::Result<T> {
     // The client is built with TLS even where only a local socket is used. A second installation is
     // refused, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).unix_socket(socket).build()?;
+    let client = reqwest::Client::builder().no_proxy().timeout(deadline).unix_socket(socket).build()?;
     let shown = socket.display();
-    let response = client.get(format!("http://rs-overlay{path}")).send().await.map_err(|err| {
+    let url = format!("http://rs-overlay{path}");
+    let ordered = body.is_some();
+    let request = match body {
+        Some(body) => client.post(url).body(body),
+        None => client.get(url),
+    };
+    let response = request.send().await.map_err(|err| {
         if err.is_timeout() {
             return anyhow!(
                 "the daemon behind {shown} does not answer within {} s; see its log",
-                DEADLINE.as_secs()
+                deadline.as_secs()
             );
         }
         let remedy = match io_kind(&err) {
@@ -34,6 +59,10 @@ async fn fetch<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result
         anyhow!("no daemon answers on {shown} ({}); {remedy}", root_cause(&err))
     })?;
     let status = response.status();
+    if ordered && matches!(status.as_u16(), 400 | 409 | 500) {
+        let refusal: serde_json::Value = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
+        bail!("{}", refusal["Err"].as_str().unwrap_or("the daemon refuses without a reason; see its log"));
+    }
     if !status.is_success() {
         bail!(
             "the program behind {shown} answers {status} to {path}; it is not rs-overlay or another release \

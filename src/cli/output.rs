@@ -16,6 +16,16 @@ pub(super) fn print_styled(text: &clap::builder::StyledStr) -> anyhow::Result<()
     if io::stdout().is_terminal() { print(&text.ansi().to_string()) } else { print(&text.to_string()) }
 }
 
+/// Shows on a terminal, in place of the last such line, what is waited for; nothing clears it.
+pub(super) fn progress(line: &str) -> anyhow::Result<()> {
+    let mut err = io::stderr().lock();
+    if !err.is_terminal() {
+        return Ok(());
+    }
+    let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).take(78).collect();
+    still_read(write!(err, "\r\x1b[K{line}").and_then(|()| err.flush()))
+}
+
 /// Tells on standard error what is wrong, in one line.
 pub(super) fn complain(problem: &str) {
     // There is nowhere left to tell that standard error is closed.

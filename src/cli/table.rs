@@ -7,7 +7,19 @@ use crate::admin::{NetworkRow, NodeRow, StatusReport};
 
 /// `network ls`.
 pub(super) fn networks(rows: &[NetworkRow]) -> String {
-    let heads = ["NETWORK ID", "NAME", "SUBNET", "GATEWAY", "VNI", "MTU", "HOSTS", "ENDPOINTS", "FLAGS"];
+    let heads = [
+        "NETWORK ID",
+        "NAME",
+        "SUBNET",
+        "GATEWAY",
+        "VNI",
+        "MTU",
+        "HOSTS",
+        "USED ON",
+        "REMOVED ON",
+        "ENDPOINTS",
+        "FLAGS",
+    ];
     grid(
         &heads,
         rows.iter().map(|row| {
@@ -18,7 +30,9 @@ pub(super) fn networks(rows: &[NetworkRow]) -> String {
                 list(&row.gateways),
                 row.vni.to_string(),
                 row.mtu.to_string(),
-                row.hosts.len().to_string(),
+                some(&row.present),
+                some(&row.hosts),
+                some(&row.departed),
                 row.endpoints.to_string(),
                 flags(row),
             ]
@@ -57,7 +71,10 @@ pub(super) fn network(row: &NetworkRow) -> String {
         ("Gateways", list(&row.gateways)),
         ("VNI", row.vni.to_string()),
         ("MTU", row.mtu.to_string()),
-        ("Hosts", list(&row.hosts)),
+        ("Hosts", list(&row.present)),
+        ("Used on", list(&row.hosts)),
+        ("Removed on", list(&row.departed)),
+        ("Missing on", list(&row.missing)),
         ("Endpoints", row.endpoints.to_string()),
         ("Flags", flags(row)),
     ])
@@ -92,6 +109,9 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
         ("Endpoints here", status.endpoints.to_string()),
         ("Last reconcile", reconcile),
     ];
+    for (index, network) in status.elsewhere.iter().enumerate() {
+        lines.push((if index == 0 { "Elsewhere" } else { "" }, network.clone()));
+    }
     if status.problems.is_empty() {
         lines.push(("Problems", "none".to_owned()));
     }
@@ -145,6 +165,16 @@ fn list(items: &[impl ToString]) -> String {
         return "-".to_owned();
     }
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// As many names as a column bears.
+fn some(names: &[String]) -> String {
+    match names {
+        [first, second, _, rest @ ..] if !rest.is_empty() => {
+            format!("{first}, {second} and {} more", rest.len() + 1)
+        }
+        few => list(few),
+    }
 }
 
 fn flags(row: &NetworkRow) -> String {

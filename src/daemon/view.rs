@@ -8,14 +8,18 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::orders::Orders;
 use crate::{
-    admin::{EngineStatus, NetworkRow, NodeRow, ReconcileStatus, StatusReport, StoreStatus},
+    admin::{
+        EngineStatus, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow,
+        ReconcileStatus, StatusReport, StoreStatus,
+    },
     http::AdminView,
     local::Local,
-    model::{Endpoint, Network, Node, Snapshot},
+    model::{Endpoint, Network, NetworkId, Node, NodeId, Snapshot},
     plan::effective_mtu,
     reconcile::{Applied, mirror::Health, propagate::EngineReport},
-    store::{StoreError, keys, ledger::Ledger},
+    store::{Entry, StoreError, keys, ledger::Ledger},
 };
 
 /// The parts that are asked.
@@ -23,6 +27,7 @@ pub(super) struct View {
     pub(super) node: Node,
     pub(super) store_url: String,
     pub(super) ledger: Ledger,
+    pub(super) orders: Orders,
     pub(super) local: Arc<Local>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) health: watch::Receiver<Health>,
@@ -56,6 +61,7 @@ impl AdminView for View {
                 steps: u32::try_from(applied.steps).unwrap_or(u32::MAX),
                 failed: count(applied.complaints.len()) + u32::from(applied.trouble.is_some()),
             }),
+            elsewhere: engine.elsewhere.clone(),
             problems: self.problems(&health, &engine, &applied),
         }
     }
@@ -64,7 +70,14 @@ impl AdminView for View {
         Box::pin(async {
             let networks = self.ledger.list::<Network>(keys::NETWORKS).await?;
             let endpoints = self.ledger.list::<Endpoint>(keys::ENDPOINTS).await?;
-            let snapshot = self.snapshot.borrow().clone();
+            let marks = Marks {
+                present: marks(&self.ledger.store().range(keys::PRESENT).await?),
+                departed: marks(&self.ledger.store().range(keys::DEPARTED).await?),
+            };
+            let nodes = self.ledger.list::<Node>(keys::NODES).await?;
+            let nodes = nodes.into_iter().map(|held| (held.record.id.clone(), held.record)).collect();
+            // The names of hosts as the store has them now: this copy may be a moment behind.
+            let snapshot = Snapshot { nodes, ..Snapshot::clone(&self.snapshot.borrow()) };
             let mut by_network: BTreeMap<_, Vec<Endpoint>> = BTreeMap::new();
             for held in endpoints {
                 by_network.entry(held.record.network.clone()).or_default().push(held.record);
@@ -72,10 +85,18 @@ impl AdminView for View {
             let none = Vec::new();
             let rows = networks.iter().map(|held| {
                 let inside = by_network.get(&held.record.id).unwrap_or(&none);
-                self.network_row(&snapshot, &held.record, inside)
+                self.network_row(&snapshot, &held.record, inside, &marks)
             });
             Ok(rows.collect())
         })
+    }
+
+    fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>> {
+        Box::pin(async { self.orders.create(order).await.map_err(|error| error.to_string()) })
+    }
+
+    fn remove_network(&self, end: NetworkEnd) -> BoxFuture<'_, Result<NetworkEnded, String>> {
+        Box::pin(async move { self.orders.remove(&end.name).await.map_err(|error| error.to_string()) })
     }
 
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
@@ -113,7 +134,7 @@ impl View {
         }
         if !engine.reachable {
             problems.push(
-                "the Docker engine's API does not answer; networks of other hosts cannot be created here"
+                "the Docker engine's API does not answer; networks of other hosts come here only by hand ('docker network create -d rs-overlay --ipam-driver rs-overlay --ipam-opt rs-overlay.network=NAME NAME'), and names are not told"
                     .to_owned(),
             );
         }
@@ -137,8 +158,25 @@ impl View {
         problems
     }
 
-    fn network_row(&self, snapshot: &Snapshot, network: &Network, endpoints: &[Endpoint]) -> NetworkRow {
-        let hosts: BTreeSet<_> = endpoints.iter().map(|e| snapshot.node_title(&e.node).to_owned()).collect();
+    fn network_row(
+        &self,
+        snapshot: &Snapshot,
+        network: &Network,
+        endpoints: &[Endpoint],
+        marks: &Marks,
+    ) -> NetworkRow {
+        let titles = |nodes: &BTreeSet<NodeId>| -> Vec<String> {
+            let names: BTreeSet<_> = nodes.iter().map(|node| snapshot.node_title(node).to_owned()).collect();
+            names.into_iter().collect()
+        };
+        let hosts = endpoints.iter().map(|e| e.node.clone()).collect();
+        let none = BTreeSet::new();
+        let present = marks.present.get(&network.id).unwrap_or(&none);
+        let departed = marks.departed.get(&network.id).unwrap_or(&none);
+        // Engines that share networks fetch one when they need it, and no sooner.
+        let expected = |node: &&Node| node.scope == "local" && !network.allocated && network.name.is_some();
+        let missing = snapshot.nodes.values().filter(expected).map(|node| node.id.clone());
+        let missing = missing.filter(|node| !present.contains(node) && !departed.contains(node)).collect();
         NetworkRow {
             id: network.id.to_string(),
             name: network.name.clone(),
@@ -146,13 +184,30 @@ impl View {
             gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
             vni: network.vni.get(),
             mtu: effective_mtu(snapshot, network, self.node.vtep, self.node.underlay_mtu),
-            hosts: hosts.into_iter().collect(),
+            hosts: titles(&hosts),
+            present: titles(present),
+            departed: titles(departed),
+            missing: titles(&missing),
             endpoints: count(endpoints.len()),
             internal: network.internal,
             ipv6: network.ipv6,
             attachable: network.attachable,
         }
     }
+}
+
+/// Which hosts have, or have removed, which network.
+struct Marks {
+    present: BTreeMap<NetworkId, BTreeSet<NodeId>>,
+    departed: BTreeMap<NetworkId, BTreeSet<NodeId>>,
+}
+
+fn marks(entries: &[Entry]) -> BTreeMap<NetworkId, BTreeSet<NodeId>> {
+    let mut marks: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (network, node) in entries.iter().filter_map(|entry| keys::network_and_node(&entry.key)) {
+        marks.entry(network).or_default().insert(node);
+    }
+    marks
 }
 
 /// Why packets between two hosts cannot arrive, as far as their settings tell.

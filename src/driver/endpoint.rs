@@ -58,7 +58,7 @@ impl Driver {
         {
             return Ok(old.mac);
         }
-        let binding = self.binding(&new.docker_network).await?;
+        let binding = self.confirmed(self.binding(&new.docker_network).await?).await?;
         let Some(first) = new.addresses.first() else {
             return Err(DriverError::invalid("endpoint", new.id.short(), "one with an address"));
         };

@@ -141,6 +141,22 @@ pub enum DriverError {
         /// What is in the way, and what to do.
         conflict: String,
     },
+    /// The network is about to be replaced by the cluster's one of its name.
+    #[error(
+        "rs-overlay: network {network} exists in the cluster and is just being taken over here; try again in a second"
+    )]
+    Replaced {
+        /// Its name, or the beginning of its id.
+        network: String,
+    },
+    /// The cluster has not been told the network's name yet.
+    #[error(
+        "rs-overlay: the cluster does not know the name of network {} yet, so it is not certain that no other host has one of that name; try again, and see 'rs-overlay status' if it stays so", .network.short()
+    )]
+    Unconfirmed {
+        /// Docker's id.
+        network: NetworkId,
+    },
     /// The kernel does not do what it should.
     #[error("rs-overlay: the link of endpoint {} was not ready in time{}", .endpoint.short(), .detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]
     NotReady {

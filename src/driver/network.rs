@@ -78,7 +78,9 @@ impl Driver {
         if let Some(binding) = self.local.read(|data| data.bindings.get(&new.docker_id).cloned()) {
             return same_subnets(&binding.network, &new);
         }
-        self.settle_departures().await;
+        if !self.takes_part(&new).await? {
+            self.settle_departures().await;
+        }
         if let Some(known) = self.ledger.get::<Network>(&keys::network(&new.docker_id)).await? {
             same_subnets(&known.record, &new)?;
             return self.bind(&new, known.record, IpamMode::Ours);
@@ -88,6 +90,15 @@ impl Driver {
         } else {
             self.create_on_engine_pools(new, options).await
         }
+    }
+
+    /// Whether the subnet is one of a network that this host has not just left: joining that one need not
+    /// wait for the end of others.
+    async fn takes_part(&self, new: &NewNetwork) -> Result<bool, DriverError> {
+        let Some(first) = new.subnets.first() else { return Ok(false) };
+        let pool = self.ledger.get::<Pool>(&keys::pool(&first.cidr)).await?;
+        let owner = pool.and_then(|pool| pool.record.network);
+        Ok(owner.is_some_and(|owner| self.local.read(|data| !data.departures.contains_key(&owner))))
     }
 
     async fn create_on_our_pools(&self, new: NewNetwork, options: NetworkOptions) -> Result<(), DriverError> {
@@ -149,6 +160,9 @@ impl Driver {
         new: NewNetwork,
         options: NetworkOptions,
     ) -> Result<(), DriverError> {
+        if let Some(network) = self.departed_with(&new).await? {
+            return self.join_network(&new, &network.id, options).await;
+        }
         let mut pools = Vec::new();
         let result = self.claim_engine_network(&new, options, &mut pools).await;
         if result.is_err() {
@@ -160,6 +174,13 @@ impl Driver {
             }
         }
         self.bind(&new, result?, IpamMode::Engine)
+    }
+
+    /// The network that was removed here, lives elsewhere and has just these subnets.
+    async fn departed_with(&self, new: &NewNetwork) -> Result<Option<Network>, DriverError> {
+        let Some(first) = new.subnets.first() else { return Ok(None) };
+        let network = self.departed_network(&first.cidr).await?;
+        Ok(network.filter(|network| same_subnets(network, new).is_ok()))
     }
 
     async fn claim_engine_network(

@@ -71,7 +71,7 @@ impl PoolRequest {
 
 impl Driver {
     /// Claims a subnet, the given one or one of the address pools; or finds the one of the network that
-    /// the options name.
+    /// the options name, or that this host has removed and wants back.
     pub async fn request_pool(&self, request: PoolRequest) -> Result<PoolId, DriverError> {
         if let Some(name) = request.options.get(JOIN_OPTION) {
             return self.pool_to_join(name, &request).await;
@@ -86,6 +86,9 @@ impl Driver {
                 && known.record.space == Space::Global
             {
                 return Ok(PoolId { cidr, hold: Hold::Again });
+            }
+            if let Some(network) = self.departed_network(&cidr).await? {
+                return pool_of(&network, &request, hold);
             }
             let claimed = self.claim_pool(&self.new_pool(cidr, space, &request), true).await?;
             return Ok(PoolId { cidr: claimed.record.cidr, hold });
@@ -148,6 +151,18 @@ impl Driver {
         Ok(PoolId { cidr: subnet.cidr, hold: if request.global { Hold::Global } else { Hold::Local } })
     }
 
+    /// The network that has just this subnet and was removed on this host while others went on: whoever
+    /// names the subnet here wants that one back. That its name is the same is looked at afterwards.
+    pub(super) async fn departed_network(&self, cidr: &IpNet) -> Result<Option<Network>, DriverError> {
+        let Some(pool) = self.ledger.get::<Pool>(&keys::pool(cidr)).await? else { return Ok(None) };
+        let Some(id) = pool.record.network.filter(|_| !pool.record.closing) else { return Ok(None) };
+        let mark = keys::departed(&id, self.node());
+        if !self.ledger.store().range(&mark).await?.iter().any(|entry| entry.key == mark) {
+            return Ok(None);
+        }
+        Ok(self.ledger.get::<Network>(&keys::network(&id)).await?.map(|held| held.record))
+    }
+
     /// A network of the cluster by id or name: what the snapshot knows, else what the store has.
     async fn network_called(&self, name: &str) -> Result<Network, DriverError> {
         let snapshot = self.snapshot();
@@ -185,5 +200,20 @@ impl Driver {
             self.abandon_pool(&pool).await?;
         }
         Ok(())
+    }
+}
+
+/// The pool of a network that is joined again by its subnet.
+fn pool_of(network: &Network, request: &PoolRequest, hold: Hold) -> Result<PoolId, DriverError> {
+    let subnet = network.subnets.iter().find(|subnet| request.pool == Some(subnet.cidr));
+    match subnet {
+        Some(subnet) if request.range.is_none() || request.range == subnet.ip_range => {
+            Ok(PoolId { cidr: subnet.cidr, hold })
+        }
+        _ => Err(DriverError::Conflict {
+            network: network.title().to_owned(),
+            conflict: "lives on other hosts with another --ip-range; leave that out to join it again"
+                .to_owned(),
+        }),
     }
 }

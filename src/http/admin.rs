@@ -1,12 +1,13 @@
 //! What the command line asks for.
 
-use axum::{extract::State, response::Response};
+use axum::{body::Bytes, extract::State, response::Response};
 use futures_util::future::BoxFuture;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio_util::task::TaskTracker;
 
 use super::{Plugin, reply::Reply};
 use crate::{
-    admin::{NetworkRow, NodeRow, StatusReport},
+    admin::{NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow, StatusReport},
     store::StoreError,
 };
 
@@ -18,6 +19,10 @@ pub trait AdminView: Send + Sync {
     fn networks(&self) -> BoxFuture<'_, Result<Vec<NetworkRow>, StoreError>>;
     /// All hosts of the cluster.
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>>;
+    /// Has this host's engine create a network; an error is a sentence for the person who asked.
+    fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>>;
+    /// Has this host's engine remove a network; an error is a sentence for the person who asked.
+    fn remove_network(&self, end: NetworkEnd) -> BoxFuture<'_, Result<NetworkEnded, String>>;
 }
 
 pub(super) async fn status(State(plugin): State<Plugin>) -> Response {
@@ -30,6 +35,36 @@ pub(super) async fn networks(State(plugin): State<Plugin>) -> Response {
 
 pub(super) async fn nodes(State(plugin): State<Plugin>) -> Response {
     rows(plugin.admin.nodes().await)
+}
+
+pub(super) async fn create(State(plugin): State<Plugin>, body: Bytes) -> Response {
+    order(&plugin.calls.clone(), &body, |order| async move { plugin.admin.create_network(order).await }).await
+}
+
+pub(super) async fn remove(State(plugin): State<Plugin>, body: Bytes) -> Response {
+    order(&plugin.calls.clone(), &body, |end| async move { plugin.admin.remove_network(end).await }).await
+}
+
+/// Carries an order out in a task of its own: whoever hangs up must not cut it in half.
+async fn order<O: DeserializeOwned + Send + 'static, T: Serialize + Send + 'static, F>(
+    calls: &TaskTracker,
+    body: &[u8],
+    work: impl FnOnce(O) -> F,
+) -> Response
+where
+    F: Future<Output = Result<T, String>> + Send + 'static,
+{
+    let order = match serde_json::from_slice(body) {
+        Ok(order) => order,
+        Err(error) => {
+            return Reply::error(400, &format!("the daemon cannot read this order: {error}; update both"));
+        }
+    };
+    match calls.spawn(work(order)).await {
+        Ok(Ok(answer)) => Reply::ok(&answer),
+        Ok(Err(text)) => Reply::error(409, &text),
+        Err(_) => Reply::error(500, "the order failed inside the daemon; its log tells more"),
+    }
 }
 
 fn rows<T: Serialize>(rows: Result<Vec<T>, StoreError>) -> Response {

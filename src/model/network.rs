@@ -80,6 +80,18 @@ pub struct Subnet {
     pub aux: BTreeMap<String, IpAddr>,
 }
 
+/// A host's word that its engine has a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Docker's id there.
+    pub docker_id: NetworkId,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// Fields of a newer release, kept when this one rewrites the record.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
+}
+
 /// Who chooses addresses on the host that created a network. All other hosts use our IPAM in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -98,6 +98,25 @@ impl Housekeeping {
             self.sweep_pools().await?;
             self.sweep_addresses().await?;
             self.sweep_departed(used).await?;
+            self.sweep_present().await?;
+        }
+        Ok(())
+    }
+
+    /// What hosts that will not come back have told of networks that are gone. A host that lives takes its
+    /// own word back.
+    async fn sweep_present(&self) -> Result<(), Unfinished> {
+        // The hosts and the networks last: one that has only just come must not be taken for one of before.
+        let told = self.ledger.store().range(keys::PRESENT).await?;
+        let nodes = self.ledger.store().range(keys::NODES).await?;
+        let networks = self.ledger.store().range(keys::NETWORKS).await?;
+        for entry in told {
+            let Some((network, node)) = keys::network_and_node(&entry.key) else { continue };
+            let node = keys::node(&node);
+            let network = keys::network(&network);
+            if nodes.iter().all(|e| e.key != node) && networks.iter().all(|e| e.key != network) {
+                self.ledger.commit(Txn::new().unchanged(&entry).delete(entry.key.as_str())).await?;
+            }
         }
         Ok(())
     }
@@ -131,7 +150,7 @@ impl Housekeeping {
     async fn sweep_departed(&self, used: &BTreeSet<NetworkId>) -> Result<(), Unfinished> {
         let marks = self.ledger.store().range(keys::DEPARTED).await?;
         let networks: BTreeSet<_> =
-            marks.iter().filter_map(|mark| keys::departed_network(&mark.key)).collect();
+            marks.iter().filter_map(|mark| keys::network_and_node(&mark.key)).map(|(n, _)| n).collect();
         for network in networks.difference(used) {
             removal::finish_if_departed(&self.ledger, &self.local, network).await?;
         }

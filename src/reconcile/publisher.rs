@@ -1,4 +1,4 @@
-//! Makes the store's records of this host's endpoints equal to the endpoints it has. A store that was
+//! Makes the store's records of this host's endpoints and networks equal to those it has. A store that was
 //! away, or was wiped, gets them all again.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
@@ -11,7 +11,7 @@ use super::mirror::Health;
 use crate::{
     backoff::Backoff,
     local::Local,
-    model::Endpoint,
+    model::{Endpoint, Presence},
     store::{StoreError, Txn, keys, ledger::Ledger, record},
 };
 
@@ -45,7 +45,7 @@ impl Publisher {
                     REREAD
                 }
                 Err(error) => {
-                    debug!(%error, "endpoints not published yet");
+                    debug!(%error, "endpoints and networks not published yet");
                     published = None;
                     retry.pause()
                 }
@@ -91,7 +91,15 @@ impl Publisher {
                 let key = keys::endpoint(&endpoint.network, &endpoint.id);
                 (key, record::encode(&endpoint.publish(node, self.vtep)))
             });
-            records.collect()
+            let present = data.bindings.values().map(|binding| {
+                let presence = Presence {
+                    docker_id: binding.docker_id.clone(),
+                    since: binding.created_at,
+                    extra: BTreeMap::new(),
+                };
+                (keys::present(&binding.network.id, node), record::encode(&presence))
+            });
+            records.chain(present).collect()
         })
     }
 
@@ -102,6 +110,10 @@ impl Publisher {
         if own.len() > self.local.read(|data| data.endpoints.len()) {
             warn!(records = own.len(), "the store has endpoints of this host that are gone; removing them");
         }
-        Ok(own)
+        let present = self.ledger.store().range(keys::PRESENT).await?;
+        let here =
+            |key: &str| keys::network_and_node(key).is_some_and(|(_, node)| node == *self.local.node());
+        let present = present.into_iter().filter(|entry| here(&entry.key));
+        Ok(own.into_iter().chain(present.map(|entry| (entry.key, entry.value))).collect())
     }
 }

@@ -10,6 +10,7 @@
 //! v1/addresses/<pool>/<ip>       who holds an address
 //! v1/endpoints/<net>/<ep>        an endpoint and the host it is on
 //! v1/departed/<net>/<node>       a host on which the network was removed while others still use it
+//! v1/present/<net>/<node>        a host whose engine has the network
 //! ```
 
 use std::net::IpAddr;
@@ -30,6 +31,8 @@ pub const VNIS: &str = "v1/vnis/";
 pub const POOLS: &str = "v1/pools/";
 /// All marks of hosts that a network has left.
 pub const DEPARTED: &str = "v1/departed/";
+/// All records of hosts that have a network.
+pub const PRESENT: &str = "v1/present/";
 /// All endpoints.
 pub const ENDPOINTS: &str = "v1/endpoints/";
 
@@ -97,15 +100,26 @@ pub fn departed_of(network: &NetworkId) -> String {
     format!("{DEPARTED}{network}/")
 }
 
-/// The network in a key that [`departed`] made.
-pub fn departed_network(key: &str) -> Option<NetworkId> {
-    let (network, _) = key.strip_prefix(DEPARTED)?.split_once('/')?;
-    NetworkId::new(network).ok()
-}
-
 /// The mark that a network has left a host.
 pub fn departed(network: &NetworkId, node: &NodeId) -> String {
     format!("{}{node}", departed_of(network))
+}
+
+/// All records of hosts that have one network.
+pub fn present_of(network: &NetworkId) -> String {
+    format!("{PRESENT}{network}/")
+}
+
+/// The record that a host's engine has a network.
+pub fn present(network: &NetworkId, node: &NodeId) -> String {
+    format!("{}{node}", present_of(network))
+}
+
+/// Network and host in a key that [`present`] or [`departed`] made.
+pub fn network_and_node(key: &str) -> Option<(NetworkId, NodeId)> {
+    let rest = key.strip_prefix(PRESENT).or_else(|| key.strip_prefix(DEPARTED))?;
+    let (network, node) = rest.split_once('/')?;
+    Some((NetworkId::new(network).ok()?, NodeId::new(node).ok()?))
 }
 
 fn pool_part(cidr: &IpNet) -> String {
@@ -123,8 +137,11 @@ mod tests {
         assert_eq!(pool(&cidr), "v1/pools/10.9.0.0_24");
         assert_eq!(address(&cidr, ip), "v1/addresses/10.9.0.0_24/10.9.0.2");
         assert_eq!(address_of(&address(&cidr, ip)), Some(ip));
-        let (net, node) = (NetworkId::new("n1").unwrap(), NodeId::new("a").unwrap());
-        assert_eq!(departed_network(&departed(&net, &node)), Some(net));
+        let (network, node) = (NetworkId::new("n").unwrap(), NodeId::new("h").unwrap());
+        let both = Some((network.clone(), node.clone()));
+        assert_eq!(network_and_node(&present(&network, &node)), both);
+        assert_eq!(network_and_node(&departed(&network, &node)), both);
+        assert_eq!(network_and_node("v1/networks/n/h"), None);
         assert_eq!(name("my net/ä"), "v1/names/my%20net%2F%C3%A4");
     }
 }

@@ -12,7 +12,10 @@ use axum::{
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rs_overlay::{
-    admin::{EngineStatus, NetworkRow, NodeRow, StatusReport, StoreStatus},
+    admin::{
+        EngineStatus, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow, StatusReport,
+        StoreStatus,
+    },
     config::AddrPool,
     dataplane::fake::FakeKernel,
     driver::{Driver, DriverConfig},
@@ -271,6 +274,7 @@ impl AdminView for Nobody {
             networks: 0,
             endpoints: 0,
             reconcile: None,
+            elsewhere: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -281,5 +285,13 @@ impl AdminView for Nobody {
 
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
         async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>> {
+        async move { Err(format!("no engine creates {}", order.name)) }.boxed()
+    }
+
+    fn remove_network(&self, end: NetworkEnd) -> BoxFuture<'_, Result<NetworkEnded, String>> {
+        async move { Err(format!("no engine removes {}", end.name)) }.boxed()
     }
 }

@@ -12,6 +12,9 @@ fn network_row(id: &str, name: Option<&str>) -> NetworkRow {
         vni: 4097,
         mtu: 1450,
         hosts: vec!["a".to_owned(), "b".to_owned()],
+        present: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
+        departed: vec!["e".to_owned()],
+        missing: vec![],
         endpoints: 7,
         internal: false,
         ipv6: true,
@@ -36,6 +39,7 @@ fn report() -> StatusReport {
         networks: 2,
         endpoints: 5,
         reconcile: Some(ReconcileStatus { at: 997, steps: 12, failed: 0 }),
+        elsewhere: vec!["blue lives on b.".to_owned()],
         problems: vec!["The store does not answer.".to_owned(), "Host b has another UDP port.".to_owned()],
     }
 }
@@ -44,9 +48,9 @@ fn report() -> StatusReport {
 fn networks_are_listed_as_docker_lists_its_own() {
     let rows = [network_row(&"ab".repeat(32), Some("web")), network_row("k5cwhbyf5dqtg5ilc3oy1xtlm", None)];
     let want = "\
-NETWORK ID     NAME   SUBNET                         GATEWAY    VNI    MTU    HOSTS   ENDPOINTS   FLAGS
-abababababab   web    10.0.1.0/24, 2001:db8:1::/64   10.0.1.1   4097   1450   2       7           ipv6, attachable
-k5cwhbyf5dqt   -      10.0.1.0/24, 2001:db8:1::/64   10.0.1.1   4097   1450   2       7           ipv6, attachable";
+NETWORK ID     NAME   SUBNET                         GATEWAY    VNI    MTU    HOSTS             USED ON   REMOVED ON   ENDPOINTS   FLAGS
+abababababab   web    10.0.1.0/24, 2001:db8:1::/64   10.0.1.1   4097   1450   a, b and 2 more   a, b      e            7           ipv6, attachable
+k5cwhbyf5dqt   -      10.0.1.0/24, 2001:db8:1::/64   10.0.1.1   4097   1450   a, b and 2 more   a, b      e            7           ipv6, attachable";
     assert_eq!(networks(&rows), want);
     assert!(networks(&[]).starts_with("NETWORK ID   NAME"));
 }
@@ -83,6 +87,7 @@ Engine:         20.10.24
 Networks here:  2
 Endpoints here: 5
 Last reconcile: 3 s ago, 12 steps
+Elsewhere:      blue lives on b.
 Problems:       The store does not answer.
                 Host b has another UDP port.";
     assert_eq!(status(&report(), 1_000), want);

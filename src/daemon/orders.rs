@@ -1,0 +1,241 @@
+//! Networks that people have created and removed by `rs-overlay network`: carried out by this host's
+//! engine, outside of any call of its own.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    admin::{NetworkEnded, NetworkMade, NetworkOrder},
+    engine::{EngineApi, EngineError, IpamConfig, NetworkSpec},
+    local::Local,
+    model::{Endpoint, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
+    reconcile::propagate::spec_of,
+    store::{StoreError, keys, ledger::Ledger},
+};
+
+/// How long a removal may take to reach the store.
+const SETTLED: Duration = Duration::from_secs(8);
+/// How long the other hosts may take to remove a network that is gone.
+const FOLLOWED: Duration = Duration::from_secs(10);
+/// How often the store is asked meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What carries orders out.
+pub(super) struct Orders {
+    pub(super) engine: Arc<dyn EngineApi>,
+    pub(super) ledger: Ledger,
+    pub(super) local: Arc<Local>,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(super) driver: String,
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrderError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Orders {
+    /// Creates a network, or joins the cluster's one of that name that this host has removed.
+    pub(super) async fn create(&self, order: NetworkOrder) -> Result<NetworkMade, OrderError> {
+        let Some(network) = self.named(&order.name).await? else {
+            let docker_id = self.engine.create_network(&self.spec(order)).await?;
+            return Ok(NetworkMade { id: docker_id.clone(), docker_id, joined: false });
+        };
+        if self.local.read(|data| data.binding_of(&network.id).is_some()) {
+            return Err(OrderError::Refused(format!("network {} exists already", order.name)));
+        }
+        fits(&order, &network).map_err(OrderError::Refused)?;
+        let spec = spec_of(&self.driver, &order.name, &network);
+        let docker_id = match self.engine.create_network(&spec).await {
+            Ok(id) => id,
+            // It came by itself in this moment.
+            Err(EngineError::NameTaken { name }) => self
+                .local
+                .read(|data| data.binding_of(&network.id).map(|binding| binding.docker_id.to_string()))
+                .ok_or(EngineError::NameTaken { name })?,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(NetworkMade { docker_id, id: network.id.to_string(), joined: true })
+    }
+
+    fn spec(&self, order: NetworkOrder) -> NetworkSpec {
+        let ipam = order.subnets.into_iter().map(|subnet| IpamConfig {
+            subnet: Some(subnet.subnet),
+            gateway: subnet.gateway,
+            ip_range: subnet.ip_range,
+            aux: subnet.aux,
+        });
+        NetworkSpec {
+            name: order.name,
+            driver: self.driver.clone(),
+            internal: order.internal,
+            attachable: order.attachable,
+            ipv6: order.ipv6,
+            options: order.options,
+            labels: order.labels,
+            ipam_driver: if order.default_ipam { String::new() } else { self.driver.clone() },
+            ipam: ipam.collect(),
+            ..NetworkSpec::default()
+        }
+    }
+
+    /// Removes a network from this host, waits until it is settled what that means for the cluster, and
+    /// where it is gone until the other hosts have followed.
+    pub(super) async fn remove(&self, name: &str) -> Result<NetworkEnded, OrderError> {
+        let binding = self.local.read(|data| {
+            let called = |network: &Network| network.name.as_deref() == Some(name);
+            let by_name = data.bindings.values().find(|binding| called(&binding.network));
+            let known = |id: &NetworkId| id.as_str() == name;
+            by_name
+                .or_else(|| data.bindings.values().find(|b| known(&b.network.id) || known(&b.docker_id)))
+                .cloned()
+        });
+        let Some(binding) = binding else {
+            return Err(OrderError::Refused(match self.named(name).await? {
+                Some(network) => format!(
+                    "network {name} is not on this host; it lives on {}",
+                    listed(&self.lives_on(&network.id).await?)
+                ),
+                None => format!("there is no network {name} on this host; 'rs-overlay network ls' lists all"),
+            }));
+        };
+        let id = binding.network.id;
+        self.engine.remove_network(binding.docker_id.as_str()).await?;
+        let mut changes = self.local.changes();
+        let settled = async {
+            while self.local.read(|data| {
+                data.bindings.contains_key(&binding.docker_id) || data.departures.contains_key(&id)
+            }) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(SETTLED, settled).await.is_err() {
+            return Err(OrderError::Refused(format!(
+                "network {name} is removed on this host; the store has not been told within {} s, which is tried on",
+                SETTLED.as_secs()
+            )));
+        }
+        if self.ledger.get::<Network>(&keys::network(&id)).await?.is_some() {
+            let lives_on = self.lives_on(&id).await?;
+            return Ok(NetworkEnded { id: id.to_string(), lives_on, still_on: Vec::new() });
+        }
+        let end = Instant::now() + FOLLOWED;
+        let mut still_on = self.live_hosts_with(&id).await?;
+        while !still_on.is_empty() && Instant::now() < end {
+            tokio::time::sleep(LOOK).await;
+            still_on = self.live_hosts_with(&id).await?;
+        }
+        Ok(NetworkEnded { id: id.to_string(), lives_on: Vec::new(), still_on })
+    }
+
+    async fn named(&self, name: &str) -> Result<Option<Network>, StoreError> {
+        let Some(claim) = self.ledger.get::<NetworkClaim>(&keys::name(name)).await? else { return Ok(None) };
+        let network = self.ledger.get::<Network>(&keys::network(&claim.record.network)).await?;
+        Ok(network.map(|held| held.record))
+    }
+
+    /// Hosts with containers in the network; where there are none, hosts that have it.
+    async fn lives_on(&self, network: &NetworkId) -> Result<Vec<String>, StoreError> {
+        let endpoints = self.ledger.list::<Endpoint>(&keys::endpoints(network)).await?;
+        let users: BTreeSet<_> = endpoints.into_iter().map(|held| held.record.node).collect();
+        let hosts = if users.is_empty() { self.hosts_with(network).await? } else { users };
+        let snapshot = self.snapshot.borrow().clone();
+        Ok(hosts.iter().map(|node| snapshot.node_title(node).to_owned()).collect())
+    }
+
+    async fn hosts_with(&self, network: &NetworkId) -> Result<BTreeSet<NodeId>, StoreError> {
+        let present = self.ledger.store().range(&keys::present_of(network)).await?;
+        Ok(present.iter().filter_map(|entry| keys::network_and_node(&entry.key)).map(|(_, n)| n).collect())
+    }
+
+    async fn live_hosts_with(&self, network: &NetworkId) -> Result<Vec<String>, StoreError> {
+        let present = self.hosts_with(network).await?;
+        let nodes = self.ledger.list::<Node>(keys::NODES).await?;
+        let nodes = nodes.into_iter().filter(|node| present.contains(&node.record.id));
+        Ok(nodes.map(|node| node.record.hostname).collect())
+    }
+}
+
+/// Whether a network that exists is what was ordered, as far as the order says anything.
+fn fits(order: &NetworkOrder, network: &Network) -> Result<(), String> {
+    let has: Vec<_> = network.subnets.iter().map(|subnet| subnet.cidr.to_string()).collect();
+    let known = |cidr: &ipnet::IpNet| network.subnets.iter().any(|subnet| subnet.cidr == cidr.trunc());
+    let other = |what: &str| {
+        format!("network {} lives on other hosts with {what}; leave that out to join it", order.name)
+    };
+    if !order.subnets.iter().all(|subnet| known(&subnet.subnet)) {
+        return Err(other(&format!("subnet {}", has.join(", "))));
+    }
+    if order.internal && !network.internal {
+        return Err(other("a way out (no --internal)"));
+    }
+    match order.options.iter().find(|(key, value)| network.options.get(*key) != Some(*value)) {
+        Some((key, _)) => Err(other(&format!("another option {key}"))),
+        None => Ok(()),
+    }
+}
+
+fn listed(hosts: &[String]) -> String {
+    if hosts.is_empty() { "no host that answers".to_owned() } else { hosts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        admin::SubnetOrder,
+        model::{IpamMode, Subnet, Vni},
+    };
+
+    #[test]
+    fn an_order_that_leaves_all_open_fits_and_one_that_differs_is_told_how() {
+        let cidr: ipnet::IpNet = "10.9.0.0/24".parse().unwrap();
+        let network = Network {
+            id: NetworkId::new("n").unwrap(),
+            name: Some("blue".into()),
+            subnets: vec![Subnet {
+                cidr,
+                gateway: None,
+                gateway_unlisted: false,
+                ip_range: None,
+                aux: BTreeMap::new(),
+            }],
+            vni: Vni::new(4096).unwrap(),
+            mtu: None,
+            internal: false,
+            attachable: false,
+            ipv6: false,
+            ipam: IpamMode::Ours,
+            options: BTreeMap::new(),
+            ipam_options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            created_by: NodeId::new("a").unwrap(),
+            created_at: 1,
+            allocated: false,
+            extra: BTreeMap::new(),
+        };
+        let open = NetworkOrder { name: "blue".into(), ..NetworkOrder::default() };
+        let with = |text: &str| {
+            let subnet = text.parse().unwrap();
+            let subnet = SubnetOrder { subnet, gateway: None, ip_range: None, aux: BTreeMap::new() };
+            NetworkOrder { subnets: vec![subnet], ..open.clone() }
+        };
+        assert_eq!(fits(&open, &network), Ok(()));
+        assert_eq!(fits(&with("10.9.0.0/24"), &network), Ok(()));
+        assert!(fits(&with("10.8.0.0/24"), &network).unwrap_err().contains("10.9.0.0/24"));
+        assert!(fits(&NetworkOrder { internal: true, ..open.clone() }, &network).is_err());
+        let options = BTreeMap::from([("vni".to_owned(), "7".to_owned())]);
+        assert!(fits(&NetworkOrder { options, ..open }, &network).unwrap_err().contains("vni"));
+    }
+}
