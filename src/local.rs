@@ -293,7 +293,8 @@ impl Local {
         result
     }
 
-    fn tell(&self) {
+    /// Wakes whoever follows this state, as after a change.
+    pub fn tell(&self) {
         self.version.send_modify(|version| *version += 1);
     }
 

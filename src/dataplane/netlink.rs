@@ -140,9 +140,8 @@ impl Kernel {
             Op::SetFdb { .. }
             | Op::DeleteFdb { .. }
             | Op::SetNeighbour { .. }
-            | Op::DeleteNeighbour { .. } => {
-                self.entries(std::slice::from_ref(op)).await.into_iter().collect()
-            }
+            | Op::DeleteNeighbour { .. }
+            | Op::Announce { .. } => self.entries(std::slice::from_ref(op)).await.into_iter().collect(),
         }
     }
 }

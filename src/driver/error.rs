@@ -46,7 +46,7 @@ pub enum DriverError {
         known: String,
     },
     /// The subnet cannot be used.
-    #[error("rs-overlay: subnet {cidr} overlaps {overlap}: {advice}")]
+    #[error("rs-overlay: subnet {cidr} overlaps {overlap}; {advice}")]
     Overlap {
         /// The subnet.
         cidr: IpNet,
@@ -60,6 +60,16 @@ pub enum DriverError {
         "rs-overlay: every subnet of the address pools is taken; name one with --subnet, or add a --default-addr-pool to the daemon"
     )]
     NoSubnet,
+    /// Packets of that size would be lost without a sign.
+    #[error("rs-overlay: MTU {mtu} does not fit: the underlay's {underlay} bytes leave at most {most}")]
+    MtuTooLarge {
+        /// What the user wants.
+        mtu: u32,
+        /// What the underlay carries.
+        underlay: u32,
+        /// What it leaves for an inner packet.
+        most: u32,
+    },
     /// A VNI is in use.
     #[error(
         "rs-overlay: VNI {vni} is held by network {holder}; choose another with -o vni=, or leave the choice to the driver"

@@ -17,7 +17,10 @@ impl Driver {
     pub async fn join(&self, id: &EndpointId, sandbox: &str) -> Result<String, DriverError> {
         let found = self.local.read(|data| data.endpoints.get(id).map(|e| e.network.clone()));
         let network = found.ok_or_else(|| DriverError::UnknownEndpoint(id.clone()))?;
-        self.local.update_endpoint(id, |endpoint| endpoint.sandbox = Some(sandbox.to_owned()))?;
+        if !self.local.update_endpoint(id, |endpoint| endpoint.sandbox = Some(sandbox.to_owned()))? {
+            // A join that is repeated is a reason to look again, too.
+            self.local.tell();
+        }
         let mut applied = self.applied.clone();
         let start = Instant::now();
         loop {

@@ -122,6 +122,7 @@ mod tests {
             subnets: vec![crate::model::Subnet {
                 cidr: "10.9.0.0/24".parse().unwrap(),
                 gateway: None,
+                gateway_unlisted: false,
                 ip_range: None,
                 aux: BTreeMap::new(),
             }],

@@ -84,8 +84,14 @@ impl Housekeeping {
             self.local.remove_departure(&departure.network)?;
         }
         let now = data.networks_in_use();
-        for left in used.difference(&now) {
-            removal::finish_if_departed(&self.ledger, &self.local, left).await?;
+        // Whoever removed the network elsewhere may have looked before an address was given back here, so
+        // that is a moment to ask again as well.
+        let given_back = data.bindings.values().map(|binding| &binding.network).filter(|network| {
+            data.releases.values().any(|release| network.subnets.iter().any(|s| s.cidr == release.cidr))
+        });
+        let left: BTreeSet<_> = given_back.map(|network| &network.id).chain(&*used).collect();
+        for network in left.into_iter().filter(|id| !now.contains(id)) {
+            removal::finish_if_departed(&self.ledger, &self.local, network).await?;
         }
         *used = now;
         if sweep {

@@ -44,6 +44,7 @@ pub struct Mirror {
     snapshot: watch::Sender<Arc<Snapshot>>,
     health: watch::Sender<Health>,
     sections: BTreeMap<Source, Section>,
+    troubles: BTreeMap<Source, String>,
     watches: BTreeMap<NetworkId, CancellationToken>,
 }
 
@@ -78,7 +79,16 @@ impl Mirror {
         });
         let (snapshot, _) = watch::channel(Arc::new(saved.unwrap_or_default()));
         let (health, _) = watch::channel(Health { since: crate::clock::unix_seconds(), ..Health::default() });
-        Self { store, local, file, snapshot, health, sections: BTreeMap::new(), watches: BTreeMap::new() }
+        Self {
+            store,
+            local,
+            file,
+            snapshot,
+            health,
+            sections: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            watches: BTreeMap::new(),
+        }
     }
 
     /// The snapshot, now and whenever it changes.
@@ -165,6 +175,7 @@ impl Mirror {
                 stop.cancel();
             }
             self.sections.remove(&Source::Endpoints(id.clone()));
+            self.troubles.remove(&Source::Endpoints(id.clone()));
         }
         for id in wanted {
             if !self.watches.contains_key(&id) {
@@ -190,7 +201,12 @@ impl Mirror {
         if ended.is_cancelled() {
             return false;
         }
-        let section = self.sections.entry(source).or_default();
+        if let WatchEvent::Lost(trouble) = event {
+            self.troubles.insert(source, trouble);
+            self.report();
+            return false;
+        }
+        let section = self.sections.entry(source.clone()).or_default();
         let changed = match event {
             WatchEvent::Init => {
                 section.listing = Some(BTreeMap::new());
@@ -211,16 +227,16 @@ impl Mirror {
                 section.listing.as_mut().unwrap_or(&mut section.known).remove(&key);
                 done
             }
-            WatchEvent::Lost(trouble) => {
-                self.report(Some(trouble));
-                return false;
-            }
+            WatchEvent::Lost(_) => false,
         };
-        self.report(None);
+        self.troubles.remove(&source);
+        self.report();
         changed
     }
 
-    fn report(&self, trouble: Option<String>) {
+    /// One watch that is away is trouble enough, whatever the others say.
+    fn report(&self) {
+        let trouble = self.troubles.values().next().cloned();
         let listed = |source| self.sections.get(&source).is_some_and(|section| section.listed);
         let synced = listed(Source::Meta) && listed(Source::Nodes) && listed(Source::Networks);
         self.health.send_if_modified(|health| {

@@ -334,7 +334,7 @@ impl Propagator {
         ipam_options.insert(JOIN_OPTION.to_owned(), network.id.to_string());
         let ipam = network.subnets.iter().map(|subnet| IpamConfig {
             subnet: Some(subnet.cidr),
-            gateway: subnet.gateway,
+            gateway: subnet.gateway.filter(|_| !subnet.gateway_unlisted),
             ip_range: subnet.ip_range,
             aux: subnet.aux.clone(),
         });
@@ -364,6 +364,7 @@ fn with_details(network: &Network, docker: &EngineNetwork) -> Network {
         // The engine's own IPAM keeps a range to itself; the other hosts must not leave it either.
         if let Some(config) = docker.ipam.iter().find(|config| config.subnet == Some(subnet.cidr)) {
             subnet.ip_range = subnet.ip_range.or(config.ip_range);
+            subnet.gateway_unlisted = config.gateway.is_none();
         }
     }
     told

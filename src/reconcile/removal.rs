@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::housekeeping::Unfinished;
 use crate::{
-    local::Local,
+    local::{Local, Release},
     model::{AddressClaim, ClaimKind, Endpoint, Network, NetworkId, NodeId, Pool},
     store::{
         Outcome, StoreError, TXN_LIMIT, Txn, keys,
@@ -65,6 +65,10 @@ pub(super) async fn finish_if_departed(
         return Ok(());
     }
     let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else { return Ok(()) };
+    // A container that has its address and not yet its endpoint is on its way: it uses the network.
+    if own_claims(ledger, local, &held.record).await? {
+        return Ok(());
+    }
     let pools = own_pools(ledger, &held.record).await?;
     // Closing refuses containers that start meanwhile on other hosts: only where the end is in sight.
     if !users(ledger, local, &held.record, &pools).await?.is_empty() {
@@ -165,6 +169,23 @@ async fn users(
     users.sort();
     users.dedup();
     Ok(users)
+}
+
+/// Whether this host holds an address of the network that is not about to be given back.
+async fn own_claims(ledger: &Ledger, local: &Local, network: &Network) -> Result<bool, StoreError> {
+    let queued = local.read(|data| data.releases.clone());
+    for subnet in &network.subnets {
+        let claims = ledger.list::<AddressClaim>(&keys::addresses(&subnet.cidr)).await?;
+        let own = claims.iter().filter(|claim| {
+            claim.record.node == *local.node()
+                && matches!(claim.record.kind, ClaimKind::Container | ClaimKind::Engine { .. })
+        });
+        let mut kept = own.filter_map(|claim| keys::address_of(&claim.entry.key));
+        if kept.any(|ip| !queued.contains_key(&Release::key_of(&subnet.cidr, ip))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn delete_all(
