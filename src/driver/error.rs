@@ -149,14 +149,6 @@ pub enum DriverError {
         /// Its name, or the beginning of its id.
         network: String,
     },
-    /// The cluster has not been told the network's name yet.
-    #[error(
-        "rs-overlay: the cluster does not know the name of network {} yet, so it is not certain that no other host has one of that name; try again, and see 'rs-overlay status' if it stays so", .network.short()
-    )]
-    Unconfirmed {
-        /// Docker's id.
-        network: NetworkId,
-    },
     /// The kernel does not do what it should.
     #[error("rs-overlay: the link of endpoint {} was not ready in time{}", .endpoint.short(), .detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]
     NotReady {
