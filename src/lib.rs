@@ -18,6 +18,7 @@ pub mod ipam;
 pub mod local;
 pub mod member;
 pub mod model;
+pub mod names;
 pub mod plan;
 pub mod reconcile;
 pub mod store;
