@@ -73,7 +73,7 @@ pub fn lookup(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind, seed:
         Some((_, segment, places)) => {
             let mut addresses: Vec<_> = places
                 .iter()
-                .flat_map(|place| segment.holders.get(*place))
+                .filter_map(|place| segment.holders.get(*place))
                 .flat_map(|holder| holder.addresses.iter().copied().filter(|ip| of_kind(*ip, kind)))
                 .collect();
             if addresses.is_empty() {
@@ -111,7 +111,7 @@ pub fn explain(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind) -> V
         Kind::Other => Vec::new(),
         Kind::A | Kind::Aaaa | Kind::Mx => find(zone, networks, name, kind)
             .map(|(network, segment, places)| {
-                let holders = places.iter().flat_map(|place| segment.holders.get(*place));
+                let holders = places.iter().filter_map(|place| segment.holders.get(*place));
                 holders.map(|holder| evidence(network, holder)).collect()
             })
             .unwrap_or_default(),
@@ -145,7 +145,7 @@ fn find<'a>(zone: &'a Zone, networks: &'a [NetworkId], name: &str, kind: Kind) -
                 continue;
             }
             let Some(places) = segment.by_name.get(label.as_str()) else { continue };
-            let mut holders = places.iter().flat_map(|place| segment.holders.get(*place));
+            let mut holders = places.iter().filter_map(|place| segment.holders.get(*place));
             if holders.any(|holder| holder.addresses.iter().any(|ip| of_kind(*ip, kind))) {
                 return Some((id, segment, places));
             }

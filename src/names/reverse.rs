@@ -7,7 +7,7 @@ pub(super) fn address(name: &str) -> Option<IpAddr> {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     if let Some(labels) = name.strip_suffix(".in-addr.arpa") {
         let mut bytes = [0; 4];
-        fill(&mut bytes, labels, |label| decimal(label))?;
+        fill(&mut bytes, labels, decimal)?;
         return Some(Ipv4Addr::from(bytes).into());
     }
     let labels = name.strip_suffix(".ip6.arpa")?;
