@@ -21,6 +21,7 @@ use crate::{
         host::Host,
         netlink::{Kernel, KernelConfig},
     },
+    dns::manager::Manager,
     driver::{Driver, DriverConfig},
     engine::{DockerEngine, EngineApi},
     http::{self, Plugin},
@@ -126,8 +127,7 @@ async fn start(
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder =
-        FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+    let finder = FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
@@ -168,6 +168,7 @@ async fn start(
         health: health.clone(),
         report,
     };
+    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep };
     let store_url = config.cluster_store.clone();
     let view =
         View { node, store_url, ledger, local, snapshot, health, applied: applied_now, engine: reports };
@@ -185,6 +186,10 @@ async fn start(
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
+    // Where the engine knows the whole cluster, it answers the names of the whole cluster.
+    if config.scope.as_str() != "global" {
+        tasks.spawn(names.run(cancel.clone()));
+    }
     tasks.spawn(finder.run(facts, mtu, cancel.clone()));
     Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new() })
 }
