@@ -86,7 +86,7 @@ fn question(query: &Message) -> Option<(&Query, String)> {
 /// The labels joined by dots; `None` if that would not be the same name.
 fn text(name: &Name) -> Option<String> {
     let mut text = String::new();
-    for label in name.iter() {
+    for label in name {
         let label = std::str::from_utf8(label).ok().filter(|label| !label.contains('.'))?;
         if !text.is_empty() {
             text.push('.');

@@ -108,7 +108,7 @@ async fn keep_sandboxes(local: &Local, zone: &watch::Receiver<Arc<Zone>>, cancel
     while able && !cancel.is_cancelled() {
         changes.mark_unchanged();
         follow(&mut places, local.read(wanted)).await;
-        let mut look_at = Instant::now() + Duration::from_secs(3600);
+        let mut look_at = Instant::now() + Duration::from_hours(1);
         for (path, place) in &mut places {
             if place.look_at <= Instant::now() {
                 able &= place.look(path, zone).await;

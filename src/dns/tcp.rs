@@ -85,11 +85,11 @@ async fn ask(
     query: &[u8],
 ) -> Result<Vec<u8>, Unanswered> {
     let _permit = upstream.permit()?;
-    if let Some(mut stream) = docker.take() {
-        if let Ok(answer) = exchange(&mut stream, query).await {
-            *docker = Some(stream);
-            return Ok(answer);
-        }
+    if let Some(mut stream) = docker.take()
+        && let Ok(answer) = exchange(&mut stream, query).await
+    {
+        *docker = Some(stream);
+        return Ok(answer);
     }
     let mut stream = upstream.connect().await?;
     let answer = exchange(&mut stream, query).await?;

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::command::{Command, Reply};
 use super::{
-    Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, address::Address,
-    feed::Feed, timeouts::Timeouts,
+    Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, address::Address, feed::Feed,
+    timeouts::Timeouts,
 };
 use crate::backoff::Backoff;
 
@@ -87,12 +87,7 @@ impl Embedded {
         let (feed, events) = Feed::new();
         Watch::new(
             events,
-            tokio::spawn(follow(
-                self.commands.downgrade(),
-                prefix.to_owned(),
-                feed,
-                self.timeouts.backoff(),
-            )),
+            tokio::spawn(follow(self.commands.downgrade(), prefix.to_owned(), feed, self.timeouts.backoff())),
         )
     }
 

@@ -1,3 +1,5 @@
+//! Against the rules of the DNS, and of Docker's resolver.
+
 use std::str::FromStr;
 
 use hickory_proto::op::Edns;
