@@ -22,6 +22,7 @@ use crate::{
         host::Host,
         netlink::{Kernel, KernelConfig},
     },
+    dns::manager::Manager,
     driver::{Driver, DriverConfig},
     engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
@@ -182,6 +183,7 @@ async fn start(
         health: health.clone(),
         report,
     };
+    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep };
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
@@ -208,6 +210,10 @@ async fn start(
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
+    // Where the engine knows the whole cluster, it answers the names of the whole cluster.
+    if config.scope.as_str() != "global" {
+        tasks.spawn(names.run(cancel.clone()));
+    }
     tasks.spawn(finder.run(facts, mtu, cancel.clone()));
     Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new() })
 }
