@@ -106,6 +106,29 @@ fn is_marked(host: &Host) {
     marked.unwrap();
 }
 
+/// A container that is started at once on a new network waits for the name no longer than people notice.
+pub(crate) fn created_and_used_at_once(lab: &Lab) {
+    let host = lab.host(1);
+    let run = |name: &str, network: &str| {
+        let start = Instant::now();
+        run(host, name, network, &[]);
+        start.elapsed()
+    };
+    let mut took = Vec::new();
+    for round in 0..4 {
+        let network = format!("quick{round}");
+        host.docker(&[&["network", "create"], &OURS[..], &[network.as_str()]].concat()).unwrap();
+        took.push((run("new", &network), run("known", &network)));
+        remove(host, &["new", "known"]);
+        host.docker(&["network", "rm", &network]).unwrap();
+    }
+    eprintln!("docker run on a new network and on a known one: {took:?}");
+    assert!(!host.daemon_log().contains("does not know the name"), "{}", host.daemon_log());
+    (0..4).for_each(|round| {
+        vanishes(lab, &format!("quick{round}"));
+    });
+}
+
 /// A network is removed on a host while others use it, and comes back there in every way there is.
 pub(crate) fn left_and_joined_again(lab: &Lab) {
     let (one, two) = (lab.host(1), lab.host(2));
@@ -209,6 +232,57 @@ pub(crate) fn away_and_back(lab: &Lab) {
         eprintln!("{what}: made up for after {:?}", start.elapsed());
         says(&cli(one, &["network", "rm", "fresh"]).unwrap(), &["fresh: gone everywhere"]);
     }
+}
+
+/// A host that has never been there gets all networks.
+pub(crate) fn new_host(lab: &Lab) {
+    let (one, three) = (lab.host(1), lab.host(3));
+    three.daemon_kill(Signal::SIGTERM).unwrap();
+    three.exec(&["sh", "-c", "rm -rf /var/lib/rs-overlay/*"]).unwrap();
+    for name in ["first", "second"] {
+        one.docker(&[&["network", "create"], &OURS[..], &[name]].concat()).unwrap();
+    }
+    three.daemon_start().unwrap();
+    let start = Instant::now();
+    for name in ["first", "second"] {
+        appears(lab, name);
+        has_the_clusters(lab, three, name);
+    }
+    eprintln!("a new host had all networks after {:?}", start.elapsed());
+    for name in ["first", "second"] {
+        one.docker(&["network", "rm", name]).unwrap();
+        vanishes(lab, name);
+    }
+}
+
+/// A host whose engine does not answer its daemon takes part in networks that it is told of by hand.
+pub(crate) fn by_hand(lab: &Lab) {
+    let (one, three) = (lab.host(1), lab.host(3));
+    three.daemon_kill(Signal::SIGTERM).unwrap();
+    three.daemon_start_with(&["--docker-host", "/run/nobody.sock"]).unwrap();
+    one.docker(&[&["network", "create"], &OURS[..], &["hand"]].concat()).unwrap();
+    run(one, "c1", "hand", &[]);
+    let status = wait_until("the word that the engine does not answer", SOON, || {
+        let said = cli(three, &["status"])?;
+        anyhow::Ok(said.contains("NOT reachable") && said.contains("only by hand"))
+    });
+    status.unwrap();
+    assert_eq!(row(one, "hand")["missing"].as_array().unwrap().len(), 1, "{}", row(one, "hand"));
+    let join = ["--ipam-opt", "rs-overlay.network=hand", "hand"];
+    three.docker(&[&["network", "create"], &OURS[..], &join].concat()).unwrap();
+    run(three, "c3", "hand", &[]);
+    ping(one, "c1", three.address("c3", "hand").unwrap());
+    ping(three, "c3", one.address("c1", "hand").unwrap());
+    // Its own networks serve as well; only their names are not told.
+    three.docker(&[&["network", "create"], &OURS[..], &["unnamed"]].concat()).unwrap();
+    run(three, "c4", "unnamed", &[]);
+    remove(one, &["c1"]);
+    remove(three, &["c3", "c4"]);
+    three.docker(&["network", "rm", "unnamed", "hand"]).unwrap();
+    three.daemon_kill(Signal::SIGTERM).unwrap();
+    three.daemon_start().unwrap();
+    one.docker_output(&["network", "rm", "hand"]).unwrap();
+    vanishes(lab, "hand");
 }
 
 /// Two hosts create one name at the same moment: one network in the end, or one clear error.
