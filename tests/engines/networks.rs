@@ -9,7 +9,7 @@ use std::{
 use netns_harness::{Host, Lab, Signal, wait_until};
 
 use crate::kit::{
-    OURS, SOON, appears, has_network, logs, ping, remove, run, says, store_keys, try_run, vanishes,
+    OURS, SOON, appears, has_network, logs, ping, refused, remove, run, says, store_keys, try_run, vanishes,
 };
 
 /// What makes up a network, and must be the same everywhere; with other ids on other engines.
@@ -257,30 +257,33 @@ pub(crate) fn new_host(lab: &Lab) {
 
 /// A host whose engine does not answer its daemon takes part in networks that it is told of by hand.
 pub(crate) fn by_hand(lab: &Lab) {
-    let (one, three) = (lab.host(1), lab.host(3));
-    three.daemon_kill(Signal::SIGTERM).unwrap();
-    three.daemon_start_with(&["--docker-host", "/run/nobody.sock"]).unwrap();
+    let (one, two) = (lab.host(1), lab.host(2));
+    two.daemon_kill(Signal::SIGTERM).unwrap();
+    two.daemon_start_with(&["--docker-host", "/run/nobody.sock", "--log-level", "debug"]).unwrap();
     one.docker(&[&["network", "create"], &OURS[..], &["hand"]].concat()).unwrap();
     run(one, "c1", "hand", &[]);
     let status = wait_until("the word that the engine does not answer", SOON, || {
-        let said = cli(three, &["status"])?;
+        let said = cli(two, &["status"])?;
         anyhow::Ok(said.contains("NOT reachable") && said.contains("only by hand"))
     });
     status.unwrap();
     assert_eq!(row(one, "hand")["missing"].as_array().unwrap().len(), 1, "{}", row(one, "hand"));
+    let subnet = row(one, "hand")["subnets"][0].as_str().unwrap().to_owned();
     let join = ["--ipam-opt", "rs-overlay.network=hand", "hand"];
-    three.docker(&[&["network", "create"], &OURS[..], &join].concat()).unwrap();
-    run(three, "c3", "hand", &[]);
-    ping(one, "c1", three.address("c3", "hand").unwrap());
-    ping(three, "c3", one.address("c1", "hand").unwrap());
+    let said = refused(two, &[&["network", "create"], &OURS[..], &join].concat());
+    says(&said, &["hand has to be joined with its subnet", &subnet]);
+    two.docker(&[&["network", "create"], &OURS[..], &["--subnet", &subnet], &join].concat()).unwrap();
+    run(two, "c2", "hand", &[]);
+    ping(one, "c1", two.address("c2", "hand").unwrap());
+    ping(two, "c2", one.address("c1", "hand").unwrap());
     // Its own networks serve as well; only their names are not told.
-    three.docker(&[&["network", "create"], &OURS[..], &["unnamed"]].concat()).unwrap();
-    run(three, "c4", "unnamed", &[]);
+    two.docker(&[&["network", "create"], &OURS[..], &["unnamed"]].concat()).unwrap();
+    run(two, "c4", "unnamed", &[]);
     remove(one, &["c1"]);
-    remove(three, &["c3", "c4"]);
-    three.docker(&["network", "rm", "unnamed", "hand"]).unwrap();
-    three.daemon_kill(Signal::SIGTERM).unwrap();
-    three.daemon_start().unwrap();
+    remove(two, &["c2", "c4"]);
+    two.docker(&["network", "rm", "unnamed", "hand"]).unwrap();
+    two.daemon_kill(Signal::SIGTERM).unwrap();
+    two.daemon_start().unwrap();
     one.docker_output(&["network", "rm", "hand"]).unwrap();
     vanishes(lab, "hand");
 }
