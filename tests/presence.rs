@@ -81,7 +81,7 @@ async fn a_host_tells_what_it_has_and_joins_again_by_the_subnet() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_host_has_is_told_again_when_it_is_lost() {
+async fn the_word_of_a_host_that_is_gone_for_good_is_swept() {
     let dir = tempfile::tempdir().unwrap();
     let store = embedded(dir.path()).await;
     let network = id(1).try_into().unwrap();
@@ -92,8 +92,7 @@ async fn what_a_host_has_is_told_again_when_it_is_lost() {
     waits_for_keys(&a, keys::PRESENT, &[]).await;
     let net = Net::create(&a, 1, "10.9.0.0/24").await;
     waits_for_keys(&a, keys::PRESENT, &present(&[&a])).await;
-    store.txn(Txn::new().delete(present(&[&a])[0].as_str())).await.unwrap();
-    a.local.tell();
-    net.take(&a, "").await.unwrap();
-    waits_for_keys(&a, keys::PRESENT, &present(&[&a])).await;
+    // The network goes, and with it what is told of it.
+    net.remove(&a).await;
+    waits_for_keys(&a, keys::PRESENT, &[]).await;
 }
