@@ -33,13 +33,13 @@ impl Driver {
                 // Nobody can tell the name, and the host serves what it is given.
                 return Ok(binding);
             }
-            let changed = async {
+            let news = async {
                 tokio::select! {
-                    changed = changes.changed() => changed.is_ok(),
-                    changed = engine.changed() => changed.is_ok(),
+                    told = changes.changed() => told.is_ok(),
+                    told = engine.changed() => told.is_ok(),
                 }
             };
-            if tokio::time::timeout_at(end, changed).await != Ok(true) {
+            if tokio::time::timeout_at(end, news).await != Ok(true) {
                 return Err(DriverError::Unconfirmed { network: docker_id });
             }
             let now = self.local.read(|data| data.bindings.get(&docker_id).cloned());
