@@ -22,6 +22,7 @@ use crate::{
         host::Host,
         netlink::{Kernel, KernelConfig},
     },
+    dns::manager::Manager,
     driver::{Driver, DriverConfig},
     engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
@@ -61,8 +62,12 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
 
     let local = Arc::new(Local::open(&config.state_dir, rand::random())?);
     let listener = http::bind(&config.socket)?;
-    let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
-    let kernel = Arc::new(Kernel::open(KernelConfig::default()).await?);
+    let opened = async {
+        let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
+        let kernel = Kernel::open(KernelConfig::default()).await?;
+        anyhow::Ok((store, Arc::new(kernel)))
+    };
+    let (store, kernel) = opened.await.inspect_err(|_| remove_socket(&config.socket))?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %local.node(),
@@ -74,7 +79,8 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
 
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let plugin = start(&config, vtep, store, host, kernel, local, &cancel, &mut tasks).await?;
+    let plugin = start(&config, vtep, store, host, kernel, local, &cancel, &mut tasks).await;
+    let plugin = plugin.inspect_err(|_| remove_socket(&config.socket))?;
     let calls = plugin.calls.clone();
     let stop = cancel.clone();
     tasks.spawn(async move {
@@ -177,6 +183,7 @@ async fn start(
         health: health.clone(),
         report,
     };
+    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep };
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
@@ -203,6 +210,10 @@ async fn start(
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
+    // Where the engine knows the whole cluster, it answers the names of the whole cluster.
+    if config.scope.as_str() != "global" {
+        tasks.spawn(names.run(cancel.clone()));
+    }
     tasks.spawn(finder.run(facts, mtu, cancel.clone()));
     Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new() })
 }

@@ -3,9 +3,11 @@
 mod announce;
 pub mod fake;
 pub mod host;
+pub mod interception;
 pub mod names;
 pub mod namespace;
 pub mod netlink;
+mod nftables;
 mod raw;
 
 use std::future::Future;

@@ -178,7 +178,7 @@ impl Driver {
 }
 
 /// An address as Docker writes it, `10.9.0.2/24` or without the length.
-fn parse_ip(text: &str) -> Result<IpAddr, DriverError> {
+pub fn parse_ip(text: &str) -> Result<IpAddr, DriverError> {
     let address = text.split('/').next().unwrap_or(text);
     let ip = address.parse().map_err(|_| DriverError::invalid("address", text, "an IP address"))?;
     // Engine 28.5 writes IPv4 addresses of remote IPAM drivers in the mapped form in some places.

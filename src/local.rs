@@ -31,19 +31,17 @@ pub use record::{Binding, Departure, LocalEndpoint, Release};
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// An operation on a file failed.
-    #[error("state directory: cannot {what} {path}: {source}")]
+    #[error("state directory: cannot {what} {path}: {cause}")]
     File {
         /// What was tried.
         what: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Another daemon runs on this directory.
-    #[error(
-        "another rs-overlay daemon is running with state directory {0}; stop it first, or give this one its own --state-dir and --socket"
-    )]
+    #[error("another rs-overlay daemon is running with state directory {0}; stop it first: a host has one")]
     Busy(PathBuf),
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
@@ -45,13 +45,19 @@ impl Member {
     /// containers along.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut retry = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut told = false;
         loop {
             let stay = tokio::select! {
                 () = cancel.cancelled() => return,
-                stay = self.stay(&mut retry) => stay,
+                stay = self.stay(&mut retry, &mut told) => stay,
             };
+            // Once per outage: one of a night must not fill the log.
             if let Err(error) = stay {
-                warn!(%error, "not registered in the cluster, trying again");
+                if std::mem::replace(&mut told, true) {
+                    debug!(%error, "still not registered in the cluster");
+                } else {
+                    warn!(%error, "not registered in the cluster, trying again");
+                }
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -60,13 +66,14 @@ impl Member {
         }
     }
 
-    /// Registers and renews until something fails.
-    async fn stay(&mut self, retry: &mut Backoff) -> Result<(), StoreError> {
+    /// Registers and renews until something fails; `told` is whether people know that it is not registered.
+    async fn stay(&mut self, retry: &mut Backoff, told: &mut bool) -> Result<(), StoreError> {
         self.meet_cluster().await?;
         let lease = self.ledger.store().lease(TTL).await?;
         self.write(&lease).await?;
         info!(node = %self.node.id, "registered in the cluster");
         retry.reset();
+        *told = false;
         let mut last_answer = Instant::now();
         loop {
             tokio::select! {

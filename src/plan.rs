@@ -2,8 +2,10 @@
 
 mod desired;
 mod diff;
+mod moved;
 mod overlay;
 
 pub use desired::{LocalPort, Situation, desired, effective_mtu, vxlan_overhead};
 pub use diff::{Op, apply, diff};
+pub use moved::{Spoken, moved};
 pub use overlay::{Overlay, Port, Segment, Vxlan};

@@ -14,11 +14,13 @@ use ipnet::IpNet;
 use rs_overlay::{
     config::AddrPool,
     ipam::overlapping,
-    model::HostRoute,
+    model::{HostRoute, Pool},
     store::{
-        Store,
+        Outcome, Store, Txn,
         embedded::{Embedded, serve::Shared},
         keys,
+        ledger::Ledger,
+        record,
         remote::Remote,
     },
 };
@@ -281,6 +283,33 @@ async fn a_network_goes_with_its_last_container() {
     on_b.remove(&b).await;
     a.until_clean().await;
     b.until_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_was_broken_off_is_finished_or_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = embedded(dir.path()).await;
+    let pools = || vec![AddrPool::standard()];
+    let a = Host::start(Arc::clone(&store), dir.path(), 1, "local", pools()).await;
+    Net::create(&a, 1, "10.9.0.0/24").await;
+    Net::create(&a, 2, "10.10.0.0/24").await;
+    // A host died after it had closed one network, another after it had noted that it left the other.
+    let ledger = Ledger::new(Arc::clone(&store));
+    let pool = keys::pool(&"10.9.0.0/24".parse().unwrap());
+    let held = ledger.get::<Pool>(&pool).await.unwrap().unwrap();
+    let closed = record::encode(&Pool { closing: true, ..held.record });
+    let mark = keys::departed(&id(2).try_into().unwrap(), a.local.node());
+    let txn = Txn::new().put(pool.as_str(), closed).put(mark, record::encode(&json!({})));
+    assert_eq!(ledger.commit(txn).await.unwrap(), Outcome::Committed);
+
+    let b = Host::start(store, dir.path(), 2, "local", pools()).await;
+    let look = async || {
+        let keys = b.network_keys().await;
+        let open = !ledger.get::<Pool>(&pool).await.unwrap().unwrap().record.closing;
+        let ended = !keys.iter().any(|key| key.contains("10.10.0") || key.starts_with(keys::DEPARTED));
+        (!open || !ended).then(|| format!("open {open}, {keys:?}"))
+    };
+    b.until("one network open and the other gone", look).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

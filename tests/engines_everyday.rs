@@ -1,5 +1,11 @@
 //! A network's whole life, with every engine on every store in some mix.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
 #[path = "engines/kit.rs"]
 mod kit;
 

@@ -204,7 +204,13 @@ mod tests {
         let network = Network {
             id: NetworkId::new("n").unwrap(),
             name: Some("blue".into()),
-            subnets: vec![Subnet { cidr, gateway: None, ip_range: None, aux: BTreeMap::new() }],
+            subnets: vec![Subnet {
+                cidr,
+                gateway: None,
+                gateway_unlisted: false,
+                ip_range: None,
+                aux: BTreeMap::new(),
+            }],
             vni: Vni::new(4096).unwrap(),
             mtu: None,
             internal: false,

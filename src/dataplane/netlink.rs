@@ -35,11 +35,14 @@ mod segments;
 mod socket;
 
 use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use netlink_packet_route::link::InfoKind;
+use nix::fcntl::{Flock, FlockArg};
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub(super) use self::{error::Failure, links::Link, socket::Channel};
@@ -77,11 +80,35 @@ pub(super) fn host_namespace(path: Option<&Path>) -> Result<Namespace, Dataplane
     })
 }
 
+/// Keeps a second daemon away from the namespace: each would undo the other's work. The kernel drops the
+/// lock with the process.
+fn lock(namespace: &Path) -> Result<Flock<File>, DataplaneError> {
+    // A dot in front: whoever looks for namespaces here is not to meet it.
+    let name = namespace.file_name().unwrap_or_default().to_string_lossy();
+    let path = namespace.with_file_name(format!(".{name}.lock"));
+    let what = format!("network namespace {}", namespace.display());
+    let open = || {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)
+    };
+    let file =
+        open().map_err(|error| DataplaneError::Refused { what: what.clone(), detail: error.to_string() })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| DataplaneError::Taken {
+        what,
+        holder: "another rs-overlay daemon".into(),
+        remedy: "stop it first: a host has one".into(),
+    })
+}
+
 /// The kernel of this host.
 #[derive(Debug)]
 pub struct Kernel {
     inside: Channel,
     host: Channel,
+    /// Held for as long as this kernel is written to from here.
+    _lock: Flock<File>,
     /// Listeners for changes; they end with it.
     listeners: Mutex<JoinSet<()>>,
 }
@@ -90,8 +117,10 @@ impl Kernel {
     /// Opens the namespace of ours, or makes and pins it. What a former run left in it is adopted.
     pub async fn open(config: KernelConfig) -> Result<Self, DataplaneError> {
         let host = host_namespace(config.host_namespace.as_deref())?;
+        let lock = lock(&config.namespace)?;
         let inside = Namespace::pinned(&config.namespace, &host)?;
         let kernel = Self {
+            _lock: lock,
             inside: Channel::new(Arc::new(inside)),
             host: Channel::new(Arc::new(host)),
             listeners: Mutex::default(),
@@ -140,9 +169,8 @@ impl Kernel {
             Op::SetFdb { .. }
             | Op::DeleteFdb { .. }
             | Op::SetNeighbour { .. }
-            | Op::DeleteNeighbour { .. } => {
-                self.entries(std::slice::from_ref(op)).await.into_iter().collect()
-            }
+            | Op::DeleteNeighbour { .. }
+            | Op::Announce { .. } => self.entries(std::slice::from_ref(op)).await.into_iter().collect(),
         }
     }
 }

@@ -67,7 +67,7 @@ impl Driver {
         let host = host_title(&snapshot, &other.node);
         let (network, detail, advice) = if let Some(id) = &other.network {
             let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());
-            let advice = "which is on every host by itself: use that one, or choose another --subnet";
+            let advice = "that network is on every host by itself: use it, or choose another --subnet";
             (title.to_owned(), format!("created on host {host}"), advice.to_owned())
         } else {
             let advice =

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{Driver, DriverError};
 use crate::{local::Binding, model::IpamMode};
@@ -35,12 +36,18 @@ impl Driver {
             }
             let news = async {
                 tokio::select! {
-                    told = changes.changed() => told.is_ok(),
+                    local = changes.changed() => local.is_ok(),
                     told = engine.changed() => told.is_ok(),
                 }
             };
             if tokio::time::timeout_at(end, news).await != Ok(true) {
-                return Err(DriverError::Unconfirmed { network: docker_id });
+                // A store that is away, or a busy engine, must not keep containers from starting. If the
+                // cluster turns out to have another network of the name, `status` says what to do.
+                warn!(
+                    network = docker_id.short(),
+                    "starting a container in a network whose name is not told yet"
+                );
+                return Ok(binding);
             }
             let now = self.local.read(|data| data.bindings.get(&docker_id).cloned());
             binding = now.ok_or_else(|| DriverError::Replaced { network: docker_id.short().to_owned() })?;

@@ -46,7 +46,7 @@ pub enum DriverError {
         known: String,
     },
     /// The subnet cannot be used.
-    #[error("rs-overlay: subnet {cidr} overlaps {overlap}: {advice}")]
+    #[error("rs-overlay: subnet {cidr} overlaps {overlap}; {advice}")]
     Overlap {
         /// The subnet.
         cidr: IpNet,
@@ -60,6 +60,16 @@ pub enum DriverError {
         "rs-overlay: every subnet of the address pools is taken; name one with --subnet, or add a --default-addr-pool to the daemon"
     )]
     NoSubnet,
+    /// Packets of that size would be lost without a sign.
+    #[error("rs-overlay: MTU {mtu} does not fit: the underlay's {underlay} bytes leave at most {most}")]
+    MtuTooLarge {
+        /// What the user wants.
+        mtu: u32,
+        /// What the underlay carries.
+        underlay: u32,
+        /// What it leaves for an inner packet.
+        most: u32,
+    },
     /// A VNI is in use.
     #[error(
         "rs-overlay: VNI {vni} is held by network {holder}; choose another with -o vni=, or leave the choice to the driver"
@@ -138,14 +148,6 @@ pub enum DriverError {
     Replaced {
         /// Its name, or the beginning of its id.
         network: String,
-    },
-    /// The cluster has not been told the network's name yet.
-    #[error(
-        "rs-overlay: the cluster does not know the name of network {} yet, so it is not certain that no other host has one of that name; try again, and see 'rs-overlay status' if it stays so", .network.short()
-    )]
-    Unconfirmed {
-        /// Docker's id.
-        network: NetworkId,
     },
     /// The kernel does not do what it should.
     #[error("rs-overlay: the link of endpoint {} was not ready in time{}", .endpoint.short(), .detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]

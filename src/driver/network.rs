@@ -286,6 +286,7 @@ impl Driver {
         let subnets = new.subnets.iter().zip(pools).map(|(subnet, pool)| Subnet {
             cidr: subnet.cidr,
             gateway: subnet.gateway,
+            gateway_unlisted: false,
             ip_range: pool.record.ip_range,
             aux: subnet.aux.clone(),
         });
@@ -327,10 +328,7 @@ impl Driver {
         let underlay = *self.underlay_mtu.borrow();
         let most = underlay.saturating_sub(vxlan_overhead(self.config.vtep));
         match options.mtu {
-            Some(mtu) if mtu > most => {
-                let wanted = format!("at most {most}, which is what the underlay's {underlay} leaves");
-                Err(DriverError::invalid("MTU", &mtu.to_string(), &wanted))
-            }
+            Some(mtu) if mtu > most => Err(DriverError::MtuTooLarge { mtu, underlay, most }),
             _ => Ok(()),
         }
     }

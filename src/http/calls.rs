@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     driver::{
         AddressRequest, Driver, DriverError, GLOBAL_SPACE, LOCAL_SPACE, NewEndpoint, NewNetwork, NewSubnet,
-        PoolRequest,
+        PoolRequest, parse_ip,
     },
     model::{EndpointId, IdError, NetworkId},
     wire::{Empty, Manifest, ipam, network},
@@ -133,8 +133,7 @@ pub(super) async fn dispatch(driver: &Driver, method: &str, body: &[u8]) -> Answ
         "IpamDriver.RequestAddress" => request_address(driver, parse(method, body)?).await,
         "IpamDriver.ReleaseAddress" => {
             let request: ipam::ReleaseAddress = parse(method, body)?;
-            let address = request.address.split('/').next().unwrap_or_default();
-            if let (Ok(pool), Ok(ip)) = (request.pool_id.parse(), address.parse()) {
+            if let (Ok(pool), Ok(ip)) = (request.pool_id.parse(), parse_ip(&request.address)) {
                 driver.release_address(&pool, ip)?;
             }
             answer(&Empty {})

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::LocalError;
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> LocalError {
-    LocalError::File { what, path: path.to_owned(), source }
+    LocalError::File { what, path: path.to_owned(), cause: source }
 }
 
 /// Makes a directory and those above it.

@@ -20,7 +20,7 @@ pub(super) fn lock(dir: &Path) -> Result<Flock<fs::File>, LocalError> {
         .truncate(false)
         .write(true)
         .open(&path)
-        .map_err(|source| LocalError::File { what: "open", path: path.clone(), source })?;
+        .map_err(|source| LocalError::File { what: "open", path: path.clone(), cause: source })?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| LocalError::Busy(dir.to_owned()))
 }
 
@@ -33,7 +33,7 @@ pub(super) fn node_id(dir: &Path, random: u64) -> Result<NodeId, LocalError> {
     let id = NodeId::new(format!("{random:016x}")).map_err(|e| LocalError::File {
         what: "name",
         path: path.clone(),
-        source: std::io::Error::other(e),
+        cause: std::io::Error::other(e),
     })?;
     files::write(&path, &id, true)?;
     Ok(id)

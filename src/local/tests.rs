@@ -86,7 +86,7 @@ fn a_second_daemon_is_told_what_to_do_and_the_lock_goes_with_its_holder() {
     let dir = tempfile::tempdir().unwrap();
     let local = Local::open(dir.path(), 7).unwrap();
     let told = Local::open(dir.path(), 8).unwrap_err().to_string();
-    for part in ["another rs-overlay daemon", &dir.path().display().to_string(), "--state-dir"] {
+    for part in ["another rs-overlay daemon", &dir.path().display().to_string(), "stop it first"] {
         assert!(told.contains(part), "{told}");
     }
     drop(local);

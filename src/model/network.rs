@@ -68,6 +68,10 @@ pub struct Subnet {
     /// Gateway, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
+    /// The engine where it was created does not list the gateway (it lists what the user gave, and the
+    /// user gave a subnet alone); so the others shall not either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gateway_unlisted: bool,
     /// `--ip-range`: the part from which addresses are handed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<IpNet>,

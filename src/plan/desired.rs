@@ -87,7 +87,12 @@ fn guards(snapshot: &Snapshot, host: &Situation<'_>) -> BTreeSet<Ipv4Net> {
         IpNet::V4(cidr) => Some(cidr.trunc()),
         IpNet::V6(_) => None,
     });
-    taken.chain(host.refused.iter().copied()).collect()
+    let mut guards: BTreeSet<Ipv4Net> = taken.collect();
+    // The engine passes over whatever overlaps a guard: a second one would only clutter the host's table.
+    let shown = |cidr: &Ipv4Net| guards.iter().any(|guard| guard.contains(cidr) || cidr.contains(guard));
+    let hidden: Vec<_> = host.refused.iter().copied().filter(|cidr| !shown(cidr)).collect();
+    guards.extend(hidden);
+    guards
 }
 
 /// Bytes that VXLAN puts in front of an inner IP packet: outer IP, UDP, VXLAN and inner Ethernet headers
@@ -117,6 +122,7 @@ mod tests {
             subnets: vec![crate::model::Subnet {
                 cidr: "10.9.0.0/24".parse().unwrap(),
                 gateway: None,
+                gateway_unlisted: false,
                 ip_range: None,
                 aux: BTreeMap::new(),
             }],
@@ -186,6 +192,24 @@ mod tests {
         let overlay = plan(vec![endpoint("e2", "b", [192, 0, 2, 2], 3, 0)], &BTreeMap::new());
         assert!(overlay.segments.is_empty());
         assert_eq!(overlay.guards, BTreeSet::from(["10.9.0.0/24".parse().unwrap()]));
+    }
+
+    #[test]
+    fn a_refused_subnet_is_guarded_unless_it_shows_already() {
+        let refused = ["10.9.0.128/25", "10.7.0.0/16"].map(|cidr| cidr.parse().unwrap());
+        let mut snapshot = Snapshot::default();
+        snapshot.networks.insert(network().id, network());
+        let host = Situation {
+            node: &NodeId::new("a").unwrap(),
+            vtep: [192, 0, 2, 1].into(),
+            vxlan_port: 4789,
+            underlay_mtu: 1500,
+            ports: &BTreeMap::new(),
+            networks: &BTreeMap::new(),
+            refused: &BTreeSet::from(refused),
+        };
+        let wanted = ["10.9.0.0/24", "10.7.0.0/16"].map(|cidr| cidr.parse().unwrap());
+        assert_eq!(desired(&snapshot, &host).guards, BTreeSet::from(wanted));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Op {
     SetNeighbour { vni: Vni, ip: IpAddr, mac: MacAddr },
     /// Stops answering for `ip`.
     DeleteNeighbour { vni: Vni, ip: IpAddr },
+    /// Tells the containers of a segment that `ip` is at `mac` now. Changes nothing that can be observed.
+    Announce { vni: Vni, ip: IpAddr, mac: MacAddr },
     /// Shows the engine that a subnet is taken.
     AddGuard(Ipv4Net),
     /// Takes that back.
@@ -156,6 +158,7 @@ fn step(op: &Op, overlay: &mut Overlay) {
         Op::DeleteSegment { vni } => {
             overlay.segments.remove(vni);
         }
+        Op::Announce { .. } => {}
         Op::ReplaceVxlan { vni, .. }
         | Op::SetMtu { vni, .. }
         | Op::AddPort { vni, .. }
@@ -196,7 +199,11 @@ fn step_inside(op: &Op, segment: &mut Segment) {
         Op::DeleteNeighbour { ip, .. } => {
             segment.neighbours.remove(ip);
         }
-        Op::AddSegment { .. } | Op::DeleteSegment { .. } | Op::AddGuard(_) | Op::DeleteGuard(_) => {}
+        Op::AddSegment { .. }
+        | Op::DeleteSegment { .. }
+        | Op::Announce { .. }
+        | Op::AddGuard(_)
+        | Op::DeleteGuard(_) => {}
     }
 }
 
@@ -236,6 +243,7 @@ impl fmt::Display for Op {
             Op::DeleteFdb { vni, mac } => write!(f, "delete fdb vni {vni} mac {mac}"),
             Op::SetNeighbour { vni, ip, mac } => write!(f, "set neighbour vni {vni} ip {ip} mac {mac}"),
             Op::DeleteNeighbour { vni, ip } => write!(f, "delete neighbour vni {vni} ip {ip}"),
+            Op::Announce { vni, ip, mac } => write!(f, "announce vni {vni} ip {ip} mac {mac}"),
             Op::AddGuard(cidr) => write!(f, "add guard {cidr}"),
             Op::DeleteGuard(cidr) => write!(f, "delete guard {cidr}"),
         }

@@ -97,19 +97,8 @@ impl Housekeeping {
         if sweep {
             self.sweep_pools().await?;
             self.sweep_addresses().await?;
-            self.sweep_departed().await?;
+            self.sweep_departed(used).await?;
             self.sweep_present().await?;
-        }
-        Ok(())
-    }
-
-    /// Networks that a host has removed and that nobody uses any more.
-    async fn sweep_departed(&self) -> Result<(), Unfinished> {
-        let marks = self.ledger.store().range(keys::DEPARTED).await?;
-        let networks: BTreeSet<_> =
-            marks.iter().filter_map(|mark| keys::departed_network(&mark.key)).collect();
-        for network in networks {
-            removal::finish_if_departed(&self.ledger, &self.local, &network).await?;
         }
         Ok(())
     }
@@ -154,6 +143,25 @@ impl Housekeeping {
     async fn has_network(&self, cidr: &ipnet::IpNet) -> Result<bool, StoreError> {
         let pool = self.ledger.get::<Pool>(&keys::pool(cidr)).await?;
         Ok(pool.is_some_and(|pool| pool.record.network.is_some()))
+    }
+
+    /// Networks that some engine has removed and that nobody uses any more. Of two hosts whose last
+    /// containers end together, each may still see the other's; and one may have been away.
+    async fn sweep_departed(&self, used: &BTreeSet<NetworkId>) -> Result<(), Unfinished> {
+        let marks = self.ledger.store().range(keys::DEPARTED).await?;
+        let networks: BTreeSet<_> =
+            marks.iter().filter_map(|mark| keys::network_and_node(&mark.key)).map(|(n, _)| n).collect();
+        for network in networks.difference(used) {
+            removal::finish_if_departed(&self.ledger, &self.local, network).await?;
+        }
+        // A host that died in the middle of a removal left subnets closed, where no container starts.
+        for pool in self.ledger.list::<Pool>(keys::POOLS).await? {
+            if let Some(network) = pool.record.network.filter(|_| pool.record.closing) {
+                info!(pool = %pool.record.cidr, "reopening a subnet whose removal was broken off");
+                removal::reopen(&self.ledger, &network).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Subnets that this host claimed for networks which were never created.

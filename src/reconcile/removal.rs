@@ -69,11 +69,25 @@ pub(super) async fn finish_if_departed(
     if own_claims(ledger, local, &held.record).await? {
         return Ok(());
     }
+    let pools = own_pools(ledger, &held.record).await?;
+    // Closing refuses containers that start meanwhile on other hosts: only where the end is in sight.
+    if !users(ledger, local, &held.record, &pools).await?.is_empty() {
+        return Ok(());
+    }
     if matches!(try_remove(ledger, local, &held).await?, Verdict::Removed) {
         info!(
             network = held.record.title(),
             "network removed from the cluster: its last container is gone, and a host had removed it"
         );
+    }
+    Ok(())
+}
+
+/// Reopens the subnets of a network whose removal was broken off. Whoever is only just removing it meets
+/// a changed claim and looks again.
+pub(super) async fn reopen(ledger: &Ledger, network: &NetworkId) -> Result<(), Unfinished> {
+    if let Some(held) = ledger.get::<Network>(&keys::network(network)).await? {
+        set_closing(ledger, &held, false).await?;
     }
     Ok(())
 }
@@ -117,12 +131,17 @@ async fn set_closing(
     if !txn.is_empty() && ledger.commit(txn).await? == Outcome::Conflict {
         return Ok(None);
     }
+    Ok(Some(own_pools(ledger, &network.record).await?))
+}
+
+/// The claims on a network's subnets.
+async fn own_pools(ledger: &Ledger, network: &Network) -> Result<Vec<Held<Pool>>, StoreError> {
     let mut pools = Vec::new();
-    for subnet in &network.record.subnets {
+    for subnet in &network.subnets {
         let pool = ledger.get::<Pool>(&keys::pool(&subnet.cidr)).await?;
-        pools.extend(pool.filter(|pool| pool.record.network.as_ref() == Some(&network.record.id)));
+        pools.extend(pool.filter(|pool| pool.record.network.as_ref() == Some(&network.id)));
     }
-    Ok(Some(pools))
+    Ok(pools)
 }
 
 /// Hosts that have a container in the network: all but this one by the store's word, this one by its own.

@@ -21,8 +21,8 @@ use crate::{
     clock,
     dataplane::{Changed, Dataplane, DataplaneError},
     local::Local,
-    model::{NetworkId, Snapshot},
-    plan::{LocalPort, Op, Overlay, Situation, desired, diff},
+    model::{MacAddr, NetworkId, Snapshot, Vni},
+    plan::{LocalPort, Op, Overlay, Segment, Situation, Spoken, desired, diff, moved},
 };
 
 /// The longest time between two full comparisons.
@@ -59,6 +59,7 @@ impl<D: Dataplane> Worker<D> {
         let mut retry = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         let mut listen = retry.clone();
         let mut known: Option<Overlay> = None;
+        let mut spoken = Spoken::new();
         let mut look_at = Instant::now();
         loop {
             if known.is_none() || Instant::now() >= look_at {
@@ -74,7 +75,7 @@ impl<D: Dataplane> Worker<D> {
                 look_at = Instant::now() + wait;
             }
             if let Some(overlay) = known.take() {
-                let (overlay, complete) = self.make_equal(overlay).await;
+                let (overlay, complete) = self.make_equal(overlay, &mut spoken).await;
                 known = Some(overlay);
                 if complete {
                     retry.reset();
@@ -127,9 +128,11 @@ impl<D: Dataplane> Worker<D> {
 
     /// Takes the steps that are missing; answers the state as far as it is known, and whether it is the
     /// desired one.
-    async fn make_equal(&self, from: Overlay) -> (Overlay, bool) {
+    async fn make_equal(&self, from: Overlay, spoken: &mut Spoken) -> (Overlay, bool) {
         let to = self.desired();
         let ops = diff(&from, &to);
+        // What an earlier daemon made, or somebody changed, containers may have heard as well.
+        spoken.extend(remote_addresses(&from));
         let mut complaints = BTreeMap::new();
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
@@ -149,6 +152,7 @@ impl<D: Dataplane> Worker<D> {
                 }
             }
         }
+        self.announce(&to, spoken).await;
         let complete = done.len() == ops.len();
         let reached = crate::plan::apply(&done, from);
         if !done.is_empty() {
@@ -164,6 +168,29 @@ impl<D: Dataplane> Worker<D> {
             steps,
         }));
         (reached, complete)
+    }
+
+    /// Tells containers which addresses have moved. One that is not told asks again after some time, so a
+    /// failure is not worth another try.
+    async fn announce(&self, to: &Overlay, spoken: &mut Spoken) {
+        let mut now: Spoken = remote_addresses(to).collect();
+        self.local.read(|data| {
+            for (vni, segment) in &to.segments {
+                for endpoint in segment.ports.keys().filter_map(|id| data.endpoints.get(id)) {
+                    now.extend(endpoint.addresses.iter().map(|ip| ((*vni, *ip), endpoint.mac)));
+                }
+            }
+        });
+        let (announcements, known) = moved(spoken, &now);
+        *spoken = known;
+        if announcements.is_empty() {
+            return;
+        }
+        for (op, result) in announcements.iter().zip(self.dataplane.apply(&announcements).await) {
+            if let Err(error) = result {
+                warn!(step = %op, %error, "containers are not told");
+            }
+        }
     }
 
     fn desired(&self) -> Overlay {
@@ -192,6 +219,14 @@ impl<D: Dataplane> Worker<D> {
     }
 }
 
+fn remote_addresses(overlay: &Overlay) -> impl Iterator<Item = ((Vni, IpAddr), MacAddr)> {
+    let of = |(vni, segment): (&Vni, &Segment)| {
+        let vni = *vni;
+        segment.neighbours.clone().into_iter().map(move |(ip, mac)| ((vni, ip), mac))
+    };
+    overlay.segments.iter().flat_map(of)
+}
+
 /// The next event; `None` once when no more will come, and never again after that.
 async fn next(events: &mut Option<mpsc::Receiver<Changed>>) -> Option<Changed> {
     match events {
@@ -211,7 +246,8 @@ fn network_of(op: &Op, from: &Overlay, to: &Overlay) -> Option<NetworkId> {
         | Op::SetFdb { vni, .. }
         | Op::DeleteFdb { vni, .. }
         | Op::SetNeighbour { vni, .. }
-        | Op::DeleteNeighbour { vni, .. } => vni,
+        | Op::DeleteNeighbour { vni, .. }
+        | Op::Announce { vni, .. } => vni,
         Op::AddGuard(_) | Op::DeleteGuard(_) => return None,
     };
     to.segments.get(vni).or_else(|| from.segments.get(vni)).map(|segment| segment.network.clone())

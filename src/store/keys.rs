@@ -100,12 +100,6 @@ pub fn departed_of(network: &NetworkId) -> String {
     format!("{DEPARTED}{network}/")
 }
 
-/// The network in a key that [`departed`] made.
-pub fn departed_network(key: &str) -> Option<NetworkId> {
-    let (network, _) = key.strip_prefix(DEPARTED)?.split_once('/')?;
-    NetworkId::new(network).ok()
-}
-
 /// The mark that a network has left a host.
 pub fn departed(network: &NetworkId, node: &NodeId) -> String {
     format!("{}{node}", departed_of(network))

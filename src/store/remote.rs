@@ -168,6 +168,37 @@ pub(crate) fn chain(error: reqwest::Error) -> String {
 
 /// An error's text and that of all its causes.
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let texts = std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string);
-    texts.collect::<Vec<_>>().join(": ")
+    causes_below("", error)
+}
+
+/// `head`, then an error's text and that of all its causes. What has been said is not said again: most
+/// layers of a connection repeat the one below.
+pub(crate) fn causes_below(head: &str, error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said: Vec<String> = Some(head.to_owned()).filter(|head| !head.is_empty()).into_iter().collect();
+    for text in std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string) {
+        if !said.iter().any(|before| before.contains(&text)) {
+            said.push(text);
+        }
+    }
+    said.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+    #[test]
+    fn causes_are_told_once() {
+        let refused = Layer("Connection refused", None);
+        let tcp = Layer("tcp connect error", Some(Box::new(refused)));
+        let error = Layer("transport error", Some(Box::new(Layer("tcp connect error", Some(Box::new(tcp))))));
+        assert_eq!(
+            causes_below("tcp connect error", &error),
+            "tcp connect error: transport error: Connection refused"
+        );
+    }
 }

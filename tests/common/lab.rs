@@ -4,7 +4,7 @@
 
 use std::{
     cell::RefCell,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -56,7 +56,13 @@ impl Lab {
 
     /// A new, empty network namespace with its loopback up.
     pub(crate) fn namespace(&self, name: &str) -> Net {
-        let net = Net(Namespace::pinned(&self.pin(name), &Namespace::current().unwrap()).unwrap());
+        self.at(&self.pin(name))
+    }
+
+    /// The same, at a place of its own.
+    #[allow(clippy::unused_self, reason = "the lab's own business")]
+    pub(crate) fn at(&self, pin: &Path) -> Net {
+        let net = Net(Namespace::pinned(pin, &Namespace::current().unwrap()).unwrap());
         net.sh("ip link set lo up");
         net
     }

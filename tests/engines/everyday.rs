@@ -1,9 +1,15 @@
 //! What every user does with a network, from its creation to its removal.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
 use netns_harness::{Host, Lab, wait_until};
 
 use crate::kit::{
-    SOON, assert_clean, create, logs, ping, pings, refused, remove, run, says, transfer, vanishes,
+    SOON, assert_clean, create, logs, ping, pings, refused, remove, run, says, transfer, try_run, vanishes,
 };
 
 /// The whole life of a network; `mtu` is what the underlay leaves.
@@ -68,21 +74,21 @@ fn large_packets_pass(lab: &Lab, mtu: usize) {
 
 fn given_addresses_are_kept(lab: &Lab) {
     let (one, two) = (lab.host(1), lab.host(2));
-    let ip = "10.77.0.77";
-    let mac = "02:aa:bb:cc:dd:01";
-    run(two, "given", "blue", &["--ip", ip, "--mac-address", mac]);
+    let (ip, mac) = ("10.77.0.77", "02:aa:bb:cc:dd:01");
+    run(two, "named", "blue", &["--mac-address", mac]);
+    assert_eq!(two.in_container("named", &["cat", "/sys/class/net/eth0/address"]).unwrap(), mac);
+    ping(one, "c1", two.address("named", "blue").unwrap());
+    run(two, "given", "blue", &["--ip", ip, "--mac-address", "02:aa:bb:cc:dd:03"]);
     assert_eq!(two.address("given", "blue").unwrap().to_string(), ip);
-    assert_eq!(two.in_container("given", &["cat", "/sys/class/net/eth0/address"]).unwrap(), mac);
     ping(one, "c1", ip.parse().unwrap());
     let said = refused(one, &["run", "--rm", "--net", "blue", "--ip", ip, "busybox", "true"]);
     says(&said, &[ip, "blue", "given", "host2"]);
-    remove(two, &["given"]);
+    remove(two, &["named", "given"]);
 
     // The same address at once on another host, with another MAC than the one that c1 still has cached.
-    let mac = "02:aa:bb:cc:dd:02";
     wait_until("the address to be free again", SOON, || {
         one.docker_output(&["rm", "-f", "given"])?;
-        crate::kit::try_run(one, "given", "blue", &["--ip", ip, "--mac-address", mac]).map(|_| true)
+        try_run(one, "given", "blue", &["--ip", ip, "--mac-address", "02:aa:bb:cc:dd:04"]).map(|_| true)
     })
     .unwrap();
     ping(one, "c1", ip.parse().unwrap());

@@ -1,6 +1,11 @@
 //! What all tests with engines share: labs, containers, and questions about what is left in the end.
 
 #![allow(dead_code, unused_imports, reason = "not every test needs all of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
 
 mod end;
 mod traffic;

@@ -123,7 +123,7 @@ pub(crate) fn created_and_used_at_once(lab: &Lab) {
         host.docker(&["network", "rm", &network]).unwrap();
     }
     eprintln!("docker run on a new network and on a known one: {took:?}");
-    assert!(!host.daemon_log().contains("does not know the name"), "{}", host.daemon_log());
+    assert!(!host.daemon_log().contains("name is not told yet"), "{}", host.daemon_log());
     (0..4).for_each(|round| {
         vanishes(lab, &format!("quick{round}"));
     });

@@ -56,9 +56,9 @@ pub(crate) fn steady_ping(
 /// Sends 100 MB of random bytes over TCP from one container to another and compares the checksums.
 pub(crate) fn transfer(from: (&Host, &str), to: (&Host, &str), ip: IpAddr) {
     // Busybox's `nc` ends when its standard input does, so the receiver's is kept open.
-    let receive =
+    let swallow =
         "rm -f /tmp/open; busybox mkfifo /tmp/open; exec 3<>/tmp/open; nc -l -p 5000 <&3 | busybox sha1sum";
-    let send = format!(
+    let feed = format!(
         "dd if=/dev/urandom of=/tmp/data bs=1048576 count=100 2>/dev/null && busybox sha1sum </tmp/data &&
         for i in $(seq 100); do nc -w 5 {ip} 5000 </tmp/data && exit; sleep 0.1; done; exit 1"
     );
@@ -67,8 +67,8 @@ pub(crate) fn transfer(from: (&Host, &str), to: (&Host, &str), ip: IpAddr) {
         host.run(&["docker", "exec", name, "sh", "-c", script]).limit(limit).text()
     };
     let (sent, received) = thread::scope(|scope| {
-        let receiving = scope.spawn(|| shell(to.0, to.1, receive));
-        (shell(from.0, from.1, &send), receiving.join().unwrap())
+        let receiving = scope.spawn(|| shell(to.0, to.1, swallow));
+        (shell(from.0, from.1, &feed), receiving.join().unwrap())
     });
     let (sent, received) = (sent.unwrap(), received.unwrap());
     assert_eq!(sent, received, "checksums of 100 MB from {} to {}", from.1, to.1);

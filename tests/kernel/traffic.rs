@@ -7,7 +7,7 @@ use rs_overlay::{
         Dataplane,
         names::{host_link, vxlan_link},
     },
-    plan::Overlay,
+    plan::{Op, Overlay},
 };
 
 use crate::lab::{Lab, allowed, endpoint, mac, vni};
@@ -119,6 +119,8 @@ async fn a_changed_mac_reaches_containers_that_hold_the_old_one() {
     }
     let before = host.overlay().sent(&vxlan_link(vni(VNI)));
     host.make(&wanted).await;
+    let news: Vec<_> = remote.iter().map(|ip| Op::Announce { vni: vni(VNI), ip: *ip, mac: mac(5) }).collect();
+    assert!(host.kernel.apply(&news).await.iter().all(Result::is_ok));
     for ip in &remote {
         let told = || one.sh(&format!("ip neigh show {ip}"));
         let mut last = told();

@@ -8,6 +8,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("plan", &["model"]),
     ("ipam", &["model"]),
+    ("names", &["model"]),
     ("wire", &[]),
     // Small tools.
     ("admin", &[]),
@@ -21,6 +22,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     // Settings are checked by those who understand them.
     ("config", &["model", "ipam", "store::options", "store::url"]),
     ("telemetry", &["config"]),
+    ("dns", &["model", "names", "local", "backoff", "dataplane::namespace", "dataplane::interception"]),
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
     ("member", &["model", "store", "local", "clock", "backoff"]),
@@ -35,6 +37,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "dataplane",
+            "dns",
             "driver",
             "engine",
             "http",
@@ -53,7 +56,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-const PURE: [&str; 4] = ["model", "plan", "ipam", "wire"];
+const PURE: [&str; 5] = ["model", "plan", "ipam", "names", "wire"];
 
 /// What a pure module may take from outside.
 const PURE_CRATES: [&str; 5] = ["std", "serde", "serde_json", "ipnet", "thiserror"];
@@ -85,6 +88,7 @@ const BELONGS: &[(&str, &[&str])] = &[
     ("nix::mount", &["dataplane/namespace.rs"]),
     ("bollard", &["engine"]),
     ("etcd_client", &["store"]),
+    ("hickory_proto", &["dns/"]),
     ("redb", &["store"]),
     ("reqwest", &["store", "cli/client.rs"]),
     // The daemon serves what `http` has put together.

@@ -235,6 +235,7 @@ pub(crate) fn network() -> Network {
         subnets: vec![Subnet {
             cidr: "10.9.0.0/24".parse().unwrap(),
             gateway: None,
+            gateway_unlisted: false,
             ip_range: None,
             aux: BTreeMap::new(),
         }],

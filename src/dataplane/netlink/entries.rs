@@ -1,12 +1,6 @@
 //! Many forwarding entries and neighbours at once.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    net::IpAddr,
-};
-
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use nix::errno::Errno;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
     Kernel,
@@ -21,7 +15,7 @@ use crate::{
         announce::{Announcement, announce},
         names::{bridge_link, vxlan_link},
     },
-    model::{MacAddr, Vni},
+    model::Vni,
     plan::Op,
 };
 
@@ -29,7 +23,11 @@ use crate::{
 pub(super) fn is_entry(op: &Op) -> bool {
     matches!(
         op,
-        Op::SetFdb { .. } | Op::DeleteFdb { .. } | Op::SetNeighbour { .. } | Op::DeleteNeighbour { .. }
+        Op::SetFdb { .. }
+            | Op::DeleteFdb { .. }
+            | Op::SetNeighbour { .. }
+            | Op::DeleteNeighbour { .. }
+            | Op::Announce { .. }
     )
 }
 
@@ -68,29 +66,28 @@ impl Kernel {
                 Err(error) => results.push(Err(error)),
             }
         }
-        let mut moved = Vec::new();
         for (place, answer) in owners.into_iter().zip(self.inside.batch(requests).await) {
             let Some(op) = ops.get(place) else { continue };
             let answer = match (op, answer) {
                 (Op::DeleteFdb { .. } | Op::DeleteNeighbour { .. }, answer) => gone_is_fine(answer),
-                (Op::SetNeighbour { vni, ip, mac }, Err(failure))
-                    if failure.errno() == Some(Errno::EEXIST) =>
-                {
-                    match indices.get(vni) {
-                        Some(Ok(Indices { bridge: Some(bridge), .. })) => {
-                            self.replace(*bridge, *ip, *mac, &mut moved).await
-                        }
-                        _ => Err(failure),
-                    }
-                }
                 (_, answer) => answer,
             };
             if let (Err(failure), Some(result @ Ok(()))) = (answer, results.get_mut(place)) {
                 *result = Err(failure.during(op.to_string()));
             }
         }
-        if !moved.is_empty() {
-            self.tell(&moved);
+        let news = ops.iter().filter_map(|op| match op {
+            Op::Announce { vni, ip, mac } => match indices.get(vni) {
+                Some(Ok(Indices { bridge: Some(bridge), .. })) => {
+                    Some(Announcement { bridge: *bridge, ip: *ip, mac: *mac })
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+        let news: Vec<_> = news.collect();
+        if !news.is_empty() {
+            self.tell(&news);
         }
         results
     }
@@ -100,21 +97,6 @@ impl Kernel {
             bridge: self.inside.link(&bridge_link(vni)).await?.map(|link| link.index),
             vxlan: self.inside.link(&vxlan_link(vni)).await?.map(|link| link.index),
         })
-    }
-
-    async fn replace(
-        &self,
-        bridge: u32,
-        ip: IpAddr,
-        mac: MacAddr,
-        moved: &mut Vec<Announcement>,
-    ) -> Result<(), Failure> {
-        let old = self.inside.get(neighbours::lookup(bridge, ip)).await;
-        self.inside.call(neighbours::set(bridge, ip, mac)).await?;
-        if old.ok().flatten().as_ref().and_then(neighbours::looked_up) != Some(mac) {
-            moved.push(Announcement { bridge, ip, mac });
-        }
-        Ok(())
     }
 
     /// Containers may hold the old MAC for minutes. Not being heard is no failure: they ask again then.
@@ -130,7 +112,8 @@ fn segment(op: &Op) -> Option<Vni> {
         Op::SetFdb { vni, .. }
         | Op::DeleteFdb { vni, .. }
         | Op::SetNeighbour { vni, .. }
-        | Op::DeleteNeighbour { vni, .. } => Some(*vni),
+        | Op::DeleteNeighbour { vni, .. }
+        | Op::Announce { vni, .. } => Some(*vni),
         _ => None,
     }
 }
@@ -147,10 +130,7 @@ fn messages(op: &Op, indices: Indices) -> Result<Vec<Request>, DataplaneError> {
         (Op::SetFdb { vni, .. }, _) => return Err(missing(vxlan_link(*vni))),
         (Op::DeleteFdb { mac, .. }, Indices { vxlan: Some(vxlan), .. }) => delete_remote(vxlan, *mac).into(),
         (Op::SetNeighbour { ip, mac, .. }, Indices { bridge: Some(bridge), .. }) => {
-            // Refused where there is one already: only then can its MAC have changed.
-            let mut request = neighbours::set(bridge, *ip, *mac);
-            request.flags = NLM_F_CREATE | NLM_F_EXCL;
-            vec![request]
+            vec![neighbours::set(bridge, *ip, *mac)]
         }
         (Op::SetNeighbour { vni, .. }, _) => return Err(missing(bridge_link(*vni))),
         (Op::DeleteNeighbour { ip, .. }, Indices { bridge: Some(bridge), .. }) => {

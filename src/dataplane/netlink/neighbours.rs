@@ -82,16 +82,3 @@ pub(crate) fn set(bridge: u32, ip: IpAddr, mac: MacAddr) -> Request {
 pub(crate) fn delete(bridge: u32, ip: IpAddr) -> Request {
     Request::new(RouteNetlinkMessage::DelNeighbour(row(bridge, ip)), 0)
 }
-
-/// Asks for one neighbour.
-pub(crate) fn lookup(bridge: u32, ip: IpAddr) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetNeighbour(row(bridge, ip))
-}
-
-/// The MAC in the answer to [`lookup`], if the row is one of ours.
-pub(crate) fn looked_up(answer: &RouteNetlinkMessage) -> Option<MacAddr> {
-    match answer {
-        RouteNetlinkMessage::NewNeighbour(row) => ours(row).and_then(|(_, mac)| mac),
-        _ => None,
-    }
-}

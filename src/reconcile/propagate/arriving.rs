@@ -81,7 +81,7 @@ pub fn spec_of(driver: &str, name: &str, network: &Network) -> NetworkSpec {
     ipam_options.insert(JOIN_OPTION.to_owned(), network.id.to_string());
     let ipam = network.subnets.iter().map(|subnet| IpamConfig {
         subnet: Some(subnet.cidr),
-        gateway: subnet.gateway,
+        gateway: subnet.gateway.filter(|_| !subnet.gateway_unlisted),
         ip_range: subnet.ip_range,
         aux: subnet.aux.clone(),
     });

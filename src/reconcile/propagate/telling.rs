@@ -187,6 +187,7 @@ fn with_details(network: &Network, docker: &EngineNetwork) -> Network {
         // The engine's own IPAM keeps a range to itself; the other hosts must not leave it either.
         if let Some(config) = docker.ipam.iter().find(|config| config.subnet == Some(subnet.cidr)) {
             subnet.ip_range = subnet.ip_range.or(config.ip_range);
+            subnet.gateway_unlisted = config.gateway.is_none();
         }
     }
     told

@@ -8,6 +8,7 @@
 //! ```
 
 use std::{
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -102,6 +103,14 @@ impl File {
 }
 
 fn open(path: &Path) -> Result<Database, DatabaseError> {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    drop(file.map_err(DatabaseError::from)?);
     let database = Database::builder().set_cache_size(CACHE).create(path)?;
     // A reader cannot open a table that nobody has written yet.
     let make = || -> Result<(), redb::Error> {

@@ -4,7 +4,7 @@ use std::{error::Error as _, io};
 
 use etcd_client::Error;
 
-use crate::store::{StoreError, address::Address, remote::causes};
+use crate::store::{StoreError, address::Address, remote::causes_below};
 
 /// Classes of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl From<Error> for Failed {
         };
         let kind = kind(i32::from(status.code()), status.message(), refused_connection(status));
         let detail = match status.source() {
-            Some(source) => format!("{}: {}", status.message(), causes(source)),
+            Some(source) => causes_below(status.message(), source),
             None => status.message().to_owned(),
         };
         Self { kind, detail }

@@ -1,0 +1,12 @@
+//! DNS in real sandboxes: network namespaces with a stand-in for Docker's resolver, and rules as Docker
+//! writes them.
+
+#[path = "../common/lab.rs"]
+mod lab;
+
+mod answers;
+mod client;
+mod lifecycle;
+mod managed;
+mod resolver;
+mod scene;
