@@ -23,7 +23,6 @@ pub const REMOVE_PATH: &str = "/rs-overlay/v1/networks/remove";
 /// A network to be created, in the terms of `docker network create`.
 #[expect(clippy::struct_excessive_bools, reason = "the flags of `docker network create`")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of docker's")]
 pub struct NetworkOrder {
     /// Its name.
     pub name: String,
