@@ -134,7 +134,7 @@ impl View {
         }
         if !engine.reachable {
             problems.push(
-                "the Docker engine's API does not answer; networks of other hosts come here only by hand ('docker network create -d rs-overlay --ipam-driver rs-overlay --ipam-opt rs-overlay.network=NAME NAME'), and names are not told"
+                "the Docker engine's API does not answer; networks of other hosts come here only by hand ('docker network create -d rs-overlay --ipam-driver rs-overlay --subnet SUBNET --ipam-opt rs-overlay.network=NAME NAME'), and names are not told"
                     .to_owned(),
             );
         }
