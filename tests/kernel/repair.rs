@@ -8,6 +8,7 @@ use rs_overlay::{
     dataplane::{
         Dataplane,
         names::{bridge_link, container_link, host_link, vxlan_link},
+        netlink::Kernel,
     },
     model::EndpointId,
     plan::{Op, Overlay},
@@ -15,7 +16,7 @@ use rs_overlay::{
 
 use crate::scene::{VNI, container, view};
 use crate::{
-    lab::{Lab, allowed, endpoint, mac, open, vni},
+    lab::{Host, Lab, allowed, endpoint, mac, open, vni},
     overlays::{overlay, possible},
 };
 
@@ -150,7 +151,12 @@ async fn a_port_without_alias_is_repaired_or_removed() {
     assert_eq!(host.overlay().sh("ip -o link").lines().count(), 1);
     host.make(&view(1, false, &[])).await;
     host.overlay().sh(&half);
-    let again = open(&host.config).await;
-    assert_eq!(host.overlay().sh("ip -o link").lines().count(), 3);
+    let overlay = host.overlay();
+    let Host { kernel, config, .. } = host;
+    drop(kernel);
+    let again = open(&config).await;
+    assert_eq!(overlay.sh("ip -o link").lines().count(), 3);
+    let second = Kernel::open(config).await.map(drop).unwrap_err().to_string();
+    assert!(second.contains("another rs-overlay daemon"), "{second}");
     drop(again);
 }
