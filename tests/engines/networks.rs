@@ -1,5 +1,11 @@
 //! Networks that are created, left, joined again, created twice at once and removed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
 use std::{
     net::IpAddr,
     thread,
