@@ -1,6 +1,7 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
 mod facts;
+mod names;
 mod orders;
 mod view;
 

@@ -6,13 +6,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::spawn_blocking};
 
-use super::orders::Orders;
+use super::{names, orders::Orders};
 use crate::{
     admin::{
-        EngineStatus, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow,
-        ReconcileStatus, StatusReport, StoreStatus,
+        EngineStatus, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
+        NetworkRow, NodeRow, ReconcileStatus, StatusReport, StoreStatus,
     },
     http::AdminView,
     local::Local,
@@ -88,6 +88,24 @@ impl AdminView for View {
                 self.network_row(&snapshot, &held.record, inside, &marks)
             });
             Ok(rows.collect())
+        })
+    }
+
+    fn names(&self, question: NameQuestion) -> BoxFuture<'_, Result<NameReport, String>> {
+        Box::pin(async move {
+            let snapshot = self.snapshot.borrow().clone();
+            let (local, vtep, asked) = (self.local.clone(), self.node.vtep, question.clone());
+            // A hundred thousand names take a moment.
+            let found = spawn_blocking(move || names::answer(&snapshot, &local, vtep, &asked)).await;
+            let mut report =
+                found.map_err(|error| format!("the lookup failed inside the daemon: {error}"))??;
+            if question.explain {
+                for row in &mut report.holders {
+                    let held = self.ledger.get::<Endpoint>(&row.record).await;
+                    row.revision = held.map_err(|error| error.to_string())?.map(|held| held.entry.revision.0);
+                }
+            }
+            Ok(report)
         })
     }
 
