@@ -33,6 +33,7 @@ fn answered_and_followed_across_hosts() {
         let lab = lab(&[V20_10_24, V28_5]);
         names::answered(&lab);
         names::apart(&lab);
+        names::looked_up(&lab);
         names::followed(&lab);
         names::at_once(&lab);
         names::without_the_daemon(&lab);

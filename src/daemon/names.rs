@@ -92,3 +92,72 @@ fn ordered(snapshot: &Snapshot, networks: BTreeSet<&NetworkId>) -> Vec<NetworkId
 fn title(snapshot: &Snapshot, id: &NetworkId) -> String {
     snapshot.networks.get(id).map_or(id.short(), |network| network.title()).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Network 1 is `blue`, network 2 the internal `amber`; `web` on hosts a and b, the latter on both.
+    fn snapshot() -> Snapshot {
+        let network = |id: &str, name: &str, internal: bool| {
+            json!({"id": id, "name": name, "internal": internal, "subnets": [], "vni": 4096, "ipam": "ours",
+                   "created_by": "n1", "created_at": 1})
+        };
+        let endpoint = |id: &str, network: &str, container: &str, ips: &[&str]| {
+            json!({"id": id, "network": network, "node": "n1", "vtep": "192.0.2.1", "mac": "02:42:0a:09:00:02",
+                   "addresses": ips, "container": container, "container_id": format!("{container}0123456789"),
+                   "aliases": ["web"], "created_at": 7})
+        };
+        serde_json::from_value(json!({
+            "meta": null, "nodes": {},
+            "networks": {"1": network("1", "blue", false), "2": network("2", "amber", true)},
+            "endpoints": {
+                "1": {"e1": endpoint("e1", "1", "aaaa", &["10.0.1.2", "fd00::2"]),
+                      "e2": endpoint("e2", "1", "bbbb", &["10.0.1.3"])},
+                "2": {"e3": endpoint("e3", "2", "bbbb", &["10.0.2.2"])},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn ask(name: &str, from: Option<&str>) -> Result<NameReport, String> {
+        let question = NameQuestion { name: name.to_owned(), from: from.map(str::to_owned), explain: false };
+        lookup(&snapshot(), &[], &question)
+    }
+
+    fn records(name: &str, from: Option<&str>) -> Vec<String> {
+        ask(name, from).unwrap().holders.into_iter().map(|row| row.record).collect()
+    }
+
+    #[test]
+    fn all_networks_answer_nobody_and_the_first_one_a_container() {
+        let all = ["v1/endpoints/1/e1", "v1/endpoints/1/e2", "v1/endpoints/2/e3"];
+        assert_eq!(records("web", None), all);
+        assert_eq!(records("WEB", Some("bbbb")), all[..2]);
+        assert_eq!(records("web.amber", Some("bbbb0123")), all[2..]);
+        assert!(records("web.amber", Some("aaaa")).is_empty());
+        assert_eq!(ask("web", Some("bbbb")).unwrap().searched, ["blue", "amber"]);
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_one_row() {
+        let report = ask("aaaa", Some("bbbb")).unwrap();
+        let ips: [IpAddr; 2] = ["10.0.1.2", "fd00::2"].map(|ip| ip.parse().unwrap());
+        assert_eq!(report.holders[0].addresses, ips);
+        assert_eq!((report.holders[0].since, report.holders[0].host.as_str()), (7, "n1"));
+        for ip in ["10.0.1.2", "fd00::2", "2.1.0.10.in-addr.arpa"] {
+            assert_eq!(records(ip, None), ["v1/endpoints/1/e1"], "{ip}");
+        }
+    }
+
+    #[test]
+    fn unknown_containers_and_odd_names_are_told() {
+        assert!(ask("web", Some("cccc")).unwrap_err().contains("no container cccc"));
+        assert!(ask("web", Some("")).unwrap_err().contains("no container"));
+        for name in ["", ".", "..", "é", "nobody"] {
+            assert!(records(name, None).is_empty(), "{name}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 use netns_harness::{Host, Lab, Signal};
 
 use crate::{
-    dns::{address, answers, dig, unknown},
+    dns::{address, answers, dig, nothing, unknown},
     kit::{create, remove, says, vanishes},
 };
 
@@ -116,22 +116,47 @@ pub(crate) fn apart(lab: &Lab) {
     answers(two, "b2", &["a1"], &[in_shop(one, "a1")]);
     answers(one, "i1", &["b2"], &[address(two.address("b2", "inside").unwrap())]);
     two.docker(&["network", "disconnect", "inside", "b2"]).unwrap();
-    within("gone after a disconnect", unknown(one, "i1", &["b2"]));
+    within("gone after a disconnect", nothing(one, "i1", &["b2"]));
     unknown(two, "b2", &["i1"]);
     remove(one, &["i1"]);
     remove(two, &["i2"]);
+}
+
+/// `rs-overlay name lookup`.
+pub(crate) fn looked_up(lab: &Lab) {
+    let (one, two) = (lab.host(1), lab.host(2));
+    let ask = |host: &Host, args: &[&str]| {
+        host.exec(&[&[env!("CARGO_BIN_EXE_rs-overlay"), "name", "lookup"], args].concat())
+    };
+    let b = two.address("b2", "shop").unwrap().to_string();
+    for host in lab.hosts() {
+        says(&ask(host, &["only2"]).unwrap(), &[&b, "b2", "host2", "shop"]);
+        says(&ask(host, &[&b]).unwrap(), &["b2"]);
+        let json = ask(host, &["web.shop", "--from", "a1", "--explain", "--format", "json"]).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let hosts: BTreeSet<_> =
+            json["holders"].as_array().unwrap().iter().filter_map(|row| row["host"].as_str()).collect();
+        assert_eq!((hosts, json["searched"][0].as_str()), (BTreeSet::from(["host1", "host2"]), Some("shop")));
+        assert!(json["holders"][0]["revision"].as_u64().is_some_and(|revision| revision > 0), "{json}");
+        says(
+            &ask(host, &["nobody"]).unwrap_err().to_string(),
+            &["exit status: 1", "nobody answers to nobody"],
+        );
+        says(&ask(host, &["web", "--from", "nobody"]).unwrap_err().to_string(), &["no container nobody"]);
+    }
+    says(&ask(one, &["only2", "--from", &short_id(one, "a1"), "--explain"]).unwrap(), &["v1/endpoints/"]);
 }
 
 /// Renames, restarts, disconnects, removals.
 pub(crate) fn followed(lab: &Lab) {
     let (one, two) = (lab.host(1), lab.host(2));
     for (host, other, from) in [(two, one, "a1"), (one, two, "b2")] {
-        run(host, "c", "shop", &["kept"]);
-        let ip = in_shop(host, "c");
-        within("come", answers(other, from, &["c"], &[ip.clone()]));
-        host.docker(&["rename", "c", "renamed"]).unwrap();
+        run(host, "cc", "shop", &["kept"]);
+        let ip = in_shop(host, "cc");
+        within("come", answers(other, from, &["cc"], &[ip.clone()]));
+        host.docker(&["rename", "cc", "renamed"]).unwrap();
         within("renamed", answers(other, from, &["renamed"], &[ip.clone()]));
-        unknown(other, from, &["c"]);
+        unknown(other, from, &["cc"]);
         answers(other, from, &["-x", ip.strip_prefix("A ").unwrap()], &["PTR renamed.shop.".to_owned()]);
         answers(other, from, &["kept"], &[ip]);
 
