@@ -81,6 +81,12 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
         anyhow::Ok((store, Arc::new(kernel)))
     };
     let (store, kernel) = opened.await.inspect_err(|_| remove_socket(&config.socket))?;
+    if !kernel.adopted() {
+        let lost = local.forget_lost(|sandbox| Path::new(sandbox).exists())?;
+        if lost > 0 {
+            info!(endpoints = lost, "this host has lost its links and sandboxes; forgetting their endpoints");
+        }
+    }
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %local.node(),

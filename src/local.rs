@@ -82,7 +82,7 @@ impl Local {
         let moment = AtomicU64::new(data.releases.values().map(|r| r.until_ms).max().unwrap_or_default());
         let local = Self { dir: dir.to_owned(), node, data: Mutex::new(data), version, moment, _lock: lock };
         for endpoint in stale {
-            local.remove_endpoint(&endpoint)?;
+            local.remove_lost(&endpoint)?;
         }
         Ok(local)
     }
@@ -204,6 +204,24 @@ impl Local {
         self.change(|data| self.drop_endpoint(data, id))
     }
 
+    /// Forgets all endpoints whose sandbox is gone, in a host that has lost its links: as after a power
+    /// cut that no new boot id tells of. Answers how many.
+    pub fn forget_lost(&self, alive: impl Fn(&str) -> bool) -> Result<usize, LocalError> {
+        self.change(|data| {
+            let lost = data.endpoints.values().filter(|e| !e.sandbox.as_deref().is_some_and(&alive));
+            let lost: Vec<_> = lost.map(|endpoint| endpoint.id.clone()).collect();
+            for endpoint in &lost {
+                self.drop_lost(data, endpoint)?;
+            }
+            Ok(lost.len())
+        })
+    }
+
+    /// Forgets an endpoint of which its engine will not speak again.
+    pub fn remove_lost(&self, id: &EndpointId) -> Result<(), LocalError> {
+        self.change(|data| self.drop_lost(data, id))
+    }
+
     /// Queues a claim to be given back.
     pub fn put_release(&self, release: Release) -> Result<(), LocalError> {
         self.change(|data| self.queue_release(data, release))
@@ -257,6 +275,19 @@ impl Local {
         files::remove(&self.file("endpoints", id.as_str()))?;
         data.endpoints.remove(id);
         Ok(Some(endpoint))
+    }
+
+    /// Nobody gives back what our own IPAM handed out for it either.
+    fn drop_lost(&self, data: &mut LocalData, id: &EndpointId) -> Result<(), LocalError> {
+        let Some(endpoint) = self.drop_endpoint(data, id)? else { return Ok(()) };
+        let network = data.bindings.get(&endpoint.docker_network).map(|binding| binding.network.clone());
+        for ip in endpoint.addresses {
+            if let Some(subnet) = network.as_ref().and_then(|network| network.subnet_of(ip)) {
+                let until_ms = self.moment();
+                self.queue_release(data, Release { cidr: subnet.cidr, ip, until_ms })?;
+            }
+        }
+        Ok(())
     }
 
     fn queue_release(&self, data: &mut LocalData, release: Release) -> Result<(), LocalError> {

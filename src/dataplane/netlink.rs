@@ -107,6 +107,7 @@ fn lock(namespace: &Path) -> Result<Flock<File>, DataplaneError> {
 pub struct Kernel {
     inside: Channel,
     host: Channel,
+    adopted: bool,
     /// Held for as long as this kernel is written to from here.
     _lock: Flock<File>,
     /// Listeners for changes; they end with it.
@@ -118,15 +119,22 @@ impl Kernel {
     pub async fn open(config: KernelConfig) -> Result<Self, DataplaneError> {
         let host = host_namespace(config.host_namespace.as_deref())?;
         let lock = lock(&config.namespace)?;
+        let adopted = Namespace::open(&config.namespace).is_ok();
         let inside = Namespace::pinned(&config.namespace, &host)?;
         let kernel = Self {
             _lock: lock,
+            adopted,
             inside: Channel::new(Arc::new(inside)),
             host: Channel::new(Arc::new(host)),
             listeners: Mutex::default(),
         };
         kernel.prepare().await?;
         Ok(kernel)
+    }
+
+    /// Whether our namespace was there already. If not, every link that a former run made is gone.
+    pub fn adopted(&self) -> bool {
+        self.adopted
     }
 
     /// The file on which our namespace is pinned.

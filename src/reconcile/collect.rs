@@ -66,7 +66,7 @@ impl Collector {
         let now = Instant::now();
         for id in overdue(&endpoints, listed, |sandbox| Path::new(sandbox).exists(), missing, now) {
             info!(endpoint = id.short(), "collecting an endpoint that is gone without a word");
-            if let Err(error) = self.local.remove_endpoint(&id) {
+            if let Err(error) = self.local.remove_lost(&id) {
                 warn!(%error, "the endpoint stays for now");
             }
         }
