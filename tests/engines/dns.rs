@@ -61,9 +61,14 @@ fn read(text: &str) -> Option<Said> {
 
 /// Waits until a question has just these answers; the answer is how long it took.
 #[track_caller]
-pub(crate) fn answers(host: &Host, container: &str, question: &[&str], expected: &[String]) -> Duration {
+pub(crate) fn answers(
+    host: &Host,
+    container: &str,
+    question: &[&str],
+    expected: &[impl AsRef<str>],
+) -> Duration {
     let started = Instant::now();
-    let expected: BTreeSet<_> = expected.iter().map(String::as_str).collect();
+    let expected: BTreeSet<_> = expected.iter().map(AsRef::as_ref).collect();
     let found = wait_until(&format!("{question:?} in {container} to be {expected:?}"), SOON, || {
         let said = dig(host, container, question)?;
         anyhow::ensure!(said.code == "NOERROR" && said.set() == expected, "{said:?}");

@@ -18,7 +18,9 @@ const LONG: Duration = Duration::from_secs(10);
 /// Starts a container without a hostname of its own, which would be one more name.
 fn run(host: &Host, name: &str, network: &str, aliases: &[&str]) {
     let mut line = vec!["run", "-d", "--name", name, "--net", network];
-    aliases.iter().for_each(|alias| line.extend(["--network-alias", alias]));
+    for alias in aliases {
+        line.extend(["--network-alias", alias]);
+    }
     line.extend(["busybox", "sleep", "3600"]);
     host.docker(&line).unwrap_or_else(|error| panic!("{error:#}\n{}", host.daemon_log()));
 }
@@ -43,7 +45,7 @@ pub(crate) fn answered(lab: &Lab) {
     run(one, "a1", "shop", &["web", "only1"]);
     run(two, "b2", "shop", &["web", "only2"]);
     let (a, b) = (in_shop(one, "a1"), in_shop(two, "b2"));
-    within("first name on the other host", answers(one, "a1", &["b2"], &[b.clone()]));
+    within("first name on the other host", answers(one, "a1", &["b2"], &[&b]));
     let (id1, id2) = (short_id(one, "a1"), short_id(two, "b2"));
     let both = vec![a.clone(), b.clone()];
     for (host, from) in [(one, "a1"), (two, "b2")] {
@@ -52,7 +54,7 @@ pub(crate) fn answered(lab: &Lab) {
         {
             let (upper, below) = (name.to_ascii_uppercase(), format!("{name}.shop"));
             for question in [&[name][..], &[&upper], &[&below], &["+tcp", name], &["+noedns", name]] {
-                answers(host, from, question, std::slice::from_ref(holder));
+                answers(host, from, question, &[holder]);
             }
             let said = dig(host, from, &["AAAA", name]).unwrap();
             assert!(said.code == "NOERROR" && said.answers.is_empty(), "AAAA of {name} in {from}: {said:?}");
@@ -153,16 +155,16 @@ pub(crate) fn followed(lab: &Lab) {
     for (host, other, from) in [(two, one, "a1"), (one, two, "b2")] {
         run(host, "cc", "shop", &["kept"]);
         let ip = in_shop(host, "cc");
-        within("come", answers(other, from, &["cc"], &[ip.clone()]));
+        within("come", answers(other, from, &["cc"], &[&ip]));
         host.docker(&["rename", "cc", "renamed"]).unwrap();
-        within("renamed", answers(other, from, &["renamed"], &[ip.clone()]));
+        within("renamed", answers(other, from, &["renamed"], &[&ip]));
         unknown(other, from, &["cc"]);
         answers(other, from, &["-x", ip.strip_prefix("A ").unwrap()], &["PTR renamed.shop.".to_owned()]);
         answers(other, from, &["kept"], &[ip]);
 
         host.docker(&["restart", "-t", "0", "renamed"]).unwrap();
         let ip = in_shop(host, "renamed");
-        within("restarted", answers(other, from, &["renamed"], &[ip.clone()]));
+        within("restarted", answers(other, from, &["renamed"], &[&ip]));
         answers(other, from, &["kept"], &[ip]);
         answers(host, "renamed", &[from], &[in_shop(other, from)]);
 
@@ -175,7 +177,7 @@ pub(crate) fn followed(lab: &Lab) {
         within("disconnected", unknown(other, from, &["renamed"]));
         host.docker(&["network", "connect", "--alias", "late", "shop", "renamed"]).unwrap();
         let ip = in_shop(host, "renamed");
-        within("connected", answers(other, from, &["renamed"], &[ip.clone()]));
+        within("connected", answers(other, from, &["renamed"], &[&ip]));
         answers(other, from, &["late"], &[ip]);
         unknown(other, from, &["kept"]);
 
@@ -193,8 +195,8 @@ pub(crate) fn at_once(lab: &Lab) {
         unknown(one, "a1", &[&name]);
         run(two, &name, "shop", &["fresh"]);
         let ip = in_shop(two, &name);
-        slowest = slowest.max(answers(one, "a1", &[&name], &[ip.clone()]));
-        answers(one, "a1", &["fresh"], &[ip.clone()]);
+        slowest = slowest.max(answers(one, "a1", &[&name], &[&ip]));
+        answers(one, "a1", &["fresh"], &[&ip]);
         says(&one.in_container("a1", &["nslookup", &name]).unwrap(), &[ip.strip_prefix("A ").unwrap()]);
         remove(two, &[&name]);
         unknown(one, "a1", &["fresh"]);
