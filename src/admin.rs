@@ -20,6 +20,51 @@ pub const CREATE_PATH: &str = "/rs-overlay/v1/networks/create";
 /// Path to which a `NetworkEnd` is posted; the answer is a `NetworkEnded`.
 pub const REMOVE_PATH: &str = "/rs-overlay/v1/networks/remove";
 
+/// Path to which a `NameQuestion` is sent as a query; the answer is a `NameReport`.
+pub const NAMES_PATH: &str = "/rs-overlay/v1/names";
+
+/// A name to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameQuestion {
+    /// A name as a container would ask for it, or an address.
+    pub name: String,
+    /// Name or id of the container that would ask; absent: each network is searched for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Say as well where each answer is recorded in the store, which is asked for that.
+    #[serde(default)]
+    pub explain: bool,
+}
+
+/// What is known of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameReport {
+    /// Names of the networks that were searched, in that order.
+    pub searched: Vec<String>,
+    /// Who answers to it; empty: nobody.
+    pub holders: Vec<NameRow>,
+}
+
+/// An endpoint that answers to a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRow {
+    /// Its addresses, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// Its container, once that is known.
+    pub container: Option<String>,
+    /// Name of its host.
+    pub host: String,
+    /// Name of its network.
+    pub network: String,
+    /// Its creation.
+    pub since: u64,
+    /// Key of its record in the store, below the prefix.
+    pub record: String,
+    /// Revision of that record, where it was asked for and is there.
+    #[serde(default)]
+    pub revision: Option<u64>,
+}
+
 /// A network to be created, in the terms of `docker network create`.
 #[expect(clippy::struct_excessive_bools, reason = "the flags of `docker network create`")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

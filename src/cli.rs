@@ -1,6 +1,7 @@
 //! The command line. The only place that prints: all else logs or returns errors.
 
 mod client;
+mod name;
 mod network;
 mod output;
 mod table;
@@ -52,6 +53,9 @@ enum Question {
     /// Show, create and remove the cluster's networks
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Look up names of containers
+    #[command(subcommand)]
+    Name(NameCommand),
     /// Show the cluster's hosts
     #[command(subcommand)]
     Node(NodeCommand),
@@ -84,6 +88,17 @@ enum NetworkCommand {
         names: Vec<String>,
         #[command(flatten)]
         at: At,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum NameCommand {
+    /// Show who answers to a name in the networks that this host takes part in
+    Lookup {
+        #[command(flatten)]
+        name: name::Lookup,
+        #[command(flatten)]
+        ask: Ask,
     },
 }
 
@@ -180,6 +195,7 @@ fn answer(question: Question) -> anyhow::Result<()> {
         }
         Question::Network(NetworkCommand::Create { network, at }) => network::create(&at.socket(), *network),
         Question::Network(NetworkCommand::Rm { names, at }) => network::remove(&at.socket(), &names),
+        Question::Name(NameCommand::Lookup { name, ask }) => name::lookup(&name, &ask),
         Question::Node(NodeCommand::Ls(ask)) => {
             let mut rows: Vec<NodeRow> = client::get(&ask.socket(), NODES_PATH)?;
             rows.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));

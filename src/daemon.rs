@@ -1,12 +1,14 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
 mod facts;
+mod names;
 mod orders;
 mod view;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -45,11 +47,22 @@ const DRAIN: Duration = Duration::from_secs(4);
 /// Runs the daemon until it is told to stop. A setting that this machine cannot fulfil is a
 /// [`ConfigError`], found before anything is touched.
 pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config));
     // What still waits for an answer from a store that is away must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// Every container's sandbox takes some descriptors, and the usual soft limit of 1,024 ends at about a
+/// hundred of them.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "cannot raise the number of open files");
+    }
 }
 
 async fn serve(config: DaemonConfig) -> anyhow::Result<()> {

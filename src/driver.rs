@@ -8,6 +8,7 @@ mod claims;
 mod confirm;
 mod endpoint;
 mod error;
+mod holder;
 mod network;
 mod options;
 mod pool;

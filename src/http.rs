@@ -50,6 +50,7 @@ pub fn router(plugin: Plugin) -> Router {
         .route("/rs-overlay/v1/status", get(admin::status))
         .route("/rs-overlay/v1/networks", get(admin::networks))
         .route("/rs-overlay/v1/nodes", get(admin::nodes))
+        .route("/rs-overlay/v1/names", get(admin::names))
         .route("/rs-overlay/v1/networks/create", post(admin::create))
         .route("/rs-overlay/v1/networks/remove", post(admin::remove))
         .route("/{method}", post(call))

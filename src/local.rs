@@ -5,12 +5,13 @@
 //! it is the queue of all work that may wait, and it survives a `kill -9` at any point: each file is
 //! replaced by a rename.
 
+mod data;
 mod files;
 mod identity;
 mod record;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::model::{EndpointId, Network, NetworkId, NodeId};
+pub use data::LocalData;
 pub use identity::boot_id;
 pub use record::{Binding, Departure, LocalEndpoint, Release};
 
@@ -43,21 +45,6 @@ pub enum LocalError {
     /// Another daemon runs on this directory.
     #[error("another rs-overlay daemon is running with state directory {0}; stop it first: a host has one")]
     Busy(PathBuf),
-}
-
-/// All of the host's own state, as it was at one moment.
-#[derive(Debug, Clone, Default)]
-pub struct LocalData {
-    /// Networks of the engine, by Docker's id.
-    pub bindings: BTreeMap<NetworkId, Binding>,
-    /// Endpoints of the engine.
-    pub endpoints: BTreeMap<EndpointId, LocalEndpoint>,
-    /// Claims to give back.
-    pub releases: BTreeMap<String, Release>,
-    /// Networks that the engine has removed, whose removal is not settled in the store.
-    pub departures: BTreeMap<NetworkId, Departure>,
-    /// The cluster that all this belongs to.
-    pub cluster: Option<String>,
 }
 
 /// The host's own state: in memory for readers, in files for the next start.
@@ -300,23 +287,6 @@ impl Local {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, LocalData> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl LocalData {
-    /// The binding of a network of the cluster.
-    pub fn binding_of(&self, network: &NetworkId) -> Option<&Binding> {
-        self.bindings.values().find(|binding| binding.network.id == *network)
-    }
-
-    /// Networks that have an endpoint here.
-    pub fn networks_in_use(&self) -> BTreeSet<NetworkId> {
-        self.endpoints.values().map(|endpoint| endpoint.network.clone()).collect()
-    }
-
-    /// The endpoint that uses an address of a network.
-    pub fn user_of(&self, cidr: &IpNet, ip: IpAddr) -> Option<&LocalEndpoint> {
-        self.endpoints.values().find(|e| e.addresses.contains(&ip) && cidr.contains(&ip))
     }
 }
 

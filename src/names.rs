@@ -9,4 +9,5 @@ mod reverse;
 mod zone;
 
 pub use lookup::{Answer, Evidence, Kind, could_come, explain, lookup};
+pub use reverse::question as reverse_question;
 pub use zone::Zone;

@@ -84,6 +84,8 @@ const NETWORKS: &str = r#"[
    "hosts":[],"endpoints":0,"internal":true,"ipv6":false,"attachable":false}]"#;
 const NODES: &str = r#"[{"id":"n1","hostname":"a","vtep":"192.0.2.1","engine":"20.10.24","daemon":"0.1.0",
    "scope":"local","networks":1,"endpoints":2,"since":0}]"#;
+const NAMES: &str = r#"{"searched":["blue","red"],"holders":[{"addresses":["10.0.1.2","fd00::2"],"container":"web1",
+   "host":"a","network":"blue","since":0,"record":"v1/endpoints/zz11/e1","revision":42}]}"#;
 const STATUS: &str = r#"{"version":"9.8.7","node":"n1","hostname":"a","vtep":null,"scope":"local",
    "store":{"kind":"etcd","url":"etcd://h1","connected":true,"since":0},
    "engine":{"reachable":false,"version":null},"networks":1,"endpoints":2,"reconcile":null,
@@ -202,6 +204,18 @@ fn networks_nodes_and_status_are_shown_as_tables_and_as_json() {
         ),
         (&["network", "inspect", "web"], "networks", NETWORKS, &["Name:       web", "Used on:    a, b"]),
         (&["node", "ls"], "nodes", NODES, &["n1        a          192.0.2.1   20.10.24"]),
+        (
+            &["name", "lookup", "web"],
+            "names?explain=false&name=web",
+            NAMES,
+            &["10.0.1.2, fd00::2   web1        a      blue"],
+        ),
+        (
+            &["name", "lookup", "a b", "--from", "c&d", "--explain"],
+            "names?explain=true&from=c%26d&name=a+b",
+            NAMES,
+            &["searched networks blue, red", "v1/endpoints/zz11/e1", "42"],
+        ),
         (&["status"], "status", STATUS, &["NOT reachable", "The engine does not answer."]),
         (&["version"], "status", STATUS, &["Daemon: 9.8.7"]),
     ]
@@ -225,6 +239,30 @@ fn networks_nodes_and_status_are_shown_as_tables_and_as_json() {
             assert!(request.starts_with(&format!("GET /rs-overlay/v1/{path} HTTP/1.1\r\n")), "{request}");
         }
     }
+}
+
+#[test]
+fn a_name_that_nobody_answers_to_is_a_failure() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("a.sock");
+    let refusal = r#"{"Err":"no container x here"}"#;
+    let refusal = format!(
+        "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{refusal}",
+        refusal.len()
+    );
+    let nobody = ok(r#"{"searched":["blue"],"holders":[]}"#);
+    let served = daemon(&socket, vec![nobody.clone(), nobody, refusal]);
+    let arguments = ["name", "lookup", "web", "--socket", socket.to_str().unwrap()];
+    for (more, line) in [
+        (&[][..], "rs-overlay: nobody answers to web in network blue\n"),
+        (&["--format", "json"], "rs-overlay: nobody answers to web in network blue\n"),
+        (&["--from", "x"], "rs-overlay: no container x here\n"),
+    ] {
+        let output = run(&[&arguments[..], more].concat());
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), line));
+        assert!(output.stdout.is_empty());
+    }
+    served.join().unwrap();
 }
 
 #[test]

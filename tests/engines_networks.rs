@@ -15,8 +15,19 @@ fn created_removed_and_joined_again() {
     if kit::allowed() {
         let lab = kit::lab(&[V20_10_24, V28_5, V26_1], StoreKind::Etcd);
         networks::ordered(&lab);
+        networks::created_and_used_at_once(&lab);
         networks::left_and_joined_again(&lab);
         networks::away_and_back(&lab);
+        networks::new_host(&lab);
+        kit::assert_clean(&lab);
+    }
+}
+
+#[test]
+fn told_by_hand() {
+    if kit::allowed() {
+        let lab = kit::lab(&[V28_5, V26_1], StoreKind::Etcd);
+        networks::by_hand(&lab);
         kit::assert_clean(&lab);
     }
 }

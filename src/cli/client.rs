@@ -13,7 +13,18 @@ const ORDER_DEADLINE: Duration = Duration::from_mins(1);
 /// The JSON that the daemon behind `socket` answers to `GET path`.
 pub(super) fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(fetch(socket, path, None, DEADLINE))
+    runtime.block_on(fetch(socket, path, Request::Get, DEADLINE))
+}
+
+/// The same, where `question` is the URL's query; a refusal is an error in the daemon's words.
+pub(super) fn ask<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    question: &impl Serialize,
+) -> anyhow::Result<T> {
+    let question = Request::Question(serde_json::to_value(question)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(fetch(socket, path, question, DEADLINE))
 }
 
 /// The JSON that the daemon behind `socket` answers to `order`, posted to `path`; a refusal is an error in
@@ -25,13 +36,20 @@ pub(super) fn post<T: DeserializeOwned>(
 ) -> anyhow::Result<T> {
     let body = serde_json::to_string(order)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(fetch(socket, path, Some(body), ORDER_DEADLINE))
+    runtime.block_on(fetch(socket, path, Request::Order(body), ORDER_DEADLINE))
+}
+
+/// What is sent.
+enum Request {
+    Get,
+    Question(serde_json::Value),
+    Order(String),
 }
 
 async fn fetch<T: DeserializeOwned>(
     socket: &Path,
     path: &str,
-    body: Option<String>,
+    request: Request,
     deadline: Duration,
 ) -> anyhow::Result<T> {
     // The client is built with TLS even where only a local socket is used. A second installation is
@@ -40,10 +58,12 @@ async fn fetch<T: DeserializeOwned>(
     let client = reqwest::Client::builder().no_proxy().timeout(deadline).unix_socket(socket).build()?;
     let shown = socket.display();
     let url = format!("http://rs-overlay{path}");
-    let ordered = body.is_some();
-    let request = match body {
-        Some(body) => client.post(url).body(body),
-        None => client.get(url),
+    // Nothing that is merely read can be refused.
+    let refusable = !matches!(request, Request::Get);
+    let request = match request {
+        Request::Get => client.get(url),
+        Request::Question(question) => client.get(url).query(&question),
+        Request::Order(body) => client.post(url).body(body),
     };
     let response = request.send().await.map_err(|err| {
         if err.is_timeout() {
@@ -59,7 +79,7 @@ async fn fetch<T: DeserializeOwned>(
         anyhow!("no daemon answers on {shown} ({}); {remedy}", root_cause(&err))
     })?;
     let status = response.status();
-    if ordered && matches!(status.as_u16(), 400 | 409 | 500) {
+    if refusable && matches!(status.as_u16(), 400 | 409 | 500) {
         let refusal: serde_json::Value = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
         bail!("{}", refusal["Err"].as_str().unwrap_or("the daemon refuses without a reason; see its log"));
     }

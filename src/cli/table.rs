@@ -3,7 +3,7 @@
 use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::admin::{NetworkRow, NodeRow, StatusReport};
+use crate::admin::{NameRow, NetworkRow, NodeRow, StatusReport};
 
 /// `network ls`.
 pub(super) fn networks(rows: &[NetworkRow]) -> String {
@@ -36,6 +36,28 @@ pub(super) fn networks(rows: &[NetworkRow]) -> String {
                 row.endpoints.to_string(),
                 flags(row),
             ]
+        }),
+    )
+}
+
+/// `name lookup`.
+pub(super) fn names(rows: &[NameRow], explain: bool, now: u64) -> String {
+    let heads = ["ADDRESSES", "CONTAINER", "HOST", "NETWORK", "SINCE", "RECORD", "REVISION"];
+    let shown = if explain { heads.len() } else { 5 };
+    grid(
+        &heads[..shown],
+        rows.iter().map(|row| {
+            let mut cells = vec![
+                list(&row.addresses),
+                row.container.clone().unwrap_or_else(|| "-".to_owned()),
+                row.host.clone(),
+                row.network.clone(),
+                ago(row.since, now),
+                row.record.clone(),
+                row.revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string()),
+            ];
+            cells.truncate(shown);
+            cells
         }),
     )
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::spawn_blocking};
 
-use super::orders::Orders;
+use super::{names, orders::Orders};
 use crate::{
     admin::{
-        EngineStatus, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow,
-        ReconcileStatus, StatusReport, StoreStatus,
+        EngineStatus, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
+        NetworkRow, NodeRow, ReconcileStatus, StatusReport, StoreStatus,
     },
     http::AdminView,
     local::Local,
@@ -91,6 +91,24 @@ impl AdminView for View {
         })
     }
 
+    fn names(&self, question: NameQuestion) -> BoxFuture<'_, Result<NameReport, String>> {
+        Box::pin(async move {
+            let snapshot = self.snapshot.borrow().clone();
+            let (local, vtep, asked) = (self.local.clone(), self.node.vtep, question.clone());
+            // A hundred thousand names take a moment.
+            let found = spawn_blocking(move || names::answer(&snapshot, &local, vtep, &asked)).await;
+            let mut report =
+                found.map_err(|error| format!("the lookup failed inside the daemon: {error}"))??;
+            if question.explain {
+                for row in &mut report.holders {
+                    let held = self.ledger.get::<Endpoint>(&row.record).await;
+                    row.revision = held.map_err(|error| error.to_string())?.map(|held| held.entry.revision.0);
+                }
+            }
+            Ok(report)
+        })
+    }
+
     fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>> {
         Box::pin(async { self.orders.create(order).await.map_err(|error| error.to_string()) })
     }
@@ -134,7 +152,7 @@ impl View {
         }
         if !engine.reachable {
             problems.push(
-                "the Docker engine's API does not answer; networks of other hosts come here only by hand ('docker network create -d rs-overlay --ipam-driver rs-overlay --ipam-opt rs-overlay.network=NAME NAME'), and names are not told"
+                "the Docker engine's API does not answer; networks of other hosts come here only by hand ('docker network create -d rs-overlay --ipam-driver rs-overlay --subnet SUBNET --ipam-opt rs-overlay.network=NAME NAME'), and names are not told"
                     .to_owned(),
             );
         }

@@ -1,8 +1,10 @@
 //! Facts about the host: its addresses and where its routes lead.
 
+mod reading;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     path::Path,
     sync::Arc,
 };
@@ -10,14 +12,15 @@ use std::{
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
-    route::{
-        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol,
-        RouteType,
-    },
+    address::AddressMessage,
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType},
 };
 use nix::errno::Errno;
 
+use self::reading::{
+    Address, address, destination, family_and_length, interfaces, is_no_route, is_worth_knowing, metric,
+    preferred_source, route_mtu,
+};
 use super::{
     DataplaneError,
     names::PROTOCOL,
@@ -26,21 +29,6 @@ use super::{
 use crate::model::HostRoute;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
-
-const FLEETING: AddressHeaderFlags = AddressHeaderFlags::Secondary
-    .union(AddressHeaderFlags::Deprecated)
-    .union(AddressHeaderFlags::Tentative)
-    .union(AddressHeaderFlags::Dadfailed);
-
-/// An address of an interface.
-#[derive(Debug, Clone, Copy)]
-struct Address {
-    link: u32,
-    ip: IpAddr,
-    prefix: u8,
-    /// Of global scope and there to stay.
-    global: bool,
-}
 
 /// A host's addresses and routes, which it only reads.
 #[derive(Debug)]
@@ -200,133 +188,5 @@ impl Channel {
 
     async fn link_names(&self) -> Result<BTreeMap<u32, String>, Failure> {
         Ok(self.links().await?.into_iter().map(|Link { index, name, .. }| (index, name)).collect())
-    }
-}
-
-/// A kernel without one of the families answers with the rows of all others.
-fn address(row: RouteNetlinkMessage, family: AddressFamily) -> Option<Address> {
-    let RouteNetlinkMessage::NewAddress(row) = row else { return None };
-    if row.header.family != family {
-        return None;
-    }
-    let mut ip = None;
-    for attribute in &row.attributes {
-        match attribute {
-            // On a point-to-point link the other attribute is the peer's address.
-            AddressAttribute::Local(local) => ip = Some(*local),
-            AddressAttribute::Address(address) => ip = ip.or(Some(*address)),
-            _ => {}
-        }
-    }
-    Some(Address {
-        link: row.header.index,
-        ip: ip?,
-        prefix: row.header.prefix_len,
-        // An IPv6 address may be temporary, going or not yet checked; of IPv4 that flag means something else.
-        global: row.header.scope == AddressScope::Universe
-            && (family == AddressFamily::Inet || !row.header.flags.intersects(FLEETING)),
-    })
-}
-
-fn destination(route: &RouteMessage) -> Option<IpNet> {
-    let ip = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(address) => ip_of(address),
-        _ => None,
-    })?;
-    IpNet::new(ip, route.header.destination_prefix_length).ok()
-}
-
-fn preferred_source(route: &RouteMessage) -> Option<IpAddr> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::PrefSource(address) => ip_of(address),
-        _ => None,
-    })
-}
-
-fn metric(route: &RouteMessage) -> u32 {
-    let priority = |attribute: &RouteAttribute| match attribute {
-        RouteAttribute::Priority(priority) => Some(*priority),
-        _ => None,
-    };
-    route.attributes.iter().find_map(priority).unwrap_or(0)
-}
-
-fn route_mtu(route: &RouteMessage) -> Option<u32> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
-            RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
-            _ => None,
-        }),
-        _ => None,
-    })
-}
-
-/// Outgoing interfaces, several for a route with several next hops.
-fn interfaces(route: &RouteMessage) -> Vec<u32> {
-    let mut found = Vec::new();
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => found.push(*index),
-            RouteAttribute::MultiPath(hops) => {
-                found.extend(hops.iter().map(|hop: &RouteNextHop| hop.interface_index));
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
-        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
-        _ => None,
-    }
-}
-
-fn family_and_length(ip: IpAddr) -> (AddressFamily, u8) {
-    match ip {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    }
-}
-
-fn is_no_route(failure: &Failure) -> bool {
-    matches!(failure.errno(), Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL))
-}
-
-fn is_worth_knowing(cidr: &IpNet) -> bool {
-    if cidr.prefix_len() == 0 {
-        return false;
-    }
-    match cidr.network() {
-        IpAddr::V4(ip) => {
-            !ip.is_loopback() && !ip.is_multicast() && !ip.is_link_local() && ip != Ipv4Addr::BROADCAST
-        }
-        IpAddr::V6(ip) => ip != Ipv6Addr::LOCALHOST && !ip.is_multicast() && !ip.is_unicast_link_local(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_networks_that_could_overlap_are_worth_knowing() {
-        for yes in ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/64", "fd00::1/128", "128.0.0.0/1"] {
-            assert!(is_worth_knowing(&yes.parse().unwrap()), "{yes}");
-        }
-        for no in [
-            "0.0.0.0/0",
-            "::/0",
-            "127.0.0.0/8",
-            "169.254.0.0/16",
-            "224.0.0.0/4",
-            "fe80::/64",
-            "ff00::/8",
-            "::1/128",
-        ] {
-            assert!(!is_worth_knowing(&no.parse().unwrap()), "{no}");
-        }
     }
 }

@@ -85,6 +85,10 @@ impl Interception {
         let inside = sandbox.run(|| {
             let here = (*RESOLVER.ip(), 0);
             let failed = |what| move |source| InterceptionError::Failed { what, source };
+            // In a namespace whose loopback has never been up the kernel takes 127.0.0.11 for a broadcast
+            // address: it can be bound, but answers would leave from 127.0.0.1.
+            let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|probe| probe.connect(RESOLVER));
+            probe.map_err(failed("reach 127.0.0.11"))?;
             let udp = UdpSocket::bind(here).map_err(failed("open a UDP socket on 127.0.0.11"))?;
             widen(&udp);
             let tcp = TcpListener::bind(here).map_err(failed("listen for TCP on 127.0.0.11"))?;

@@ -51,7 +51,8 @@ pub struct Interceptor {
 
 impl Interceptor {
     /// Takes over the queries of the sandbox at `path`. Needs to be called from within a runtime, and blocks
-    /// for about 1 ms. A file that is not a namespace yet is an error of kind `NotFound` or `InvalidInput`.
+    /// for about 1 ms. A file that is not a namespace yet is an error of kind `NotFound` or `InvalidInput`, a
+    /// loopback that is not up yet one of kind `NetworkUnreachable`.
     pub fn open(path: &Path, names: Names) -> Result<Self, InterceptionError> {
         let failed = |what| move |source| InterceptionError::Failed { what, source };
         let namespace = Arc::new(Namespace::open(path).map_err(failed("open the sandbox"))?);

@@ -206,7 +206,10 @@ impl Place {
     }
 }
 
-/// No file yet, or one that nothing is mounted on yet.
+/// No file yet, or one that nothing is mounted on yet, or a sandbox whose loopback is still down.
 fn is_not_there(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidInput | io::ErrorKind::NetworkUnreachable
+    )
 }

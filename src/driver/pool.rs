@@ -148,6 +148,16 @@ impl Driver {
                 conflict: format!("has subnet {}; give just that, or none", has.join(" and ")),
             }
         })?;
+        // An engine that has not been given the subnet compares our answer with the host's routes, finds our
+        // own guard route, and asks again for ever.
+        if let (None, IpNet::V4(cidr)) = (request.pool, subnet.cidr)
+            && self.applied.borrow().overlay.guards.contains(&cidr)
+        {
+            return Err(DriverError::Conflict {
+                network: network.title().to_owned(),
+                conflict: format!("has to be joined with its subnet: add --subnet {cidr}"),
+            });
+        }
         Ok(PoolId { cidr: subnet.cidr, hold: if request.global { Hold::Global } else { Hold::Local } })
     }
 

@@ -1,13 +1,20 @@
 //! What the command line asks for.
 
-use axum::{body::Bytes, extract::State, response::Response};
+use axum::{
+    body::Bytes,
+    extract::{Query, State, rejection::QueryRejection},
+    response::Response,
+};
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::task::TaskTracker;
 
 use super::{Plugin, reply::Reply};
 use crate::{
-    admin::{NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow, StatusReport},
+    admin::{
+        NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow,
+        StatusReport,
+    },
     store::StoreError,
 };
 
@@ -19,6 +26,8 @@ pub trait AdminView: Send + Sync {
     fn networks(&self) -> BoxFuture<'_, Result<Vec<NetworkRow>, StoreError>>;
     /// All hosts of the cluster.
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>>;
+    /// Who answers to a name; an error is a sentence for the person who asked.
+    fn names(&self, question: NameQuestion) -> BoxFuture<'_, Result<NameReport, String>>;
     /// Has this host's engine create a network; an error is a sentence for the person who asked.
     fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>>;
     /// Has this host's engine remove a network; an error is a sentence for the person who asked.
@@ -35,6 +44,23 @@ pub(super) async fn networks(State(plugin): State<Plugin>) -> Response {
 
 pub(super) async fn nodes(State(plugin): State<Plugin>) -> Response {
     rows(plugin.admin.nodes().await)
+}
+
+pub(super) async fn names(
+    State(plugin): State<Plugin>,
+    question: Result<Query<NameQuestion>, QueryRejection>,
+) -> Response {
+    let Query(question) = match question {
+        Ok(question) => question,
+        Err(error) => {
+            let text = format!("the daemon cannot read this question: {}; update both", error.body_text());
+            return Reply::error(400, &text);
+        }
+    };
+    match plugin.admin.names(question).await {
+        Ok(report) => Reply::ok(&report),
+        Err(text) => Reply::error(409, &text),
+    }
 }
 
 pub(super) async fn create(State(plugin): State<Plugin>, body: Bytes) -> Response {

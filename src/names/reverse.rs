@@ -16,6 +16,20 @@ pub(super) fn address(name: &str) -> Option<IpAddr> {
     Some(Ipv6Addr::from(digits.iter().fold(0_u128, |value, digit| value << 4 | u128::from(*digit))).into())
 }
 
+/// The name below `in-addr.arpa` or `ip6.arpa` that stands for an address.
+pub fn question(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(ip) => {
+            let digits = format!("{:032x}", u128::from(ip));
+            digits.chars().rev().flat_map(|digit| [digit, '.']).chain("ip6.arpa".chars()).collect()
+        }
+    }
+}
+
 /// The labels from the last to the first, as many as there is room for.
 fn fill(room: &mut [u8], labels: &str, read: impl Fn(&str) -> Option<u8>) -> Option<()> {
     let mut labels = labels.rsplit('.');
@@ -40,26 +54,12 @@ mod tests {
 
     use super::*;
 
-    fn written(ip: IpAddr) -> String {
-        match ip {
-            IpAddr::V4(ip) => {
-                let [a, b, c, d] = ip.octets();
-                format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-            }
-            IpAddr::V6(ip) => {
-                let digits: Vec<_> =
-                    format!("{:032x}", u128::from(ip)).chars().rev().map(String::from).collect();
-                format!("{}.ip6.arpa.", digits.join("."))
-            }
-        }
-    }
-
     proptest! {
         #[test]
         fn every_address_comes_back(four: u32, six: u128, six_please: bool) {
             let ip: IpAddr = if six_please { Ipv6Addr::from(six).into() } else { Ipv4Addr::from(four).into() };
-            prop_assert_eq!(address(&written(ip)), Some(ip));
-            prop_assert_eq!(address(&written(ip).to_ascii_uppercase()), Some(ip));
+            prop_assert_eq!(address(&question(ip)), Some(ip));
+            prop_assert_eq!(address(&question(ip).to_ascii_uppercase()), Some(ip));
         }
 
         #[test]

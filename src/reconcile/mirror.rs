@@ -1,5 +1,7 @@
 //! Mirrors the store into a snapshot: hosts and networks always, endpoints only of networks in use here.
 
+mod section;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -7,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -16,10 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::section::Section;
 use crate::{
     local::{self, Local},
-    model::{Endpoint, EndpointId, Meta, Network, NetworkId, Node, NodeId, Snapshot},
-    store::{Entry, Store, WatchEvent, keys, record},
+    model::{Endpoint, Meta, Network, NetworkId, Node, Snapshot},
+    store::{Store, WatchEvent, keys},
 };
 
 /// How long changes are gathered before the durable copy is written.
@@ -59,14 +61,6 @@ enum Source {
 
 /// An event, the watch it is from, and whether that one has been ended meanwhile.
 type Told = (Source, CancellationToken, WatchEvent);
-
-/// The entries of one watch: those known, and those of a listing under way.
-#[derive(Debug, Default)]
-struct Section {
-    known: BTreeMap<String, Entry>,
-    listing: Option<BTreeMap<String, Entry>>,
-    listed: bool,
-}
 
 impl Mirror {
     /// Begins with the copy of the last run, so that names and forwarding entries are there at once and
@@ -206,29 +200,7 @@ impl Mirror {
             self.report();
             return false;
         }
-        let section = self.sections.entry(source.clone()).or_default();
-        let changed = match event {
-            WatchEvent::Init => {
-                section.listing = Some(BTreeMap::new());
-                false
-            }
-            WatchEvent::InitDone => {
-                section.known = section.listing.take().unwrap_or_default();
-                section.listed = true;
-                true
-            }
-            WatchEvent::Put(entry) => {
-                let done = section.listing.is_none();
-                section.listing.as_mut().unwrap_or(&mut section.known).insert(entry.key.clone(), entry);
-                done
-            }
-            WatchEvent::Delete(key) => {
-                let done = section.listing.is_none();
-                section.listing.as_mut().unwrap_or(&mut section.known).remove(&key);
-                done
-            }
-            WatchEvent::Lost(_) => false,
-        };
+        let changed = self.sections.entry(source.clone()).or_default().take(event);
         self.troubles.remove(&source);
         self.report();
         changed
@@ -270,20 +242,20 @@ impl Mirror {
     fn build(&self, old: &Snapshot) -> Snapshot {
         let listed = |source: &Source| self.sections.get(source).filter(|section| section.listed);
         let meta = match listed(&Source::Meta) {
-            Some(section) => section.known.get(keys::META).and_then(parse::<Meta>),
+            Some(section) => section.get::<Meta>(keys::META),
             None => old.meta.clone(),
         };
         let nodes = match listed(&Source::Nodes) {
-            Some(section) => by_id::<Node, NodeId>(section, |node| node.id.clone()),
+            Some(section) => section.by_id(|node: &Node| node.id.clone()),
             None => old.nodes.clone(),
         };
         let networks = match listed(&Source::Networks) {
-            Some(section) => by_id::<Network, NetworkId>(section, |network| network.id.clone()),
+            Some(section) => section.by_id(|network: &Network| network.id.clone()),
             None => old.networks.clone(),
         };
         let endpoints = self.watches.keys().map(|id| {
             let endpoints = match listed(&Source::Endpoints(id.clone())) {
-                Some(section) => by_id::<Endpoint, EndpointId>(section, |endpoint| endpoint.id.clone()),
+                Some(section) => section.by_id(|endpoint: &Endpoint| endpoint.id.clone()),
                 None => old.endpoints.get(id).cloned().unwrap_or_default(),
             };
             (id.clone(), endpoints)
@@ -302,19 +274,5 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-fn by_id<T: DeserializeOwned, K: Ord>(section: &Section, id: impl Fn(&T) -> K) -> BTreeMap<K, T> {
-    section.known.values().filter_map(parse::<T>).map(|record| (id(&record), record)).collect()
-}
-
-fn parse<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
-    match record::decode(&entry.key, &entry.value) {
-        Ok(record) => Some(record),
-        Err(error) => {
-            warn!(%error, "passing over a record");
-            None
-        }
     }
 }

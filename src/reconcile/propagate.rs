@@ -25,6 +25,8 @@ pub use arriving::spec_of;
 const RESYNC: Duration = Duration::from_secs(15);
 /// The shortest one, so that a burst of changes costs one look and not one each.
 const SETTLE: Duration = Duration::from_millis(30);
+/// The same while a new network's name is to be told, for which containers may be waiting.
+const HURRY: Duration = Duration::from_millis(3);
 /// How long a network that the driver knows may be missing in the engine's list. While the engine creates
 /// it, it is.
 const MISSING: Duration = Duration::from_secs(20);
@@ -114,9 +116,17 @@ impl Propagator {
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(if self.owes_a_name() { HURRY } else { SETTLE }).await;
             changes.mark_unchanged();
         }
+    }
+
+    fn owes_a_name(&self) -> bool {
+        let own = self.local.node();
+        self.local.read(|data| {
+            let networks = data.bindings.values().map(|binding| &binding.network);
+            networks.filter(|network| network.created_by == *own).any(|network| network.name.is_none())
+        })
     }
 
     fn unreachable(&self) {

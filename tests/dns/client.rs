@@ -38,7 +38,7 @@ pub(crate) fn udp_socket(net: &Net) -> UdpSocket {
 pub(crate) fn udp(net: &Net, port: u16, query: &[u8]) -> Vec<u8> {
     let socket = udp_socket(net);
     let server = SocketAddr::from(([127, 0, 0, 11], port));
-    let mut buffer = [0; 65535];
+    let mut buffer = vec![0; 65535];
     for _ in 0..ATTEMPTS {
         socket.send_to(query, server).unwrap();
         if let Ok((length, from)) = socket.recv_from(&mut buffer) {

@@ -132,6 +132,24 @@ async fn closing_lets_the_sandbox_die() {
     .await;
 }
 
+/// A sandbox is there for a moment before its loopback is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_without_its_loopback_is_not_ready() {
+    if !allowed() {
+        return;
+    }
+    let lab = Lab::new();
+    let path = lab.pin("sandbox");
+    let bare = Namespace::pinned(&path, &Namespace::current().unwrap()).unwrap();
+    let early = Interceptor::open(&path, names("a")).unwrap_err();
+    let InterceptionError::Failed { source, .. } = early else { panic!("{early}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::NetworkUnreachable);
+    drop(bare);
+    let net = lab.at(&path);
+    let _ours = Interceptor::open(&path, names("a")).unwrap();
+    assert_eq!(addresses(&net, "shop-web-1."), ["10.9.0.2"]);
+}
+
 /// The engine starts its resolver anew, on other ports, when a container joins another network.
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_s_resolver_may_move() {

@@ -108,7 +108,7 @@ pub(crate) fn answer(query: &[u8], address: Ipv4Addr) -> Vec<u8> {
 
 fn serve_udp(socket: &UdpSocket, address: Ipv4Addr, stop: &AtomicBool) {
     let mut held: Vec<(Vec<u8>, SocketAddr)> = Vec::new();
-    let mut buffer = [0; 65535];
+    let mut buffer = vec![0; 65535];
     while !stop.load(Ordering::Relaxed) {
         let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
         let query = &buffer[..length];

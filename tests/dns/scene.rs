@@ -73,7 +73,7 @@ pub(crate) fn sandbox_with(lab: &Lab, iptables: &str) -> (Net, Resolver) {
 
 /// Waits until `look` answers nothing to complain about.
 pub(crate) async fn until(what: &str, mut look: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while let Err(last) = look() {
         assert!(Instant::now() < deadline, "{what}: {last}");
         tokio::time::sleep(Duration::from_millis(10)).await;

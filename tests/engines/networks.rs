@@ -1,5 +1,11 @@
 //! Networks that are created, left, joined again, created twice at once and removed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
 use std::{
     net::IpAddr,
     thread,
@@ -9,7 +15,7 @@ use std::{
 use netns_harness::{Host, Lab, Signal, wait_until};
 
 use crate::kit::{
-    OURS, SOON, appears, has_network, logs, ping, remove, run, says, store_keys, try_run, vanishes,
+    OURS, SOON, appears, has_network, logs, ping, refused, remove, run, says, store_keys, try_run, vanishes,
 };
 
 /// What makes up a network, and must be the same everywhere; with other ids on other engines.
@@ -104,6 +110,29 @@ fn is_marked(host: &Host) {
         anyhow::Ok(row(host, "left")["departed"] == serde_json::json!(["host1"]))
     });
     marked.unwrap();
+}
+
+/// A container that is started at once on a new network waits for the name no longer than people notice.
+pub(crate) fn created_and_used_at_once(lab: &Lab) {
+    let host = lab.host(1);
+    let run = |name: &str, network: &str| {
+        let start = Instant::now();
+        run(host, name, network, &[]);
+        start.elapsed()
+    };
+    let mut took = Vec::new();
+    for round in 0..4 {
+        let network = format!("quick{round}");
+        host.docker(&[&["network", "create"], &OURS[..], &[network.as_str()]].concat()).unwrap();
+        took.push((run("new", &network), run("known", &network)));
+        remove(host, &["new", "known"]);
+        host.docker(&["network", "rm", &network]).unwrap();
+    }
+    eprintln!("docker run on a new network and on a known one: {took:?}");
+    assert!(!host.daemon_log().contains("name is not told yet"), "{}", host.daemon_log());
+    (0..4).for_each(|round| {
+        vanishes(lab, &format!("quick{round}"));
+    });
 }
 
 /// A network is removed on a host while others use it, and comes back there in every way there is.
@@ -209,6 +238,60 @@ pub(crate) fn away_and_back(lab: &Lab) {
         eprintln!("{what}: made up for after {:?}", start.elapsed());
         says(&cli(one, &["network", "rm", "fresh"]).unwrap(), &["fresh: gone everywhere"]);
     }
+}
+
+/// A host that has never been there gets all networks.
+pub(crate) fn new_host(lab: &Lab) {
+    let (one, three) = (lab.host(1), lab.host(3));
+    three.daemon_kill(Signal::SIGTERM).unwrap();
+    three.exec(&["sh", "-c", "rm -rf /var/lib/rs-overlay/*"]).unwrap();
+    for name in ["first", "second"] {
+        one.docker(&[&["network", "create"], &OURS[..], &[name]].concat()).unwrap();
+    }
+    three.daemon_start().unwrap();
+    let start = Instant::now();
+    for name in ["first", "second"] {
+        appears(lab, name);
+        has_the_clusters(lab, three, name);
+    }
+    eprintln!("a new host had all networks after {:?}", start.elapsed());
+    for name in ["first", "second"] {
+        one.docker(&["network", "rm", name]).unwrap();
+        vanishes(lab, name);
+    }
+}
+
+/// A host whose engine does not answer its daemon takes part in networks that it is told of by hand.
+pub(crate) fn by_hand(lab: &Lab) {
+    let (one, two) = (lab.host(1), lab.host(2));
+    two.daemon_kill(Signal::SIGTERM).unwrap();
+    two.daemon_start_with(&["--docker-host", "/run/nobody.sock", "--log-level", "debug"]).unwrap();
+    one.docker(&[&["network", "create"], &OURS[..], &["hand"]].concat()).unwrap();
+    run(one, "c1", "hand", &[]);
+    let status = wait_until("the word that the engine does not answer", SOON, || {
+        let said = cli(two, &["status"])?;
+        anyhow::Ok(said.contains("NOT reachable") && said.contains("only by hand"))
+    });
+    status.unwrap();
+    assert_eq!(row(one, "hand")["missing"].as_array().unwrap().len(), 1, "{}", row(one, "hand"));
+    let subnet = row(one, "hand")["subnets"][0].as_str().unwrap().to_owned();
+    let join = ["--ipam-opt", "rs-overlay.network=hand", "hand"];
+    let said = refused(two, &[&["network", "create"], &OURS[..], &join].concat());
+    says(&said, &["hand has to be joined with its subnet", &subnet]);
+    two.docker(&[&["network", "create"], &OURS[..], &["--subnet", &subnet], &join].concat()).unwrap();
+    run(two, "c2", "hand", &[]);
+    ping(one, "c1", two.address("c2", "hand").unwrap());
+    ping(two, "c2", one.address("c1", "hand").unwrap());
+    // Its own networks serve as well; only their names are not told.
+    two.docker(&[&["network", "create"], &OURS[..], &["unnamed"]].concat()).unwrap();
+    run(two, "c4", "unnamed", &[]);
+    remove(one, &["c1"]);
+    remove(two, &["c2", "c4"]);
+    two.docker(&["network", "rm", "unnamed", "hand"]).unwrap();
+    two.daemon_kill(Signal::SIGTERM).unwrap();
+    two.daemon_start().unwrap();
+    one.docker_output(&["network", "rm", "hand"]).unwrap();
+    vanishes(lab, "hand");
 }
 
 /// Two hosts create one name at the same moment: one network in the end, or one clear error.

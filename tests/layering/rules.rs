@@ -45,6 +45,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
             "local",
             "member",
             "model",
+            "names",
             "plan",
             "reconcile",
             "store",

@@ -13,8 +13,8 @@ use axum::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rs_overlay::{
     admin::{
-        EngineStatus, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow, StatusReport,
-        StoreStatus,
+        EngineStatus, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
+        NetworkRow, NodeRow, StatusReport, StoreStatus,
     },
     config::AddrPool,
     dataplane::fake::FakeKernel,
@@ -285,6 +285,10 @@ impl AdminView for Nobody {
 
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
         async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn names(&self, question: NameQuestion) -> BoxFuture<'_, Result<NameReport, String>> {
+        async move { Err(format!("nobody knows {}", question.name)) }.boxed()
     }
 
     fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>> {
