@@ -91,17 +91,23 @@ impl Propagator {
         let mut changes = self.local.changes();
         let mut retry = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         let mut missing = BTreeMap::new();
+        let mut told: Option<String> = None;
         loop {
             let pause = match self.round(&mut missing).await {
                 Ok(()) => {
+                    told = None;
                     retry.reset();
                     RESYNC
                 }
                 Err(error) => {
                     if let Unfinished::Engine(EngineError::Unreachable { .. }) = &error {
                         self.unreachable();
-                    } else {
+                    }
+                    // Once for each trouble, not at each try.
+                    let trouble = error.to_string();
+                    if told.as_ref() != Some(&trouble) {
                         warn!(%error, "the engine's networks are not as they should be yet");
+                        told = Some(trouble);
                     }
                     retry.pause()
                 }
