@@ -178,7 +178,7 @@ fn show(stage: &Stage, lab: &Lab) -> Result<()> {
     stage.run(first, "rs-overlay network ls")?;
     stage.run(others.last().unwrap_or(first), "rs-overlay node ls")?;
 
-    stage.heading("Ping, every container to every other")?;
+    stage.heading("Ping, every container to every other, by name")?;
     let mut links = Vec::new();
     for (host, from) in lab.hosts().iter().zip(&places) {
         for to in places.iter().filter(|to| to.host != from.host) {
@@ -218,7 +218,12 @@ fn show(stage: &Stage, lab: &Lab) -> Result<()> {
 }
 
 fn ping(stage: &Stage, host: &Host, from: &Place, to: &Place) -> Result<Link> {
-    let line = format!("docker exec {} ping -c {PING_COUNT} -i 0.1 {}", from.container, to.address);
+    // A name reaches the other hosts moments after its container has started.
+    let resolves = format!("docker exec {} nslookup {}", from.container, to.container);
+    wait_until(&format!("{} to know {}", from.container, to.container), SEEN_LIMIT, || {
+        stage.quietly(host, &resolves).map(|said| said.contains(&to.address))
+    })?;
+    let line = format!("docker exec {} ping -c {PING_COUNT} -i 0.1 {}", from.container, to.container);
     // A ping without an answer is a line of the table, not the end of the show.
     let said = stage.try_run(host, &line, |text| {
         text.lines().skip_while(|line| !line.contains("packets transmitted")).collect::<Vec<_>>().join("\n")
