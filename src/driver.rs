@@ -44,7 +44,7 @@ pub const LOCAL_SPACE: &str = "rs-overlay-local";
 pub const GLOBAL_SPACE: &str = "rs-overlay-global";
 
 /// How long a subnet that had to be refused is shown to the engine as taken.
-const REFUSED_FOR: Duration = Duration::from_mins(10);
+const REFUSED_FOR: Duration = Duration::from_secs(20);
 
 /// What the driver has to know of its host and of its settings.
 #[derive(Debug, Clone)]

@@ -83,9 +83,11 @@ impl<D: Dataplane> Worker<D> {
                     look_at = look_at.min(Instant::now() + retry.pause());
                 }
             }
+            let expiry = self.next_expiry();
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
+                () = sleep_until(expiry.unwrap_or(look_at)), if expiry.is_some() => {}
                 _ = changes.changed() => {}
                 Ok(()) = self.snapshot.changed() => {}
                 Ok(()) = self.underlay_mtu.changed() => {}
@@ -104,6 +106,12 @@ impl<D: Dataplane> Worker<D> {
                 () = sleep_until(look_at) => {}
             }
         }
+    }
+
+    /// When the first of the refused subnets need no longer be shown.
+    fn next_expiry(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.refused.borrow().values().copied().filter(|until| *until > now).min()
     }
 
     fn subscribe(&self) -> Option<mpsc::Receiver<Changed>> {
