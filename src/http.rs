@@ -21,9 +21,9 @@ use axum::{
     routing::{get, post},
 };
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, warn};
 
-use crate::driver::Driver;
+use crate::{driver::Driver, telemetry::call_span};
 pub use admin::AdminView;
 pub use listen::{ListenError, bind};
 use reply::Reply;
@@ -78,7 +78,7 @@ async fn call(
             return Reply::error(error.status().as_u16(), &text);
         }
     };
-    let span = info_span!("call", %method);
+    let span = call_span(&method);
     let calls_of = plugin.calls.clone();
     let work = {
         let method = method.clone();

@@ -104,8 +104,7 @@ impl Driver {
         let key = keys::address(&cidr, ip);
         let txn = Txn::new().unchanged(&pool.entry);
         // Before the claim is read: a claim that is met afterwards, and was not queued, is one that stays.
-        let queued = Release { cidr, ip, until_ms: 0 }.key();
-        let queued = self.local.read(|data| data.releases.contains_key(&queued));
+        let queued = self.local.read(|data| data.releases.contains_key(&Release::key_of(&cidr, ip)));
         let txn = match self.ledger.get::<AddressClaim>(&key).await? {
             None => txn.absent(key.as_str()),
             Some(old) if self.may_renew(&old.record, request, &cidr, ip, queued) => txn.unchanged(&old.entry),

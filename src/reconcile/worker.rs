@@ -22,7 +22,7 @@ use crate::{
     dataplane::{Changed, Dataplane, DataplaneError},
     local::Local,
     model::{MacAddr, NetworkId, Snapshot, Vni},
-    plan::{LocalPort, Op, Overlay, Segment, Situation, Spoken, desired, diff, moved},
+    plan::{LocalPort, Op, Overlay, Situation, Spoken, desired, diff, moved},
 };
 
 /// The longest time between two full comparisons.
@@ -227,12 +227,11 @@ impl<D: Dataplane> Worker<D> {
     }
 }
 
-fn remote_addresses(overlay: &Overlay) -> impl Iterator<Item = ((Vni, IpAddr), MacAddr)> {
-    let of = |(vni, segment): (&Vni, &Segment)| {
-        let vni = *vni;
-        segment.neighbours.clone().into_iter().map(move |(ip, mac)| ((vni, ip), mac))
-    };
-    overlay.segments.iter().flat_map(of)
+fn remote_addresses(overlay: &Overlay) -> impl Iterator<Item = ((Vni, IpAddr), MacAddr)> + '_ {
+    overlay
+        .segments
+        .iter()
+        .flat_map(|(vni, segment)| segment.neighbours.iter().map(|(ip, mac)| ((*vni, *ip), *mac)))
 }
 
 /// The next event; `None` once when no more will come, and never again after that.

@@ -28,7 +28,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("member", &["model", "store", "local", "clock", "backoff"]),
     ("reconcile", &["model", "plan", "store", "dataplane", "engine", "local", "clock", "backoff"]),
     ("driver", &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "reconcile"]),
-    ("http", &["wire", "model", "driver", "admin", "store::StoreError"]),
+    ("http", &["wire", "model", "driver", "admin", "store::StoreError", "telemetry::call_span"]),
     (
         "daemon",
         &[
