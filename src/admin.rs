@@ -43,6 +43,9 @@ pub struct NameReport {
     pub searched: Vec<String>,
     /// Who answers to it; empty: nobody.
     pub holders: Vec<NameRow>,
+    /// Why revisions are not known, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// An endpoint that answers to a name.
@@ -56,7 +59,7 @@ pub struct NameRow {
     pub host: String,
     /// Name of its network.
     pub network: String,
-    /// Its creation.
+    /// Since when it holds the name: its creation, or when its host learnt of the name.
     pub since: u64,
     /// Key of its record in the store, below the prefix.
     pub record: String,

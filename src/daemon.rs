@@ -202,7 +202,8 @@ async fn start(
         health: health.clone(),
         report,
     };
-    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep };
+    let (name_problems, name_problems_now) = watch::channel(Vec::new());
+    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep, problems: name_problems };
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
@@ -214,6 +215,7 @@ async fn start(
         health,
         applied: applied_now,
         engine: reports,
+        names: name_problems_now,
     };
 
     tasks.spawn(mirror.run(cancel.clone()));

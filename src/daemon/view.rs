@@ -33,6 +33,8 @@ pub(super) struct View {
     pub(super) health: watch::Receiver<Health>,
     pub(super) applied: watch::Receiver<Arc<Applied>>,
     pub(super) engine: watch::Receiver<EngineReport>,
+    /// What keeps names from being answered.
+    pub(super) names: watch::Receiver<Vec<String>>,
 }
 
 impl AdminView for View {
@@ -101,8 +103,14 @@ impl AdminView for View {
                 found.map_err(|error| format!("the lookup failed inside the daemon: {error}"))??;
             if question.explain {
                 for row in &mut report.holders {
-                    let held = self.ledger.get::<Endpoint>(&row.record).await;
-                    row.revision = held.map_err(|error| error.to_string())?.map(|held| held.entry.revision.0);
+                    match self.ledger.get::<Endpoint>(&row.record).await {
+                        Ok(held) => row.revision = held.map(|held| held.entry.revision.0),
+                        // Who answers is known without the store.
+                        Err(error) => {
+                            report.trouble = Some(error.to_string());
+                            break;
+                        }
+                    }
                 }
             }
             Ok(report)
@@ -173,6 +181,7 @@ impl View {
         }));
         problems.extend(applied.trouble.clone());
         problems.extend(engine.problems.iter().cloned());
+        problems.extend(self.names.borrow().iter().cloned());
         problems
     }
 

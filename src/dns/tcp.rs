@@ -13,7 +13,7 @@ use tracing::debug;
 use super::{
     answer::{Decision, Way, decide, failure},
     interceptor::Names,
-    negative::forget_at_once,
+    lifetimes::shorten,
     upstream::{DEADLINE, LONGEST, Unanswered, Upstream},
 };
 
@@ -56,10 +56,10 @@ async fn connection(mut client: TcpStream, names: &Names, upstream: &Upstream) -
     while let Some(query) = within(IDLE, read(&mut client)).await? {
         let answer = match decide(&query, names, Way::Tcp, rand::random()) {
             Decision::Reply(answer) => answer,
-            Decision::Forward { may_come } => match ask(&mut docker, upstream, &query).await {
+            Decision::Forward { keep } => match ask(&mut docker, upstream, &query).await {
                 Ok(mut answer) => {
-                    if may_come {
-                        forget_at_once(&mut answer);
+                    if let Some(seconds) = keep {
+                        shorten(&mut answer, seconds);
                     }
                     answer
                 }

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::{
     answer::{Decision, Way, decide, failure},
     interceptor::Names,
-    negative::forget_at_once,
+    lifetimes::shorten,
     upstream::{AT_ONCE, LONGEST, Unanswered, Upstream},
 };
 
@@ -37,8 +37,8 @@ pub(super) async fn serve(socket: UdpSocket, names: Names, upstream: Arc<Upstrea
             Decision::Forward { .. } if forwarded.len() >= AT_ONCE => {
                 let _ = failure(&buffer, true).map(|answer| send(&socket, &answer, client));
             }
-            Decision::Forward { may_come } => {
-                forwarded.spawn(forward(buffer.clone(), client, may_come, socket.clone(), upstream.clone()));
+            Decision::Forward { keep } => {
+                forwarded.spawn(forward(buffer.clone(), client, keep, socket.clone(), upstream.clone()));
             }
         }
     }
@@ -47,14 +47,14 @@ pub(super) async fn serve(socket: UdpSocket, names: Names, upstream: Arc<Upstrea
 async fn forward(
     query: Vec<u8>,
     client: SocketAddr,
-    may_come: bool,
+    keep: Option<u32>,
     socket: Arc<UdpSocket>,
     upstream: Arc<Upstream>,
 ) {
     match upstream.ask(&query).await {
         Ok(mut answer) => {
-            if may_come {
-                forget_at_once(&mut answer);
+            if let Some(seconds) = keep {
+                shorten(&mut answer, seconds);
             }
             send(&socket, &answer, client);
         }

@@ -83,6 +83,7 @@ impl Driver {
             container: None,
             container_id: None,
             aliases: Vec::new(),
+            named_at: std::collections::BTreeMap::new(),
             created_at: clock::unix_seconds(),
             boot_id: boot_id(),
         })?;

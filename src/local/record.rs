@@ -1,6 +1,6 @@
 //! The records of a host's own state.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,10 @@ pub struct LocalEndpoint {
     /// Further names.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Names that it did not have from the beginning, in lower case, and when the engine told each, in
+    /// seconds since 1970.
+    #[serde(default)]
+    pub named_at: BTreeMap<String, u64>,
     /// When, in seconds since 1970.
     pub created_at: u64,
     /// The boot it belongs to.
@@ -91,9 +95,10 @@ impl LocalEndpoint {
             container: self.container.clone(),
             container_id: self.container_id.clone(),
             aliases: self.aliases.clone(),
+            named_at: self.named_at.clone(),
             generation: 0,
             created_at: self.created_at,
-            extra: std::collections::BTreeMap::new(),
+            extra: BTreeMap::new(),
         }
     }
 }

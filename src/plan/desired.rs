@@ -154,6 +154,7 @@ mod tests {
             container: None,
             container_id: None,
             aliases: vec![],
+            named_at: std::collections::BTreeMap::new(),
             generation,
             created_at: 0,
             extra: BTreeMap::new(),

@@ -114,6 +114,7 @@ mod tests {
             container: None,
             container_id: None,
             aliases: vec![],
+            named_at: BTreeMap::new(),
             created_at: 0,
             boot_id: String::new(),
         };
