@@ -8,7 +8,7 @@ use tracing::info;
 use super::{Driver, DriverError, claims::TRIES};
 use crate::{
     clock,
-    local::{Binding, LocalEndpoint, boot_id},
+    local::{Binding, LocalEndpoint},
     model::{AddressClaim, ClaimKind, EndpointId, IpamMode, MacAddr, NetworkId, Pool},
     plan::effective_mtu,
     store::{Outcome, Txn, keys, record},
@@ -84,7 +84,7 @@ impl Driver {
             container_id: None,
             aliases: Vec::new(),
             created_at: clock::unix_seconds(),
-            boot_id: boot_id(),
+            boot_id: self.local.boot().to_owned(),
         })?;
         info!(network = binding.network.title(), endpoint = new.id.short(), "endpoint created");
         Ok(mac)

@@ -53,6 +53,7 @@ impl Naming {
             };
             // Both are cancel safe: an event only says that something is to be looked up.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 _ = events.next() => {}
                 () = tokio::time::sleep(pause) => {}
