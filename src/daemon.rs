@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
-    clock,
+    chance, clock,
     config::{Advertise, ConfigError, DaemonConfig},
     dataplane::{
         host::Host,
@@ -73,7 +73,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
-    let local = Arc::new(Local::open(&config.state_dir, rand::random())?);
+    let local = Arc::new(Local::open(&config.state_dir, chance::number())?);
     let listener = http::bind(&config.socket)?;
     let opened = async {
         let store = open::open(&url, &config.store_options, Timeouts::default()).await?;

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod config;

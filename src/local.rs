@@ -9,6 +9,7 @@ mod data;
 mod files;
 mod identity;
 mod record;
+pub mod witness;
 
 use std::{
     collections::BTreeMap,
@@ -52,6 +53,7 @@ pub enum LocalError {
 pub struct Local {
     dir: PathBuf,
     node: NodeId,
+    boot: String,
     data: Mutex<LocalData>,
     version: watch::Sender<u64>,
     moment: AtomicU64,
@@ -61,6 +63,11 @@ pub struct Local {
 impl Local {
     /// Opens the state directory, making it where needed, and reads what the last run left.
     pub fn open(dir: &Path, random: u64) -> Result<Self, LocalError> {
+        Self::open_in(dir, random, boot_id())
+    }
+
+    /// The same, in the boot of that id.
+    pub fn open_in(dir: &Path, random: u64, boot: String) -> Result<Self, LocalError> {
         for part in ["endpoints", "networks", "releases", "departures"] {
             files::create_dir(&dir.join(part))?;
         }
@@ -73,14 +80,14 @@ impl Local {
             bindings: keyed(files::read_all(&dir.join("networks"))?, |b: &Binding| b.docker_id.clone()),
             endpoints: keyed(files::read_all(&dir.join("endpoints"))?, |e: &LocalEndpoint| e.id.clone()),
         };
-        let boot = boot_id();
         // Containers do not survive a reboot, so neither do their endpoints; their engine will ask for
         // new ones. Addresses that its own IPAM chose have to be given back.
         let stale: Vec<_> =
             data.endpoints.values().filter(|e| e.boot_id != boot).map(|e| e.id.clone()).collect();
         let (version, _) = watch::channel(0);
         let moment = AtomicU64::new(data.releases.values().map(|r| r.until_ms).max().unwrap_or_default());
-        let local = Self { dir: dir.to_owned(), node, data: Mutex::new(data), version, moment, _lock: lock };
+        let local =
+            Self { dir: dir.to_owned(), node, boot, data: Mutex::new(data), version, moment, _lock: lock };
         for endpoint in stale {
             local.remove_lost(&endpoint)?;
         }
@@ -90,6 +97,11 @@ impl Local {
     /// This host.
     pub fn node(&self) -> &NodeId {
         &self.node
+    }
+
+    /// The boot that this host is in.
+    pub fn boot(&self) -> &str {
+        &self.boot
     }
 
     /// The time in milliseconds since 1970, but never the same one twice: what orders this host's claims

@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
-    clock,
+    chance, clock,
     local::Local,
     model::{HostRoute, Meta, Node},
     store::{LeaseId, StoreError, Txn, keys, ledger::Ledger, record},
@@ -48,6 +48,7 @@ impl Member {
         let mut told = false;
         loop {
             let stay = tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 stay = self.stay(&mut retry, &mut told) => stay,
             };
@@ -60,6 +61,7 @@ impl Member {
                 }
             }
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(retry.pause()) => {}
             }
@@ -77,6 +79,7 @@ impl Member {
         let mut last_answer = Instant::now();
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(TTL / 3) => match self.ledger.store().keep_alive(&lease).await {
                     Ok(()) => last_answer = Instant::now(),
                     Err(error @ StoreError::LeaseEnded(_)) => return Err(error),
@@ -114,7 +117,7 @@ impl Member {
             if let Some(held) = self.ledger.get::<Meta>(keys::META).await? {
                 break held.record;
             }
-            let cluster = format!("{:016x}", rand::random::<u64>());
+            let cluster = format!("{:016x}", chance::number());
             let meta =
                 Meta { cluster, created_at: clock::unix_seconds(), extra: std::collections::BTreeMap::new() };
             // Whoever loses this race finds the winner's record in the next round.

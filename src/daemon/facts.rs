@@ -53,6 +53,7 @@ impl FactFinder {
         loop {
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 _ = self.engine.changed() => {}
                 _ = self.snapshot.changed() => {}

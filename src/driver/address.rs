@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Driver, DriverError, claims::TRIES};
 use crate::{
-    clock,
+    chance, clock,
     ipam::{AddressChoice, Direction, Hold, PoolId, choose_address, usable},
     local::Release,
     model::{AddressClaim, ClaimKind, IpamMode, Network, Pool, Subnet},
@@ -197,7 +197,7 @@ impl Driver {
             last: state.last.get(&pool.cidr).copied().filter(|_| !request.gateway),
             direction: if engine_too { Direction::Down } else { Direction::Up },
             // Hosts that have met once draw how far apart they go.
-            skip: if attempt == 0 { 0 } else { rand::random_range(0..=attempt.min(16)) },
+            skip: if attempt == 0 { 0 } else { chance::up_to(0..=attempt.min(16)) },
         };
         let ip = choose_address(&choice)?;
         state.in_flight.insert((pool.cidr, ip));

@@ -8,7 +8,7 @@ use tracing::info;
 use super::{Driver, DriverError, claims::TRIES};
 use crate::{
     clock,
-    local::{Binding, LocalEndpoint, boot_id},
+    local::{Binding, LocalEndpoint},
     model::{AddressClaim, ClaimKind, EndpointId, IpamMode, MacAddr, NetworkId, Pool},
     plan::effective_mtu,
     store::{Outcome, Txn, keys, record},
@@ -85,7 +85,7 @@ impl Driver {
             aliases: Vec::new(),
             named_at: std::collections::BTreeMap::new(),
             created_at: clock::unix_seconds(),
-            boot_id: boot_id(),
+            boot_id: self.local.boot().to_owned(),
         })?;
         info!(network = binding.network.title(), endpoint = new.id.short(), "endpoint created");
         Ok(mac)

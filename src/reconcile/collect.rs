@@ -43,6 +43,7 @@ impl Collector {
         let mut missing = BTreeMap::new();
         loop {
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }

@@ -66,6 +66,7 @@ impl Housekeeping {
             };
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => {}
                 Ok(()) = self.health.changed() => {}

@@ -110,8 +110,14 @@ impl Mirror {
             self.follow_networks_in_use(&mut tasks, &sender, &cancel);
             // Every arm is cancel safe: receiving and waiting lose nothing when another arm wins.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => break,
                 _ = own_state.changed() => {}
+                () = sleep_until(save_at), if save_at.is_some() => {
+                    save_at = None;
+                    self.save();
+                }
+                Some(_) = tasks.join_next() => {}
                 Some(told) = events.recv() => {
                     let mut changed = self.take(told);
                     while let Ok(told) = events.try_recv() {
@@ -121,11 +127,6 @@ impl Mirror {
                         save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
                     }
                 }
-                () = sleep_until(save_at), if save_at.is_some() => {
-                    save_at = None;
-                    self.save();
-                }
-                Some(_) = tasks.join_next() => {}
             }
         }
         tasks.shutdown().await;
@@ -145,6 +146,7 @@ impl Mirror {
         tasks.spawn(async move {
             loop {
                 let event = tokio::select! {
+                    biased;
                     () = cancel.cancelled() => return,
                     event = watch.next() => event,
                 };

@@ -57,6 +57,7 @@ impl Naming {
             loop {
                 // Every arm is cancel safe: an event only says that something is to be looked up.
                 tokio::select! {
+                    biased;
                     () = cancel.cancelled() => return asking.end().await,
                     _ = events.next() => break,
                     Some(answered) = asking.answer() => match answered {

@@ -52,6 +52,7 @@ impl Publisher {
             };
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => {}
                 Ok(()) = self.health.changed() => published = None,

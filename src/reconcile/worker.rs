@@ -86,6 +86,7 @@ impl<D: Dataplane> Worker<D> {
             let expiry = self.next_expiry();
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return Ok(()),
                 () = sleep_until(expiry.unwrap_or(look_at)), if expiry.is_some() => {}
                 _ = changes.changed() => {}
