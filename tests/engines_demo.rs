@@ -210,7 +210,9 @@ fn assert_tables(said: &str) {
 #[test]
 fn an_interrupted_demo_takes_everything_down() {
     // Before anything is up, while compose works, and in the middle of pings.
-    for (begin, part) in [("2 Docker hosts", ""), ("host2$ ", "--scale"), ("host1$ for name", "ping")] {
+    for (begin, part) in
+        [("2 Docker hosts", ""), ("host2$ ", "--scale"), ("host2$ docker exec", "sh -c 'for name")]
+    {
         let name = "demo-interrupted";
         let mut running = Running::start(name);
         running.until(begin, part);

@@ -62,7 +62,8 @@ impl Show<'_> {
     ) -> Result<Vec<Ping>> {
         let line = |from: &Replica, to: &[&Replica]| {
             let names: Vec<&str> = to.iter().map(|one| project::own_name(one, all)).collect();
-            format!("for name in {}; do docker exec {} ping -c 1 $name; done", braces(&names), from.name)
+            let script = "for name; do ping -c 1 $name; done";
+            format!("docker exec {} sh -c '{script}' sh {}", from.name, braces(&names))
         };
         for (host, from, to) in jobs {
             self.stage.type_in(host, &line(from, to))?;
@@ -122,10 +123,8 @@ impl Show<'_> {
             from.name
         );
         wait_until("a page of every nginx", SEEN_LIMIT, || self.stage.quietly(host, &listen).map(|_| true))?;
-        let line = format!(
-            "for i in {{1..{PAGES}}}; do docker exec {} wget -q -O - http://nginx/; done | sort | uniq -c",
-            from.name
-        );
+        let script = format!("for i in $(seq {PAGES}); do wget -q -O - http://nginx/; done");
+        let line = format!("docker exec {} sh -c '{script}' | sort | uniq -c", from.name);
         let said = self.stage.run_for(host, &line, |_| String::new())?;
         let mut served: BTreeMap<&str, usize> = BTreeMap::new();
         for row in said.lines() {
