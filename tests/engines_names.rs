@@ -72,23 +72,14 @@ fn on_four_hosts_with_three_kinds_of_engines() {
     }
 }
 
+/// Mostly they wait for those of Docker's answers that never come, so they do that side by side.
 #[test]
-fn as_on_a_bridge_of_26_1() {
+fn as_on_a_bridge() {
     if kit::allowed() {
-        compared::on(&lab(&[V26_1]));
-    }
-}
-
-#[test]
-fn as_on_a_bridge_of_20_10() {
-    if kit::allowed() {
-        compared::on(&lab(&[V20_10_24]));
-    }
-}
-
-#[test]
-fn as_on_a_bridge_of_28_5() {
-    if kit::allowed() {
-        compared::on(&lab(&[V28_5]));
+        std::thread::scope(|scope| {
+            for engine in [V20_10_24, V26_1, V28_5] {
+                scope.spawn(move || compared::on(&lab(&[engine])));
+            }
+        });
     }
 }

@@ -16,6 +16,7 @@ use super::{
     sandboxes::wanted,
 };
 use crate::{
+    dataplane::interception::InterceptionError,
     local::Local,
     model::{Endpoint, NetworkId, Snapshot},
     names::Zone,
@@ -86,37 +87,41 @@ async fn keep_sandboxes(
 ) {
     let mut changes = local.changes();
     let mut places: BTreeMap<PathBuf, Place> = BTreeMap::new();
-    let mut unable = None;
-    while unable.is_none() && !cancel.is_cancelled() {
+    let unable = loop {
+        if cancel.is_cancelled() {
+            break None;
+        }
         changes.mark_unchanged();
         follow(&mut places, local.read(wanted)).await;
-        let mut look_at = Instant::now() + Duration::from_hours(1);
-        for (path, place) in &mut places {
-            if place.look_at() <= Instant::now()
-                && let Err(error) = place.look(path, common).await
-            {
-                unable = Some(error);
-                break;
-            }
-            look_at = look_at.min(place.look_at());
+        if let Err(error) = look(&mut places, common).await {
+            break Some(error);
         }
         report(problems, complaints(&places));
-        if unable.is_some() {
-            break;
-        }
+        let soonest = places.values().map(Place::look_at).min();
+        let look_at = soonest.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         // Every arm is cancel safe.
         tokio::select! {
             () = cancel.cancelled() => {}
             _ = changes.changed() => {}
             () = sleep_until(look_at) => {}
         }
-    }
+    };
     if let Some(error) = unable {
         warn!("{error}");
         report(problems, vec![error.to_string()]);
     }
     follow(&mut places, BTreeMap::new()).await;
     cancel.cancelled().await;
+}
+
+/// Looks at all places whose time has come.
+async fn look(places: &mut BTreeMap<PathBuf, Place>, common: &Common) -> Result<(), InterceptionError> {
+    for (path, place) in places {
+        if place.look_at() <= Instant::now() {
+            place.look(path, common).await?;
+        }
+    }
+    Ok(())
 }
 
 fn complaints(places: &BTreeMap<PathBuf, Place>) -> Vec<String> {

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use serde_json::json;
 
 use super::*;
-use crate::{dataplane::interception::InterceptionError, local::LocalEndpoint};
+use crate::local::LocalEndpoint;
 
 fn endpoint(sandbox: &str) -> LocalEndpoint {
     serde_json::from_value(json!({
