@@ -23,21 +23,20 @@ impl Host {
             IpAddr::V6(_) => "ip6",
         };
         // Declared first, so that there is something to delete.
-        let mut rules = format!("table {TABLE} {{}}\ndelete table {TABLE}\n");
-        if cut {
-            rules += &format!(
-                "table {TABLE} {{
-                    chain out {{
-                        type filter hook output priority -300
-                        {family} daddr {address} tcp dport {port} drop
-                    }}
-                    chain in {{
-                        type filter hook input priority -300
-                        {family} saddr {address} tcp sport {port} drop
-                    }}
-                }}\n"
-            );
-        }
+        let clear = format!("table {TABLE} {{}}\ndelete table {TABLE}\n");
+        let drop_both = format!(
+            "table {TABLE} {{
+                chain out {{
+                    type filter hook output priority -300
+                    {family} daddr {address} tcp dport {port} drop
+                }}
+                chain in {{
+                    type filter hook input priority -300
+                    {family} saddr {address} tcp sport {port} drop
+                }}
+            }}\n"
+        );
+        let rules = if cut { clear + &drop_both } else { clear };
         let init = self.namespaces.on()?.pid.to_string();
         Run::new("nsenter")
             .args(["-t", &init, "-n", "nft", "-f", "-"])
