@@ -207,7 +207,7 @@ fn run(command: Command) -> Result<()> {
             let lab = Lab::attach(&lab.name)?;
             pick(&lab, host)?.cut(matches!(state, Link::Cut))
         }
-        Command::Fault(args) => fault::fault(args),
+        Command::Fault(args) => fault::fault(&args),
         Command::Fetch => fetch(),
     }
 }

@@ -124,7 +124,7 @@ enum ProgramFault {
 }
 
 /// Make it happen; gives when it has happened, and with those that take a time when all is well again.
-pub(super) fn fault(args: FaultArgs) -> Result<()> {
+pub(super) fn fault(args: &FaultArgs) -> Result<()> {
     let lab = Lab::attach(&args.lab.name)?;
     match args.part {
         Part::Store { what } => on_store(&lab, what),
