@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt};
 
 use super::{
     chance::Chance,
-    scene::BASE,
+    scene::{BASE, CONTAINERS},
     world::{Container, Engine},
 };
 use crate::kit::OURS;
@@ -35,9 +35,12 @@ impl Order {
     }
 
     /// Something that makes sense on a host whose engine has `found`; names of the scene are left alone.
-    pub(crate) fn choose(host: usize, round: u32, found: &Engine, own: &[&str], chance: &mut Chance) -> Self {
-        let containers: Vec<&Container> =
-            found.containers.iter().filter(|container| !own.contains(&container.name.as_str())).collect();
+    pub(crate) fn choose(host: usize, round: u32, found: &Engine, chance: &mut Chance) -> Self {
+        let containers: Vec<&Container> = found
+            .containers
+            .iter()
+            .filter(|container| !CONTAINERS.contains(&container.name.as_str()))
+            .collect();
         let extra: Vec<&String> = found.networks.iter().filter(|network| *network != BASE).collect();
         let mut choices: Vec<Vec<String>> = Vec::new();
         let mut may = |words: &[&str]| choices.push(words.iter().map(ToString::to_string).collect());

@@ -15,7 +15,7 @@ use super::{
     asker::Sandbox,
     chance::Chance,
     order::Order,
-    scene::{BASE, Scene},
+    scene::{BASE, Scene, asking},
     settled::assert_settled_and_cleared,
     world::Engine,
 };
@@ -84,7 +84,7 @@ pub(crate) fn killed_daemons(scene: &Scene, count: u32, seed: u64) {
     let mut returns = Returns::default();
     for number in 1..=count {
         let round = Round::draw(scene, number, seed);
-        known.extend(round.orders.iter().flat_map(Order::container));
+        known.extend(round.orders.iter().filter_map(Order::container));
         let began = scene.pinger.clock();
         let played = round.play(scene, &mut returns);
         let complaints = scene.complaints();
@@ -114,10 +114,9 @@ impl Round {
     /// Commands on all hosts; one daemon is killed, or all.
     fn draw(scene: &Scene, number: u32, seed: u64) -> Self {
         let mut chance = Chance::of_round(seed, number);
-        let own = scene.containers();
         let orders = scene.lab.hosts().iter().map(|host| {
             let found = wait_until("a list of containers", SOON, || Engine::of(host).map(Some)).unwrap();
-            Order::choose(host.number(), number, &found, &own, &mut chance)
+            Order::choose(host.number(), number, &found, &mut chance)
         });
         let orders: Vec<Order> = orders.collect();
         let all = chance.percent(25);
@@ -180,7 +179,7 @@ fn kill_and_start(scene: &Scene, kill: Kill) -> Result<Duration> {
     let other = scene.lab.host(if kill.host == 1 { 2 } else { 1 });
     let name = format!("named{}", other.number());
     let address: BTreeSet<IpAddr> = BTreeSet::from([other.address(&name, BASE)?]);
-    let sandbox = Sandbox::of(host, &scene.asking(kill.host));
+    let sandbox = Sandbox::of(host, &asking(kill.host));
     wait_until("a name of another host", SOON, || -> Result<bool> {
         let (answer, _) = sandbox.ask(&name)?;
         ensure!(answer == address, "{name} is {answer:?}");

@@ -14,6 +14,14 @@ use crate::kit::{assert_clean, builder, create, ping, run};
 /// The network that is there all the time.
 pub(crate) const BASE: &str = "base";
 
+/// All containers that are there all the time.
+pub(crate) const CONTAINERS: [&str; 6] = ["talks1", "named1", "talks2", "named2", "talks3", "named3"];
+
+/// The container of this host that asks.
+pub(crate) fn asking(host: usize) -> String {
+    format!("talks{host}")
+}
+
 /// Two containers on each host: one that asks and talks, `talks1`, and one that is asked for, `named1`.
 pub(crate) struct Scene {
     pub(crate) pinger: Pinger,
@@ -43,17 +51,7 @@ impl Scene {
         Self { pinger, stream, watches, lab }
     }
 
-    /// All containers that are there all the time.
-    pub(crate) fn containers(&self) -> Vec<&'static str> {
-        vec!["talks1", "named1", "talks2", "named2", "talks3", "named3"]
-    }
-
-    /// The container of this host that asks.
-    pub(crate) fn asking(&self, host: usize) -> String {
-        format!("talks{host}")
-    }
-
-    /// What was lost or wrong so far, as lines; and the time since the pinger's start.
+    /// What was lost or wrong so far, as lines.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let (gaps, twice) = self.pinger.gaps();
         let mut lines: Vec<String> = gaps.iter().map(|gap| format!("lost: {gap}")).collect();
@@ -99,5 +97,5 @@ impl Scene {
 fn watch(host: &Host) -> Watch {
     let (number, name) = (host.number(), format!("named{}", host.number()));
     let address = host.address(&name, BASE).unwrap();
-    Watch::start(Sandbox::of(host, &format!("talks{number}")), &name, address)
+    Watch::start(Sandbox::of(host, &asking(number)), &name, address)
 }

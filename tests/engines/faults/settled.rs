@@ -12,7 +12,7 @@ use netns_harness::{Lab, wait_until};
 
 use super::{
     asker::Sandbox,
-    scene::{BASE, Scene},
+    scene::{BASE, CONTAINERS, Scene, asking},
     world::{Engine, Listed, Place, expected, found, listed},
 };
 use crate::kit::{logs, store_keys};
@@ -43,8 +43,7 @@ pub(crate) fn cleared(scene: &Scene, known: &BTreeSet<String>) -> Result<Duratio
     let lab = &scene.lab;
     for host in lab.hosts() {
         let all = host.docker(&["ps", "-a", "--format", "{{.Names}}"])?;
-        let own = scene.containers();
-        let others: Vec<_> = all.lines().filter(|name| !own.contains(name)).collect();
+        let others: Vec<_> = all.lines().filter(|name| !CONTAINERS.contains(name)).collect();
         if !others.is_empty() {
             host.docker(&[&["rm", "-f"], &*others].concat())?;
         }
@@ -173,7 +172,7 @@ fn names_are_those_of_the_living(scene: &Scene, places: &[Place], known: &BTreeS
         .collect();
     let names: BTreeSet<&str> = known.iter().map(String::as_str).chain(living.keys().copied()).collect();
     for host in scene.lab.hosts() {
-        let sandbox = Sandbox::of(host, &scene.asking(host.number()));
+        let sandbox = Sandbox::of(host, &asking(host.number()));
         for name in &names {
             let (answer, _) = sandbox.ask(name)?;
             let wanted: BTreeSet<IpAddr> = living.get(name).copied().into_iter().collect();
