@@ -14,7 +14,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # More arguments for the test run: make test T='-E "binary(kernel)"'
 T ?=
 
-.PHONY: build demo test lint clean-labs deps deps-rust deps-test deps-lint
+.PHONY: build demo test faults lint clean-labs deps deps-rust deps-test deps-lint
 
 build: deps-rust
 	cargo build --locked --workspace
@@ -36,6 +36,13 @@ test: deps deps-test
 		exit 1
 	fi
 	cargo nextest run --locked --workspace $(T)
+
+# Real faults in full: `make test` plays a part of the rounds. One round again: RS_OVERLAY_FAULT_SEED=… make faults
+faults: deps deps-test
+	@runner="$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')"
+	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
+	export RS_OVERLAY_FAULT_ROUNDS="$${RS_OVERLAY_FAULT_ROUNDS:-300}"
+	cargo nextest run --locked --profile faults -E 'binary(engines_faults)' $(T)
 
 # Advisories are not checked here: their database is fetched from a git host, and a check that needs one
 # fails on machines that reach the crate registry only. Where it can be had: cargo deny check advisories

@@ -6,6 +6,7 @@
 )]
 
 mod demo;
+mod fault;
 mod status;
 mod up;
 
@@ -109,6 +110,8 @@ enum Command {
         #[arg(value_enum)]
         state: Link,
     },
+    /// Make something go wrong: with the store, a host, its daemon or its engine
+    Fault(fault::FaultArgs),
     /// Download all engines and store servers into the cache
     Fetch,
 }
@@ -204,6 +207,7 @@ fn run(command: Command) -> Result<()> {
             let lab = Lab::attach(&lab.name)?;
             pick(&lab, host)?.cut(matches!(state, Link::Cut))
         }
+        Command::Fault(args) => fault::fault(&args),
         Command::Fetch => fetch(),
     }
 }
