@@ -346,7 +346,7 @@ fn names(daemons: &[Daemon], live: &BTreeSet<Live>, wrong: &mut Vec<String>) {
         let own: Vec<Endpoint> = daemon
             .local
             .read(|data| data.endpoints.values().map(|e| e.publish(daemon.local.node(), vtep)).collect());
-        let zone = Zone::of(&daemon.snapshot.borrow(), &own);
+        let zone = Zone::of(&daemon.snapshot.borrow(), daemon.local.node(), &own);
         for network in daemon.local.read(|data| data.networks_in_use()) {
             let names: BTreeSet<_> = live.iter().map(|one| one.name.as_str()).collect();
             for name in names {
