@@ -20,6 +20,9 @@ use netns_harness::{EngineVersion, KEEP_LOGS_ENV, Lab, StoreKind, interrupt};
 use super::{interrupt_on_signals, print, progress};
 use stage::Stage;
 
+/// The whole error after an interrupt: which command it was that gave up is of no use to the person who asked for it.
+const INTERRUPTED: &str = "interrupted";
+
 /// What the demo is made of.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -60,13 +63,13 @@ pub(super) fn demo(args: &DemoArgs) -> Result<()> {
         .hosts(&engines)
         .store(args.store)
         .daemon(&args.daemon)
-        .build_with_progress(&progress)?;
+        .build_with_progress(&progress)
+        .map_err(|error| if interrupt::interrupted() { anyhow!(INTERRUPTED) } else { error })?;
     progress(&format!("everything is up after {:.1} s", started.elapsed().as_secs_f32()));
     let stage = Stage::new(&args.daemon, project::directory(&lab));
     let mut shown = show::show(&stage, &lab);
     if interrupt::interrupted() {
-        // Which command it was that gave up is of no use to the person who asked for it.
-        shown = Err(anyhow!("interrupted"));
+        shown = Err(anyhow!(INTERRUPTED));
     } else if shown.is_err() {
         stage.bad("This step failed: the reason follows when all is torn down.")?;
         progress(&format!("with {KEEP_LOGS_ENV}=DIR in the environment, the logs are kept there"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::super::progress;
+use super::super::waiting;
 
 /// Work that takes longer than this is told to go on, and again each time as much has passed.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ pub(super) fn telling<T: Send>(what: &str, work: impl FnOnce() -> Result<T> + Se
             result
         });
         while wait.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
-            progress(&format!("{what}: {} s so far", started.elapsed().as_secs()));
+            waiting(&format!("{what}: {} s so far", started.elapsed().as_secs()));
         }
         work.join().map_err(|_| anyhow!("a thread of the demo panicked: {what}"))?
     })
