@@ -1,7 +1,7 @@
 //! Keeps one interceptor in every sandbox of this host, and the zone that they answer from.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -46,6 +46,19 @@ pub struct Manager {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// This host's underlay address.
     pub vtep: IpAddr,
+    /// Where it is told how sandboxes are served.
+    pub told: watch::Sender<Told>,
+}
+
+/// How the sandboxes of this host are served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Those whose queries are answered.
+    pub served: BTreeSet<PathBuf>,
+    /// Why others are not.
+    pub complaints: BTreeMap<PathBuf, String>,
+    /// How often sockets that somebody else had closed were opened anew.
+    pub reopened: u64,
 }
 
 /// A sandbox that is to be served.
@@ -58,6 +71,8 @@ struct Place {
     look_at: Instant,
     /// The last complaint, told once.
     complaint: Option<String>,
+    /// Sockets that somebody else had closed, since this was told.
+    reopened: u64,
 }
 
 impl Manager {
@@ -66,7 +81,7 @@ impl Manager {
         let (zone, zone_now) = watch::channel(Arc::default());
         tokio::join!(
             keep_zone(&self.local, self.snapshot.clone(), self.vtep, &zone, &cancel),
-            keep_sandboxes(&self.local, &zone_now, &cancel),
+            keep_sandboxes(&self.local, &zone_now, &self.told, &cancel),
         );
     }
 }
@@ -101,7 +116,12 @@ async fn keep_zone(
     }
 }
 
-async fn keep_sandboxes(local: &Local, zone: &watch::Receiver<Arc<Zone>>, cancel: &CancellationToken) {
+async fn keep_sandboxes(
+    local: &Local,
+    zone: &watch::Receiver<Arc<Zone>>,
+    told: &watch::Sender<Told>,
+    cancel: &CancellationToken,
+) {
     let mut changes = local.changes();
     let mut places: BTreeMap<PathBuf, Place> = BTreeMap::new();
     let mut able = true;
@@ -115,6 +135,7 @@ async fn keep_sandboxes(local: &Local, zone: &watch::Receiver<Arc<Zone>>, cancel
             }
             look_at = look_at.min(place.look_at);
         }
+        tell(&mut places, told);
         // Every arm is cancel safe.
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -124,6 +145,20 @@ async fn keep_sandboxes(local: &Local, zone: &watch::Receiver<Arc<Zone>>, cancel
     }
     follow(&mut places, BTreeMap::new()).await;
     cancel.cancelled().await;
+}
+
+fn tell(places: &mut BTreeMap<PathBuf, Place>, told: &watch::Sender<Told>) {
+    let reopened: u64 = places.values_mut().map(|place| std::mem::take(&mut place.reopened)).sum();
+    let served = places.iter().filter(|(_, place)| place.interceptor.is_some());
+    let complaints =
+        places.iter().filter_map(|(path, place)| Some((path.clone(), place.complaint.clone()?))).collect();
+    let mut now = Told { served: served.map(|(path, _)| path.clone()).collect(), complaints, reopened: 0 };
+    told.send_if_modified(|told| {
+        now.reopened = told.reopened.saturating_add(reopened);
+        let changed = *told != now;
+        *told = now;
+        changed
+    });
 }
 
 /// Makes the list of places what is wanted; those that are not are closed.
@@ -155,6 +190,7 @@ impl Place {
             retry: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             look_at: Instant::now(),
             complaint: None,
+            reopened: 0,
         }
     }
 
@@ -162,13 +198,19 @@ impl Place {
     /// whether this kernel is able to.
     async fn look(&mut self, path: &Path, zone: &watch::Receiver<Arc<Zone>>) -> bool {
         if let Some(mut interceptor) = self.interceptor.take() {
-            if interceptor.serves(path).unwrap_or(false) && !interceptor.has_ended() {
+            let same = interceptor.serves(path).unwrap_or(false);
+            if same && !interceptor.has_ended() {
                 self.interceptor = Some(interceptor);
                 self.look_at = Instant::now() + CHECK;
                 return true;
             }
             interceptor.close().await;
-            info!(sandbox = %path.display(), "the sandbox is another one now, or its DNS has ended");
+            if same {
+                self.reopened += 1;
+                info!(sandbox = %path.display(), "somebody else has closed a sandbox's DNS sockets; opening them anew");
+            } else {
+                info!(sandbox = %path.display(), "the sandbox is another one now");
+            }
             self.since = Instant::now();
         }
         let names = Names { zone: zone.clone(), networks: self.networks.subscribe() };

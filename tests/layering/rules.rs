@@ -10,15 +10,18 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("ipam", &["model"]),
     ("names", &["model"]),
     ("wire", &[]),
+    // Of the store it knows the layout, and of what people are shown the rows.
+    ("audit", &["admin", "model", "plan", "store::keys", "store::record"]),
     // Small tools.
     ("admin", &[]),
     ("backoff", &[]),
     ("clock", &[]),
+    ("lockfile", &[]),
     // The edges: store, kernel, engine, files.
     ("store", &["model", "backoff"]),
-    ("dataplane", &["model", "plan"]),
+    ("dataplane", &["model", "plan", "lockfile"]),
     ("engine", &["model", "backoff"]),
-    ("local", &["model", "clock"]),
+    ("local", &["model", "clock", "lockfile"]),
     // Settings are checked by those who understand them.
     ("config", &["model", "ipam", "store::options", "store::url"]),
     ("telemetry", &["config"]),
@@ -33,6 +36,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "admin",
+            "audit",
             "backoff",
             "clock",
             "config",
@@ -57,7 +61,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-const PURE: [&str; 5] = ["model", "plan", "ipam", "names", "wire"];
+const PURE: [&str; 6] = ["model", "plan", "ipam", "names", "wire", "audit"];
 
 /// What a pure module may take from outside.
 const PURE_CRATES: [&str; 5] = ["std", "serde", "serde_json", "ipnet", "thiserror"];
