@@ -87,6 +87,11 @@ pub trait Dataplane: Send + Sync + 'static {
         }
     }
 
+    /// Makes sure that what has to outlive this process does; answers whether something had to be done.
+    fn keep(&self) -> impl Future<Output = Result<bool, DataplaneError>> + Send {
+        async { Ok(false) }
+    }
+
     /// Notices of changes from now on. The channel is bounded; a full one already says "look again".
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError>;
 }

@@ -141,7 +141,16 @@ impl Verifier {
             containers: &containers,
             loose: &loose,
         };
-        Ok(compare_kernel(&view))
+        let mut rows = compare_kernel(&view);
+        if !self.worker.dataplane.is_pinned() {
+            rows.push(DifferenceRow {
+                area: "kernel".to_owned(),
+                object: format!("namespace {}", self.worker.dataplane.namespace().display()),
+                expected: "pinned".to_owned(),
+                found: "not pinned: it would die with the daemon".to_owned(),
+            });
+        }
+        Ok(rows)
     }
 
     /// Sandboxes whose queries are not answered here although they should be.

@@ -148,6 +148,11 @@ impl Kernel {
         self.inside.namespace().path()
     }
 
+    /// Whether our namespace is still pinned, and so outlives this process.
+    pub fn is_pinned(&self) -> bool {
+        self.inside.namespace().is_at(self.namespace()).unwrap_or(false)
+    }
+
     /// Brings up the loopback and removes ports that a crash left without their alias: nobody has been
     /// told of them, and no one can tell whose they are.
     async fn prepare(&self) -> Result<(), DataplaneError> {
@@ -215,6 +220,13 @@ impl Dataplane for Kernel {
 
     async fn attach(&self, link: &Attachment) -> Result<String, DataplaneError> {
         self.attach_end(link).await
+    }
+
+    async fn keep(&self) -> Result<bool, DataplaneError> {
+        self.inside.namespace().pin_again().map_err(|error| DataplaneError::Refused {
+            what: format!("pinning network namespace {} again", self.namespace().display()),
+            detail: error.to_string(),
+        })
     }
 
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError> {

@@ -106,6 +106,7 @@ impl<D: Dataplane> Worker<D> {
                 let (overlay, complete, remade) = self.make_equal(overlay, left, &mut spoken).await;
                 known = Some(overlay);
                 if looks {
+                    self.keep().await;
                     self.attach_loose(&mut loose, &remade).await;
                 }
                 if complete {
@@ -162,6 +163,20 @@ impl<D: Dataplane> Worker<D> {
                 self.applied.send_modify(|applied| Arc::make_mut(applied).trouble = trouble);
                 None
             }
+        }
+    }
+
+    async fn keep(&self) {
+        match self.dataplane.keep().await {
+            Ok(false) => {}
+            Ok(true) => {
+                let step = "our network namespace was no longer pinned".to_owned();
+                info!(%step, "repaired");
+                self.applied.send_modify(|applied| {
+                    Arc::make_mut(applied).count_repair("namespace's pin", step, clock::unix_seconds());
+                });
+            }
+            Err(error) => warn!(%error, "the links of this host would not outlive this daemon"),
         }
     }
 
