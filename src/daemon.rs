@@ -3,6 +3,7 @@
 mod facts;
 mod names;
 mod orders;
+mod verify;
 mod view;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
@@ -24,7 +25,7 @@ use crate::{
         host::Host,
         netlink::{Kernel, KernelConfig},
     },
-    dns::manager::Manager,
+    dns::manager::{Manager, Told},
     driver::{Driver, DriverConfig},
     engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
@@ -39,6 +40,7 @@ use crate::{
 };
 use facts::FactFinder;
 use orders::Orders;
+use verify::Verifier;
 use view::View;
 
 /// How long a shutdown waits for calls and tasks before it ends them.
@@ -81,6 +83,9 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
         anyhow::Ok((store, Arc::new(kernel)))
     };
     let (store, kernel) = opened.await.inspect_err(|_| remove_socket(&config.socket))?;
+    let about = format!("socket {}, state directory {}", config.socket.display(), config.state_dir.display());
+    local.sign(&about);
+    kernel.sign(&about);
     if !kernel.adopted() {
         let lost = local.forget_lost(|sandbox| Path::new(sandbox).exists())?;
         if lost > 0 {
@@ -193,17 +198,27 @@ async fn start(
         driver: driver_name.clone(),
     };
     let propagator = Propagator {
-        engine,
+        engine: engine.clone(),
         ledger: ledger.clone(),
         local: local.clone(),
-        driver: driver_name,
+        driver: driver_name.clone(),
         shared_by_engine: config.scope.as_str() == "global",
         snapshot: snapshot.clone(),
         health: health.clone(),
         report,
     };
-    let (name_problems, name_problems_now) = watch::channel(Vec::new());
-    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep, problems: name_problems };
+    let (told, names_told) = watch::channel(Told::default());
+    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep, told };
+    let verifier = Verifier {
+        worker: worker.clone(),
+        store: ledger.store().clone(),
+        engine: engine.clone(),
+        driver: driver_name.clone(),
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        names: names_told.clone(),
+        vtep,
+    };
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
@@ -215,7 +230,8 @@ async fn start(
         health,
         applied: applied_now,
         engine: reports,
-        names: name_problems_now,
+        names: names_told,
+        verifier,
     };
 
     tasks.spawn(mirror.run(cancel.clone()));

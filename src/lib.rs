@@ -5,6 +5,7 @@
 //! `driver`, `reconcile` and `dns` join them, `http` is Docker's way in, `daemon` wires it all together.
 
 pub mod admin;
+pub mod audit;
 pub mod backoff;
 pub mod chance;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod engine;
 pub mod http;
 pub mod ipam;
 pub mod local;
+pub mod lockfile;
 pub mod member;
 pub mod model;
 pub mod names;

@@ -25,7 +25,10 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use crate::model::{EndpointId, Network, NetworkId, NodeId};
+use crate::{
+    lockfile::Lockfile,
+    model::{EndpointId, Network, NetworkId, NodeId},
+};
 pub use data::LocalData;
 pub use identity::boot_id;
 pub use record::{Binding, Departure, LocalEndpoint, Release};
@@ -44,8 +47,16 @@ pub enum LocalError {
         cause: io::Error,
     },
     /// Another daemon runs on this directory.
-    #[error("another rs-overlay daemon is running with state directory {0}; stop it first: a host has one")]
-    Busy(PathBuf),
+    #[error(
+        "another rs-overlay daemon{holder} is running with state directory {}; stop it first: a host has one",
+        .dir.display()
+    )]
+    Busy {
+        /// The directory.
+        dir: PathBuf,
+        /// What that daemon says of itself, in brackets.
+        holder: String,
+    },
 }
 
 /// The host's own state: in memory for readers, in files for the next start.
@@ -57,7 +68,7 @@ pub struct Local {
     data: Mutex<LocalData>,
     version: watch::Sender<u64>,
     moment: AtomicU64,
-    _lock: nix::fcntl::Flock<std::fs::File>,
+    lock: Lockfile,
 }
 
 impl Local {
@@ -86,12 +97,16 @@ impl Local {
             data.endpoints.values().filter(|e| e.boot_id != boot).map(|e| e.id.clone()).collect();
         let (version, _) = watch::channel(0);
         let moment = AtomicU64::new(data.releases.values().map(|r| r.until_ms).max().unwrap_or_default());
-        let local =
-            Self { dir: dir.to_owned(), node, boot, data: Mutex::new(data), version, moment, _lock: lock };
+        let local = Self { dir: dir.to_owned(), node, boot, data: Mutex::new(data), version, moment, lock };
         for endpoint in stale {
             local.remove_lost(&endpoint)?;
         }
         Ok(local)
+    }
+
+    /// Leaves `about` for a second daemon that is refused the directory.
+    pub fn sign(&self, about: &str) {
+        self.lock.sign(about);
     }
 
     /// This host.

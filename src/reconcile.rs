@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod housekeeping;
+mod loose;
 pub mod mirror;
 pub mod naming;
 pub mod propagate;
@@ -33,6 +34,21 @@ pub struct Applied {
     pub compared_at: u64,
     /// Steps taken since the start.
     pub steps: u64,
+    /// What somebody else had changed and was repaired since the start, by kind of thing.
+    pub repairs: BTreeMap<&'static str, Repaired>,
+    /// Endpoints whose containers have lost their link: their end waits in the host's namespace.
+    pub loose: BTreeMap<EndpointId, String>,
+}
+
+/// Repairs of one kind of thing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// How many.
+    pub count: u64,
+    /// When the last one was, in seconds since 1970.
+    pub last_at: u64,
+    /// What the last one was.
+    pub last: String,
 }
 
 impl Applied {
@@ -41,6 +57,12 @@ impl Applied {
     pub fn has_port(&self, endpoint: &EndpointId) -> bool {
         let whole = self.overlay.segments.values().filter(|segment| segment.vxlan.port != 0);
         whole.map(|segment| &segment.ports).any(|ports| ports.contains_key(endpoint))
+    }
+
+    /// Counts one repair.
+    pub fn count_repair(&mut self, thing: &'static str, step: String, now: u64) {
+        let repaired = self.repairs.entry(thing).or_default();
+        *repaired = Repaired { count: repaired.count.saturating_add(1), last_at: now, last: step };
     }
 
     /// Why a network is not as it should be.

@@ -8,17 +8,19 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use super::{names, orders::Orders};
+use super::{names, orders::Orders, verify::Verifier};
 use crate::{
     admin::{
-        EngineStatus, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
-        NetworkRow, NodeRow, ReconcileStatus, StatusReport, StoreStatus,
+        EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
+        NetworkOrder, NetworkRow, NodeRow, ReconcileStatus, RepairRow, StatusReport, StoreStatus,
+        VerifyReport,
     },
+    dns::manager::Told,
     http::AdminView,
     local::Local,
     model::{Endpoint, Network, NetworkId, Node, NodeId, Snapshot},
     plan::effective_mtu,
-    reconcile::{Applied, mirror::Health, propagate::EngineReport},
+    reconcile::{Applied, Repaired, mirror::Health, propagate::EngineReport},
     store::{Entry, StoreError, keys, ledger::Ledger},
 };
 
@@ -33,8 +35,8 @@ pub(super) struct View {
     pub(super) health: watch::Receiver<Health>,
     pub(super) applied: watch::Receiver<Arc<Applied>>,
     pub(super) engine: watch::Receiver<EngineReport>,
-    /// What keeps names from being answered.
-    pub(super) names: watch::Receiver<Vec<String>>,
+    pub(super) names: watch::Receiver<Told>,
+    pub(super) verifier: Verifier,
 }
 
 impl AdminView for View {
@@ -63,6 +65,7 @@ impl AdminView for View {
                 steps: u32::try_from(applied.steps).unwrap_or(u32::MAX),
                 failed: count(applied.complaints.len()) + u32::from(applied.trouble.is_some()),
             }),
+            repairs: repairs(&applied, &self.names.borrow()),
             elsewhere: engine.elsewhere.clone(),
             problems: self.problems(&health, &engine, &applied),
         }
@@ -125,6 +128,14 @@ impl AdminView for View {
         Box::pin(async move { self.orders.remove(&end.name).await.map_err(|error| error.to_string()) })
     }
 
+    fn verify(&self) -> BoxFuture<'_, VerifyReport> {
+        Box::pin(self.verifier.verify())
+    }
+
+    fn gc(&self, order: GcOrder) -> BoxFuture<'_, GcReport> {
+        Box::pin(async move { self.verifier.gc(&order).await })
+    }
+
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
         Box::pin(async {
             let nodes = self.ledger.list::<Node>(keys::NODES).await?;
@@ -180,8 +191,16 @@ impl View {
             format!("network {title}: {complaint}")
         }));
         problems.extend(applied.trouble.clone());
+        problems.extend(applied.loose.iter().map(|(id, complaint)| {
+            let name = self.local.read(|data| data.endpoints.get(id).and_then(|e| e.container.clone()));
+            let name = name.unwrap_or_else(|| id.short().to_owned());
+            format!("container {name} has lost its link: {complaint}; restart it")
+        }));
+        problems.extend(self.names.borrow().complaints.iter().map(|(sandbox, complaint)| {
+            format!("names of other hosts are not answered in sandbox {}: {complaint}", sandbox.display())
+        }));
         problems.extend(engine.problems.iter().cloned());
-        problems.extend(self.names.borrow().iter().cloned());
+        problems.extend(self.names.borrow().unable.clone());
         problems
     }
 
@@ -221,6 +240,21 @@ impl View {
             attachable: network.attachable,
         }
     }
+}
+
+fn repairs(applied: &Applied, names: &Told) -> Vec<RepairRow> {
+    let row = |(thing, repaired): (&&'static str, &Repaired)| RepairRow {
+        thing: (*thing).to_owned(),
+        count: repaired.count,
+        last_at: repaired.last_at,
+        last: repaired.last.clone(),
+    };
+    let mut rows: Vec<_> = applied.repairs.iter().map(row).collect();
+    if names.reopened > 0 {
+        let last = "sockets in a sandbox were closed from outside".to_owned();
+        rows.push(RepairRow { thing: "DNS sockets".to_owned(), count: names.reopened, last_at: 0, last });
+    }
+    rows
 }
 
 /// Which hosts have, or have removed, which network.

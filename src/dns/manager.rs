@@ -1,6 +1,12 @@
 //! Keeps one interceptor in every sandbox of this host, and the zone that they answer from.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -30,8 +36,21 @@ pub struct Manager {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// This host's underlay address.
     pub vtep: IpAddr,
-    /// Where it tells what keeps it from answering, a sentence for people each.
-    pub problems: watch::Sender<Vec<String>>,
+    /// Where it is told how sandboxes are served.
+    pub told: watch::Sender<Told>,
+}
+
+/// How the sandboxes of this host are served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Those whose queries are answered.
+    pub served: BTreeSet<PathBuf>,
+    /// Why others are not.
+    pub complaints: BTreeMap<PathBuf, String>,
+    /// Why none is, where the kernel is not able to.
+    pub unable: Option<String>,
+    /// How often sockets that somebody else had closed were opened anew.
+    pub reopened: u64,
 }
 
 impl Manager {
@@ -41,7 +60,7 @@ impl Manager {
         let common = Common { zone: zone_now, epoch: Instant::now(), open: Interceptor::open };
         tokio::join!(
             keep_zone(&self.local, self.snapshot.clone(), self.vtep, &zone, common.epoch, &cancel),
-            keep_sandboxes(&self.local, &common, &self.problems, &cancel),
+            keep_sandboxes(&self.local, &common, &self.told, &cancel),
         );
     }
 }
@@ -82,7 +101,7 @@ async fn keep_zone(
 async fn keep_sandboxes(
     local: &Local,
     common: &Common,
-    problems: &watch::Sender<Vec<String>>,
+    told: &watch::Sender<Told>,
     cancel: &CancellationToken,
 ) {
     let mut changes = local.changes();
@@ -96,7 +115,7 @@ async fn keep_sandboxes(
         if let Err(error) = look(&mut places, common).await {
             break Some(error);
         }
-        report(problems, complaints(&places));
+        tell(&mut places, told);
         let soonest = places.values().map(Place::look_at).min();
         let look_at = soonest.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         // Every arm is cancel safe.
@@ -108,7 +127,9 @@ async fn keep_sandboxes(
     };
     if let Some(error) = unable {
         warn!("{error}");
-        report(problems, vec![error.to_string()]);
+        told.send_modify(|told| {
+            *told = Told { unable: Some(error.to_string()), reopened: told.reopened, ..Told::default() }
+        });
     }
     follow(&mut places, BTreeMap::new()).await;
     cancel.cancelled().await;
@@ -124,16 +145,14 @@ async fn look(places: &mut BTreeMap<PathBuf, Place>, common: &Common) -> Result<
     Ok(())
 }
 
-fn complaints(places: &BTreeMap<PathBuf, Place>) -> Vec<String> {
-    let all = places.iter().filter_map(|(path, place)| {
-        let complaint = place.complaint()?;
-        Some(format!("names of other hosts are not answered in sandbox {}: {complaint}", path.display()))
-    });
-    all.collect()
-}
-
-fn report(problems: &watch::Sender<Vec<String>>, now: Vec<String>) {
-    problems.send_if_modified(|before| {
+fn tell(places: &mut BTreeMap<PathBuf, Place>, told: &watch::Sender<Told>) {
+    let reopened: u64 = places.values_mut().map(Place::take_reopened).sum();
+    let served = places.iter().filter(|(_, place)| place.is_served()).map(|(path, _)| path.clone()).collect();
+    let complaint = |(path, place): (&PathBuf, &Place)| Some((path.clone(), place.complaint()?.to_owned()));
+    let complaints = places.iter().filter_map(complaint).collect();
+    told.send_if_modified(|before| {
+        let reopened = before.reopened.saturating_add(reopened);
+        let now = Told { served, complaints, unable: None, reopened };
         let changed = *before != now;
         *before = now;
         changed

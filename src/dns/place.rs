@@ -36,6 +36,8 @@ pub(super) struct Place {
     retry: Backoff,
     look_at: Instant,
     complaint: Option<String>,
+    /// Sockets that somebody else had closed, since this was told.
+    reopened: u64,
 }
 
 impl Place {
@@ -47,6 +49,7 @@ impl Place {
             retry: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             look_at: Instant::now(),
             complaint: None,
+            reopened: 0,
         }
     }
 
@@ -58,6 +61,16 @@ impl Place {
     /// Why the sandbox is not served, if it should be.
     pub(super) fn complaint(&self) -> Option<&str> {
         self.complaint.as_deref()
+    }
+
+    /// Whether its queries are answered.
+    pub(super) fn is_served(&self) -> bool {
+        self.interceptor.is_some()
+    }
+
+    /// How often sockets that somebody else had closed were opened anew, since this was asked last.
+    pub(super) fn take_reopened(&mut self) -> u64 {
+        std::mem::take(&mut self.reopened)
     }
 
     /// Lets the sandbox see these networks from now on.
@@ -80,13 +93,19 @@ impl Place {
     /// error: this kernel is not able to, in any sandbox.
     pub(super) async fn look(&mut self, path: &Path, common: &Common) -> Result<(), InterceptionError> {
         if let Some(mut interceptor) = self.interceptor.take() {
-            if interceptor.serves(path).unwrap_or(false) && !interceptor.has_ended() {
+            let same = interceptor.serves(path).unwrap_or(false);
+            if same && !interceptor.has_ended() {
                 self.interceptor = Some(interceptor);
                 self.look_at = Instant::now() + CHECK;
                 return Ok(());
             }
             interceptor.close().await;
-            info!(sandbox = %path.display(), "the sandbox is another one now, or its DNS has ended");
+            if same {
+                self.reopened += 1;
+                info!(sandbox = %path.display(), "somebody else has closed a sandbox's DNS sockets; opening them anew");
+            } else {
+                info!(sandbox = %path.display(), "the sandbox is another one now");
+            }
             self.since = Instant::now();
         }
         let names = Names {

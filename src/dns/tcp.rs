@@ -24,7 +24,8 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Pause after a connection that could not be accepted: descriptors are short.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
-/// Accepts until it is dropped.
+/// Accepts until it is dropped, or until somebody else has closed the listener (`SOCK_DESTROY`, as `ss -K`
+/// does).
 pub(super) async fn serve(listener: TcpListener, names: Names, upstream: Arc<Upstream>) {
     let mut connections = JoinSet::new();
     loop {
@@ -42,6 +43,8 @@ pub(super) async fn serve(listener: TcpListener, names: Names, upstream: Arc<Ups
                     }
                 });
             }
+            // A listener that was closed from outside listens no more.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
                 debug!(%error, "a DNS connection cannot be accepted");
                 tokio::time::sleep(SHORTAGE).await;

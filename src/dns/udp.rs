@@ -15,8 +15,9 @@ use super::{
 /// Pause after an error that is not about one datagram.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Answers until it is dropped.
+/// Answers until it is dropped, or until somebody else has closed the socket (`SOCK_DESTROY`, as `ss -K` does).
 pub(super) async fn serve(socket: UdpSocket, names: Names, upstream: Arc<Upstream>) {
+    let place = socket.local_addr().ok();
     let socket = Arc::new(socket);
     let mut forwarded = JoinSet::new();
     // Only as much of it as datagrams fill ever takes memory.
@@ -27,6 +28,10 @@ pub(super) async fn serve(socket: UdpSocket, names: Names, upstream: Arc<Upstrea
             Ok((_, client)) => client,
             Err(error) => {
                 debug!(%error, "a sandbox's DNS socket is in trouble");
+                // A socket that was closed from outside has lost its port.
+                if socket.local_addr().ok() != place {
+                    return;
+                }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

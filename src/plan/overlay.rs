@@ -37,7 +37,7 @@ pub struct Segment {
 }
 
 /// Settings of a VXLAN device. The destination port and the local address cannot be changed in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Vxlan {
     /// Source address of every packet it sends.
     pub local: IpAddr,
@@ -48,7 +48,7 @@ pub struct Vxlan {
 }
 
 /// The host's end of a container's veth pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Port {
     /// The only Ethernet address that may speak through it.
     pub mac: MacAddr,

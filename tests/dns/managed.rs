@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use hickory_proto::rr::RecordType;
 use rs_overlay::{
     dataplane::namespace::Namespace,
-    dns::manager::Manager,
+    dns::manager::{Manager, Told},
     local::{Local, LocalEndpoint, boot_id},
     model::{EndpointId, MacAddr},
 };
@@ -56,12 +56,9 @@ async fn follows_the_sandboxes_of_the_host() {
     let state = tempfile::tempdir().unwrap();
     let local = Arc::new(Local::open(state.path(), 1).unwrap());
     let (cluster, cluster_now) = watch::channel(Arc::new(snapshot()));
-    let manager = Manager {
-        local: local.clone(),
-        snapshot: cluster_now,
-        vtep: IpAddr::from([192, 0, 2, 1]),
-        problems: watch::channel(vec![]).0,
-    };
+    let vtep = IpAddr::from([192, 0, 2, 1]);
+    let (told, _) = tokio::sync::watch::channel(Told::default());
+    let manager = Manager { local: local.clone(), snapshot: cluster_now, vtep, told };
     let cancel = CancellationToken::new();
     let task = tokio::spawn(manager.run(cancel.clone()));
 

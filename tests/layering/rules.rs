@@ -10,16 +10,19 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("ipam", &["model"]),
     ("names", &["model"]),
     ("wire", &[]),
+    // Of the store it knows the layout, and of what people are shown the rows.
+    ("audit", &["admin", "model", "plan", "store::keys", "store::record"]),
     // Small tools.
     ("admin", &[]),
     ("backoff", &["chance"]),
     ("clock", &[]),
     ("chance", &[]),
+    ("lockfile", &[]),
     // The edges: store, kernel, engine, files.
     ("store", &["model", "backoff"]),
-    ("dataplane", &["model", "plan"]),
+    ("dataplane", &["model", "plan", "lockfile"]),
     ("engine", &["model", "backoff", "chance"]),
-    ("local", &["model", "clock"]),
+    ("local", &["model", "clock", "lockfile"]),
     // Settings are checked by those who understand them.
     ("config", &["model", "ipam", "store::options", "store::url"]),
     ("telemetry", &["config"]),
@@ -37,6 +40,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "admin",
+            "audit",
             "backoff",
             "chance",
             "clock",
@@ -65,7 +69,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
 /// What a simulation runs, and has to be able to run again in just the same way.
 const REPLAYED: [&str; 3] = ["member", "reconcile", "driver"];
 
-const PURE: [&str; 5] = ["model", "plan", "ipam", "names", "wire"];
+const PURE: [&str; 6] = ["model", "plan", "ipam", "names", "wire", "audit"];
 
 /// What a pure module may take from outside.
 const PURE_CRATES: [&str; 5] = ["std", "serde", "serde_json", "ipnet", "thiserror"];

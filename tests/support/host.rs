@@ -13,8 +13,8 @@ use axum::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rs_overlay::{
     admin::{
-        EngineStatus, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
-        NetworkRow, NodeRow, StatusReport, StoreStatus,
+        EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
+        NetworkOrder, NetworkRow, NodeRow, StatusReport, StoreStatus, VerifyReport,
     },
     config::AddrPool,
     dataplane::fake::FakeKernel,
@@ -274,6 +274,7 @@ impl AdminView for Nobody {
             networks: 0,
             endpoints: 0,
             reconcile: None,
+            repairs: Vec::new(),
             elsewhere: Vec::new(),
             problems: Vec::new(),
         }
@@ -297,5 +298,13 @@ impl AdminView for Nobody {
 
     fn remove_network(&self, end: NetworkEnd) -> BoxFuture<'_, Result<NetworkEnded, String>> {
         async move { Err(format!("no engine removes {}", end.name)) }.boxed()
+    }
+
+    fn verify(&self) -> BoxFuture<'_, VerifyReport> {
+        async { VerifyReport::default() }.boxed()
+    }
+
+    fn gc(&self, _: GcOrder) -> BoxFuture<'_, GcReport> {
+        async { GcReport::default() }.boxed()
     }
 }

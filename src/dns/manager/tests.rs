@@ -15,17 +15,21 @@ fn endpoint(sandbox: &str) -> LocalEndpoint {
 }
 
 /// Runs the manager with a way to open sandboxes that fails, until it has told of it.
-async fn told(open: crate::dns::place::Open) -> Vec<String> {
+async fn told(open: crate::dns::place::Open) -> Told {
     let state = tempfile::tempdir().unwrap();
     let local = Local::open(state.path(), 1).unwrap();
     local.put_endpoint(endpoint("/run/docker/netns/0123")).unwrap();
     let zone = watch::channel(Arc::default()).1;
     let common = Common { zone, epoch: Instant::now(), open };
-    let (problems, mut heard) = watch::channel(Vec::new());
+    let (told, mut heard) = watch::channel(Told::default());
     let cancel = CancellationToken::new();
-    let work = keep_sandboxes(&local, &common, &problems, &cancel);
+    let work = keep_sandboxes(&local, &common, &told, &cancel);
     let hear = async {
-        let told = heard.wait_for(|problems| !problems.is_empty()).await.unwrap().clone();
+        let told = heard
+            .wait_for(|told| told.unable.is_some() || !told.complaints.is_empty())
+            .await
+            .unwrap()
+            .clone();
         // It stays, and does not end the daemon.
         tokio::task::yield_now().await;
         cancel.cancel();
@@ -37,17 +41,16 @@ async fn told(open: crate::dns::place::Open) -> Vec<String> {
 #[tokio::test]
 async fn a_kernel_that_cannot_is_told() {
     // What Linux before 5.12 answers to the table's flag.
-    let problems = told(|_, _| Err(InterceptionError::Unsupported(Errno::EINVAL))).await;
-    assert_eq!(problems.len(), 1);
+    let told = told(|_, _| Err(InterceptionError::Unsupported(Errno::EINVAL))).await;
+    let unable = told.unable.unwrap();
     for part in ["names of other hosts are not answered", "Linux 5.12", "EINVAL"] {
-        assert!(problems[0].contains(part), "{problems:?}");
+        assert!(unable.contains(part), "{unable}");
     }
 }
 
 #[tokio::test]
 async fn a_sandbox_that_is_held_is_told() {
-    let problems = told(|_, _| Err(InterceptionError::Held(Errno::EPERM))).await;
-    for part in ["/run/docker/netns/0123", "another rs-overlay daemon"] {
-        assert!(problems[0].contains(part), "{problems:?}");
-    }
+    let told = told(|_, _| Err(InterceptionError::Held(Errno::EPERM))).await;
+    let complaint = &told.complaints[&PathBuf::from("/run/docker/netns/0123")];
+    assert!(complaint.contains("another rs-overlay daemon"), "{complaint}");
 }
