@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod housekeeping;
+pub mod liveness;
 pub mod mirror;
 pub mod naming;
 pub mod propagate;
@@ -13,11 +14,11 @@ pub mod publisher;
 mod removal;
 pub mod worker;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
-    model::{EndpointId, NetworkId},
-    plan::Overlay,
+    model::{EndpointId, NetworkId, Vni, probe_address, probe_mac},
+    plan::{Overlay, Segment},
 };
 
 /// What the worker has made of the kernel.
@@ -41,6 +42,30 @@ impl Applied {
     pub fn has_port(&self, endpoint: &EndpointId) -> bool {
         let whole = self.overlay.segments.values().filter(|segment| segment.vxlan.port != 0);
         whole.map(|segment| &segment.ports).any(|ports| ports.contains_key(endpoint))
+    }
+
+    /// Whether this host can be asked for, and can ask, on the probe network.
+    pub fn has_probe(&self) -> bool {
+        self.probe().is_some()
+    }
+
+    /// Whether the way to another host's probe device is there: a question without it would tell nothing.
+    pub fn can_ask(&self, vtep: IpAddr) -> bool {
+        let mac = probe_mac(vtep);
+        self.probe().is_some_and(|probe| {
+            probe.fdb.get(&mac) == Some(&vtep)
+                && probe.neighbours.get(&IpAddr::V6(probe_address(vtep))) == Some(&mac)
+        })
+    }
+
+    /// Why it cannot, if it has been tried.
+    pub fn probe_trouble(&self) -> Option<&str> {
+        self.complaints.get(&NetworkId::of_probes()).filter(|_| !self.has_probe()).map(String::as_str)
+    }
+
+    fn probe(&self) -> Option<&Segment> {
+        let found = self.overlay.segments.get(&Vni::PROBE);
+        found.filter(|segment| segment.network == NetworkId::of_probes() && segment.vxlan.port != 0)
     }
 
     /// Why a network is not as it should be.

@@ -83,7 +83,7 @@ async fn keep_zone(
     loop {
         let now = snapshot.borrow_and_update().clone();
         let own: Vec<Endpoint> =
-            local.read(|data| data.endpoints.values().map(|e| e.publish(local.node(), vtep)).collect());
+            local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
         let began = Instant::now();
         match spawn_blocking(move || Zone::of(&now, &own)).await {
             Ok(built) => drop(zone.send_replace(Arc::new(built))),

@@ -192,6 +192,9 @@ mod tests {
             boot_id: String::new(),
             since: 0,
             routes: vec![
+            incarnation: 0,
+            probe: false,
+            unreachable: BTreeMap::new(),
                 crate::model::HostRoute { cidr: net("0.0.0.0/1"), dev: "tun0".into() },
                 crate::model::HostRoute { cidr: net("192.0.2.0/24"), dev: "eth1".into() },
             ],

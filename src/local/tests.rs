@@ -21,6 +21,8 @@ fn endpoint(id: &str, boot: &str) -> LocalEndpoint {
         aliases: vec![],
         created_at: 1,
         boot_id: boot.to_owned(),
+        generation: 0,
+        cut_off: None,
     }
 }
 

@@ -42,9 +42,11 @@ pub(super) struct Holder {
 }
 
 impl Zone {
-    /// The zone of a snapshot. Where `own` has an endpoint that the snapshot has too, `own` is newer.
+    /// The zone of a snapshot, without what is on dead hosts. Where `own` has an endpoint that the snapshot
+    /// has too, `own` is newer.
     pub fn of(snapshot: &Snapshot, own: &[Endpoint]) -> Self {
         let published = snapshot.endpoints.values().flat_map(BTreeMap::values);
+        let published = published.filter(|endpoint| !snapshot.is_dead(&endpoint.node));
         Self::new(snapshot.networks.values(), published.chain(own))
     }
 

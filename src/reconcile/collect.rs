@@ -116,6 +116,8 @@ mod tests {
             aliases: vec![],
             created_at: 0,
             boot_id: String::new(),
+            generation: 0,
+            cut_off: None,
         };
         BTreeMap::from([(id, endpoint)])
     }

@@ -33,6 +33,8 @@ fn local_endpoint(c: char, network: char, sandbox: &str, name: &str) -> LocalEnd
         aliases: vec![],
         created_at: 1,
         boot_id: boot_id(),
+        generation: 0,
+        cut_off: None,
     }
 }
 

@@ -6,6 +6,7 @@
 mod lab;
 mod notices;
 mod others;
+mod probe;
 #[path = "../common/overlays.rs"]
 mod overlays;
 mod repair;

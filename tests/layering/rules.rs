@@ -9,6 +9,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("plan", &["model"]),
     ("ipam", &["model"]),
     ("names", &["model"]),
+    ("jury", &["model"]),
     ("wire", &[]),
     // Small tools.
     ("admin", &[]),
@@ -26,7 +27,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
     ("member", &["model", "store", "local", "clock", "backoff"]),
-    ("reconcile", &["model", "plan", "store", "dataplane", "engine", "local", "clock", "backoff"]),
+    ("reconcile", &["model", "plan", "jury", "store", "dataplane", "engine", "local", "clock", "backoff"]),
     ("driver", &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "reconcile"]),
     ("http", &["wire", "model", "driver", "admin", "store::StoreError", "telemetry::call_span"]),
     (
@@ -42,6 +43,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
             "engine",
             "http",
             "ipam",
+            "jury",
             "local",
             "member",
             "model",
@@ -57,7 +59,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-const PURE: [&str; 5] = ["model", "plan", "ipam", "names", "wire"];
+const PURE: [&str; 6] = ["model", "plan", "ipam", "names", "jury", "wire"];
 
 /// What a pure module may take from outside.
 const PURE_CRATES: [&str; 5] = ["std", "serde", "serde_json", "ipnet", "thiserror"];

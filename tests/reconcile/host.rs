@@ -197,6 +197,8 @@ impl Host {
             aliases: vec![],
             created_at: 1,
             boot_id: boot_id(),
+            generation: 0,
+            cut_off: None,
         };
         self.local.put_endpoint(endpoint).unwrap();
     }
