@@ -143,7 +143,7 @@ async fn what_others_change_on_the_probe_device_is_repaired() {
         assert!(answers(&ask, 2, false).await, "after {meddling}, {steps:?}");
     }
     // Its name in somebody else's hands is told, and the networks go on.
-    inside.sh(&format!("ip link del {device} && ip link add {device} type dummy"));
+    inside.sh(&format!("ip link del {device} && ip link add {device} type bridge"));
     let steps = rs_overlay::plan::diff(&a.kernel.observe().await.unwrap(), &wish);
     let first = a.kernel.apply(&steps).await.remove(0).unwrap_err().to_string();
     assert!(first.contains(&device) && first.contains("not ours"), "{first}");
