@@ -341,6 +341,14 @@ pub struct NodeRow {
     pub networks: u32,
     /// Endpoints there.
     pub endpoints: u32,
-    /// Start of its daemon.
+    /// Start of its daemon; of a dead one, when it was declared dead. 0 where neither is known.
     pub since: u64,
+    /// `alive`, `suspect` (its lease has ended, and everything that is known of it stays) or `dead`.
+    #[serde(default = "alive")]
+    pub state: String,
+}
+
+/// What a daemon that tells no state has: only hosts with a lease.
+fn alive() -> String {
+    "alive".to_owned()
 }

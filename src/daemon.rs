@@ -1,6 +1,7 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
 mod facts;
+mod hosts;
 mod names;
 mod orders;
 mod verify;
@@ -24,17 +25,18 @@ use crate::{
     dataplane::{
         host::Host,
         netlink::{Kernel, KernelConfig},
+        prober::NeighbourProber,
     },
     dns::manager::{Manager, Told},
     driver::{Driver, DriverConfig},
     engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
     local::{self, Local},
-    member::{Facts, Member},
+    member::{Facts, Member, Unreachable},
     model::Node,
     reconcile::{
-        Applied, collect::Collector, housekeeping::Housekeeping, mirror::Mirror, naming::Naming,
-        propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
+        Applied, collect::Collector, housekeeping::Housekeeping, liveness::Liveness, mirror::Mirror,
+        naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
     },
     store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
@@ -158,7 +160,23 @@ async fn start(
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder = FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+    let finder = FactFinder {
+        host,
+        vtep,
+        snapshot: snapshot.clone(),
+        engine: reports.clone(),
+        applied: applied_now.clone(),
+    };
+    let (unreachable, missed) = watch::channel(Unreachable::new());
+    let prober = NeighbourProber { namespace: kernel.namespace().to_owned(), vtep };
+    let liveness = Liveness {
+        ledger: ledger.clone(),
+        node: local.node().clone(),
+        prober: Arc::new(prober),
+        snapshot: snapshot.clone(),
+        applied: applied_now.clone(),
+        unreachable,
+    };
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
@@ -186,8 +204,13 @@ async fn start(
     let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
     let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
     let node = this_node(config, vtep, &local, &facts_now.borrow());
-    let member =
-        Member { ledger: ledger.clone(), local: local.clone(), node: node.clone(), facts: facts_now };
+    let member = Member {
+        ledger: ledger.clone(),
+        local: local.clone(),
+        node: node.clone(),
+        facts: facts_now,
+        unreachable: missed,
+    };
     let naming = Naming { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
     let collector = Collector { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
     let orders = Orders {
@@ -244,6 +267,7 @@ async fn start(
     tasks.spawn(publisher.run(cancel.clone()));
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));
+    tasks.spawn(liveness.run(cancel.clone()));
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
@@ -296,6 +320,9 @@ fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) 
         boot_id: local::boot_id(),
         since: clock::unix_seconds(),
         routes: facts.routes.clone(),
+        incarnation: 0,
+        probe: false,
+        unreachable: std::collections::BTreeMap::new(),
         extra: std::collections::BTreeMap::new(),
     }
 }

@@ -8,10 +8,12 @@ pub mod names;
 pub mod namespace;
 pub mod netlink;
 mod nftables;
+pub mod prober;
 mod raw;
 
-use std::{collections::BTreeSet, future::Future, path::PathBuf};
+use std::{collections::BTreeSet, future::Future, net::IpAddr, path::PathBuf};
 
+use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
@@ -94,4 +96,12 @@ pub trait Dataplane: Send + Sync + 'static {
 
     /// Notices of changes from now on. The channel is bounded; a full one already says "look again".
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError>;
+}
+
+/// Asks other hosts whether they are there. The kernel of a host answers, so that one whose daemon has died
+/// is there still.
+pub trait Prober: Send + Sync + 'static {
+    /// Whether the host that takes VXLAN packets at `vtep` answers within about two seconds. An error means
+    /// that this host cannot ask, which says nothing about the other.
+    fn answers(&self, vtep: IpAddr) -> BoxFuture<'_, Result<bool, DataplaneError>>;
 }

@@ -6,6 +6,7 @@
 //! replaced by a rename.
 
 mod data;
+mod fence;
 mod files;
 mod identity;
 mod record;
@@ -31,7 +32,7 @@ use crate::{
 };
 pub use data::LocalData;
 pub use identity::boot_id;
-pub use record::{Binding, Departure, LocalEndpoint, Release};
+pub use record::{Binding, CutOff, Departure, LocalEndpoint, Release, Takeover};
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,13 +80,15 @@ impl Local {
 
     /// The same, in the boot of that id.
     pub fn open_in(dir: &Path, random: u64, boot: String) -> Result<Self, LocalError> {
-        for part in ["endpoints", "networks", "releases", "departures"] {
+        for part in ["endpoints", "networks", "releases", "departures", "takeovers"] {
             files::create_dir(&dir.join(part))?;
         }
         let lock = identity::lock(dir)?;
         let node = identity::node_id(dir, random)?;
         let data = LocalData {
             cluster: files::read(&dir.join("cluster.json"))?,
+            incarnation: files::read(&dir.join("incarnation.json"))?.unwrap_or_default(),
+            takeovers: keyed(files::read_all(&dir.join("takeovers"))?, Takeover::key),
             departures: keyed(files::read_all(&dir.join("departures"))?, |d: &Departure| d.network.clone()),
             releases: keyed(files::read_all(&dir.join("releases"))?, Release::key),
             bindings: keyed(files::read_all(&dir.join("networks"))?, |b: &Binding| b.docker_id.clone()),

@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod housekeeping;
+pub mod liveness;
 mod loose;
 pub mod mirror;
 pub mod naming;
@@ -14,11 +15,11 @@ pub mod publisher;
 mod removal;
 pub mod worker;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
-    model::{EndpointId, NetworkId},
-    plan::Overlay,
+    model::{EndpointId, NetworkId, Vni, probe_address, probe_mac},
+    plan::{Overlay, Segment},
 };
 
 /// What the worker has made of the kernel.
@@ -63,6 +64,30 @@ impl Applied {
     pub fn count_repair(&mut self, thing: &'static str, step: String, now: u64) {
         let repaired = self.repairs.entry(thing).or_default();
         *repaired = Repaired { count: repaired.count.saturating_add(1), last_at: now, last: step };
+    }
+
+    /// Whether this host can be asked for, and can ask, on the probe network.
+    pub fn has_probe(&self) -> bool {
+        self.probe().is_some()
+    }
+
+    /// Whether the way to another host's probe device is there: a question without it would tell nothing.
+    pub fn can_ask(&self, vtep: IpAddr) -> bool {
+        let mac = probe_mac(vtep);
+        self.probe().is_some_and(|probe| {
+            probe.fdb.get(&mac) == Some(&vtep)
+                && probe.neighbours.get(&IpAddr::V6(probe_address(vtep))) == Some(&mac)
+        })
+    }
+
+    /// Why it cannot, if it has been tried.
+    pub fn probe_trouble(&self) -> Option<&str> {
+        self.complaints.get(&NetworkId::of_probes()).filter(|_| !self.has_probe()).map(String::as_str)
+    }
+
+    fn probe(&self) -> Option<&Segment> {
+        let found = self.overlay.segments.get(&Vni::PROBE);
+        found.filter(|segment| segment.network == NetworkId::of_probes() && segment.vxlan.port != 0)
     }
 
     /// Why a network is not as it should be.

@@ -64,21 +64,32 @@ pub(super) fn names(rows: &[NameRow], explain: bool, now: u64) -> String {
 
 /// `node ls`.
 pub(super) fn nodes(rows: &[NodeRow], now: u64) -> String {
-    let heads =
-        ["NODE ID", "HOSTNAME", "VTEP", "ENGINE", "DAEMON", "SCOPE", "NETWORKS", "ENDPOINTS", "SINCE"];
+    let heads = [
+        "NODE ID",
+        "HOSTNAME",
+        "STATE",
+        "VTEP",
+        "ENGINE",
+        "DAEMON",
+        "SCOPE",
+        "NETWORKS",
+        "ENDPOINTS",
+        "SINCE",
+    ];
     grid(
         &heads,
         rows.iter().map(|row| {
             vec![
                 row.id.clone(),
                 row.hostname.clone(),
+                row.state.clone(),
                 row.vtep.to_string(),
                 row.engine.clone().unwrap_or_else(|| "-".to_owned()),
                 row.daemon.clone(),
                 row.scope.clone(),
                 row.networks.to_string(),
                 row.endpoints.to_string(),
-                ago(row.since, now),
+                if row.since == 0 { "-".to_owned() } else { ago(row.since, now) },
             ]
         }),
     )

@@ -24,7 +24,7 @@ pub(super) fn answer(
     question: &NameQuestion,
 ) -> Result<NameReport, String> {
     let own: Vec<Endpoint> =
-        local.read(|data| data.endpoints.values().map(|e| e.publish(local.node(), vtep)).collect());
+        local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
     lookup(snapshot, local.node(), &own, question)
 }
 

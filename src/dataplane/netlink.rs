@@ -18,6 +18,9 @@
 //! | one of an FDB entry's two rows missing or wrong | VTEP `0.0.0.0` | `SetFdb` |
 //! | neighbour of ours that is not permanent | the bridge's own MAC | `SetNeighbour` |
 //!
+//! The probe segment is one VXLAN device without a bridge (see `probe`); its address is part of being as it
+//! should be, and what it learns is not shown.
+//!
 //! A MAC cannot be behind a port and behind a VTEP of the same segment at once: the bridge has one row for
 //! it, and the later step wins.
 
@@ -31,6 +34,7 @@ mod links;
 mod neighbours;
 mod observe;
 mod ports;
+mod probe;
 mod routes;
 mod segments;
 mod socket;

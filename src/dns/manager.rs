@@ -78,7 +78,7 @@ async fn keep_zone(
     loop {
         let now = snapshot.borrow_and_update().clone();
         let own: Vec<Endpoint> =
-            local.read(|data| data.endpoints.values().map(|e| e.publish(local.node(), vtep)).collect());
+            local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
         let (node, before) = (local.node().clone(), zone.borrow().clone());
         let began = Instant::now();
         let build = move || Zone::of(&now, &node, &own).after(&before, began - epoch);

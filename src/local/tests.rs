@@ -22,6 +22,8 @@ fn endpoint(id: &str, boot: &str) -> LocalEndpoint {
         named_at: std::collections::BTreeMap::new(),
         created_at: 1,
         boot_id: boot.to_owned(),
+        generation: 0,
+        cut_off: None,
     }
 }
 

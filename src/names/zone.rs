@@ -55,11 +55,13 @@ impl Holder {
 }
 
 impl Zone {
-    /// The zone of a snapshot on the host `node`, whose endpoints are `own`: what the snapshot says of
-    /// that host is older, as long as the store is away or has not told the last change yet.
+    /// The zone of a snapshot on the host `node`, without what is on dead hosts. `own` are that host's
+    /// endpoints: what the snapshot says of it is older, as long as the store is away or has not told the
+    /// last change yet.
     pub fn of(snapshot: &Snapshot, node: &NodeId, own: &[Endpoint]) -> Self {
         let published = snapshot.endpoints.values().flat_map(BTreeMap::values);
-        Self::new(snapshot.networks.values(), published.filter(|e| e.node != *node).chain(own))
+        let others = published.filter(|e| e.node != *node && !snapshot.is_dead(&e.node));
+        Self::new(snapshot.networks.values(), others.chain(own))
     }
 
     /// The zone of some networks and endpoints. Of two records of one endpoint the later one counts;

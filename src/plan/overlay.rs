@@ -21,6 +21,13 @@ pub struct Overlay {
     pub guards: BTreeSet<Ipv4Net>,
 }
 
+impl Overlay {
+    /// The segments of networks: all but the one on which hosts ask for each other.
+    pub fn networks(&self) -> impl Iterator<Item = (&Vni, &Segment)> {
+        self.segments.iter().filter(|(_, segment)| segment.network != NetworkId::of_probes())
+    }
+}
+
 /// A network's bridge, its VXLAN device and all that hangs on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {

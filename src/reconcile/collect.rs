@@ -118,6 +118,8 @@ mod tests {
             named_at: BTreeMap::new(),
             created_at: 0,
             boot_id: String::new(),
+            generation: 0,
+            cut_off: None,
         };
         BTreeMap::from([(id, endpoint)])
     }

@@ -193,6 +193,7 @@ impl<D: Dataplane> Worker<D> {
         let ops = diff(&from, &to);
         // What an earlier daemon made, or somebody changed, containers may have heard as well.
         spoken.extend(remote_addresses(&from));
+        let told = self.applied.borrow().clone();
         let mut complaints = BTreeMap::new();
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
@@ -204,10 +205,20 @@ impl<D: Dataplane> Worker<D> {
                     done.push(op.clone());
                 }
                 Err(error) => {
-                    warn!(step = %op, %error, "a step failed, trying again soon");
-                    match network_of(op, &from, &to) {
-                        Some(network) => complaints.insert(network, error.to_string()).map_or((), drop),
-                        None => trouble = Some(error.to_string()),
+                    let (network, text) = (network_of(op, &from, &to), error.to_string());
+                    let before = match &network {
+                        Some(network) => told.complaints.get(network),
+                        None => told.trouble.as_ref(),
+                    };
+                    // What lasts is told once.
+                    if before == Some(&text) {
+                        debug!(step = %op, %error, "a step has failed again");
+                    } else {
+                        warn!(step = %op, %error, "a step failed, trying again soon");
+                    }
+                    match network {
+                        Some(network) => complaints.insert(network, text).map_or((), drop),
+                        None => trouble = Some(text),
                     }
                 }
             }
@@ -265,8 +276,7 @@ impl<D: Dataplane> Worker<D> {
     fn desired(&self) -> Overlay {
         let (ports, networks) = self.local.read(|data| {
             let ports: BTreeMap<_, _> = data
-                .endpoints
-                .values()
+                .connected()
                 .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac, mtu: e.mtu }))
                 .collect();
             let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));

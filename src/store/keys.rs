@@ -3,6 +3,8 @@
 //! ```text
 //! v1/meta                        the cluster
 //! v1/nodes/<node>                a host, leased
+//! v1/hosts/<node>                a host that has once been here
+//! v1/dead/<node>                 a host that was declared dead and has not returned
 //! v1/networks/<net>              a network
 //! v1/names/<name>                which network has that name
 //! v1/vnis/<vni>                  which network has that VNI
@@ -23,6 +25,10 @@ use crate::model::{EndpointId, NetworkId, NodeId, Vni};
 pub const META: &str = "v1/meta";
 /// All hosts.
 pub const NODES: &str = "v1/nodes/";
+/// All hosts that have ever been here.
+pub const HOSTS: &str = "v1/hosts/";
+/// All hosts that were declared dead.
+pub const DEAD: &str = "v1/dead/";
 /// All networks.
 pub const NETWORKS: &str = "v1/networks/";
 /// All names of networks.
@@ -43,6 +49,16 @@ pub const ENDPOINTS: &str = "v1/endpoints/";
 /// A host.
 pub fn node(id: &NodeId) -> String {
     format!("{NODES}{id}")
+}
+
+/// A host that has once been here.
+pub fn host(id: &NodeId) -> String {
+    format!("{HOSTS}{id}")
+}
+
+/// The word that a host is dead.
+pub fn dead(id: &NodeId) -> String {
+    format!("{DEAD}{id}")
 }
 
 /// A network.

@@ -35,6 +35,8 @@ fn local_endpoint(c: char, network: char, sandbox: &str, name: &str) -> LocalEnd
         named_at: std::collections::BTreeMap::new(),
         created_at: 1,
         boot_id: boot_id(),
+        generation: 0,
+        cut_off: None,
     }
 }
 

@@ -198,6 +198,8 @@ impl Host {
             named_at: BTreeMap::new(),
             created_at: 1,
             boot_id: boot_id(),
+            generation: 0,
+            cut_off: None,
         };
         self.local.put_endpoint(endpoint).unwrap();
     }

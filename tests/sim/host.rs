@@ -189,7 +189,8 @@ fn boot(host: usize) {
     let housekeeping =
         Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
     let node = node(host, vtep, &local);
-    let member = Member { ledger: ledger.clone(), local: Arc::clone(&local), node, facts };
+    let (unreachable_in, unreachable) = watch::channel(BTreeMap::new());
+    let member = Member { ledger: ledger.clone(), local: Arc::clone(&local), node, facts, unreachable };
     let engine = Arc::new(SimEngine(host));
     let driver_name = DRIVER.to_owned();
     let naming = Naming { engine: engine.clone(), local: Arc::clone(&local), driver: driver_name.clone() };
@@ -222,7 +223,7 @@ fn boot(host: usize) {
     // What the daemon's facts are told through lives as long as it.
     deck::spawn(owner, async move {
         std::future::pending::<()>().await;
-        drop((mtu_in, facts_in));
+        drop((mtu_in, facts_in, unreachable_in));
     });
     journal::note(|| format!("host{host}: the daemon runs"));
     with(host, |host| {
@@ -244,6 +245,9 @@ fn node(host: usize, vtep: IpAddr, local: &Local) -> Node {
         boot_id: local.boot().to_owned(),
         since: rs_overlay::clock::unix_seconds(),
         routes: Vec::new(),
+        incarnation: 0,
+        probe: false,
+        unreachable: BTreeMap::new(),
         extra: BTreeMap::new(),
     }
 }

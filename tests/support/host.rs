@@ -174,7 +174,7 @@ impl Host {
             let overlay = self.kernel.overlay();
             let data = self.local.data();
             let busy = !keys.is_empty()
-                || !overlay.segments.is_empty()
+                || overlay.networks().next().is_some()
                 || !data.bindings.is_empty()
                 || !data.endpoints.is_empty()
                 || !data.releases.is_empty()
@@ -254,6 +254,9 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         boot_id: String::new(),
         since: 0,
         routes: Vec::new(),
+        incarnation: 0,
+        probe: false,
+        unreachable: BTreeMap::new(),
         extra: BTreeMap::new(),
     }
 }

@@ -73,6 +73,7 @@ fn nodes_show_when_their_daemon_began() {
         networks: 2,
         endpoints: 5,
         since: 1_000,
+        state: "alive".into(),
     };
     let want = "\
 NODE ID            HOSTNAME   VTEP        ENGINE   DAEMON   SCOPE   NETWORKS   ENDPOINTS   SINCE
