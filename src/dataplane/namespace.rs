@@ -144,6 +144,14 @@ impl Namespace {
         })?
     }
 
+    /// Runs `f` inside a new namespace, which dies with the last that `f` has opened there.
+    pub fn run_in_new<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
+        on_own_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            Ok(f())
+        })?
+    }
+
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
