@@ -158,7 +158,7 @@ async fn start(
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder = FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+    let mut finder = FactFinder::new(host, vtep, snapshot.clone(), reports.clone());
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
@@ -296,6 +296,7 @@ fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) 
         boot_id: local::boot_id(),
         since: clock::unix_seconds(),
         routes: facts.routes.clone(),
+        vxlans: facts.vxlans.clone(),
         extra: std::collections::BTreeMap::new(),
     }
 }

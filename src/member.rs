@@ -10,7 +10,7 @@ use crate::{
     backoff::Backoff,
     clock,
     local::Local,
-    model::{HostRoute, Meta, Node},
+    model::{ForeignVxlan, HostRoute, Meta, Node},
     store::{LeaseId, StoreError, Txn, keys, ledger::Ledger, record},
 };
 
@@ -22,6 +22,8 @@ const TTL: Duration = Duration::from_secs(10);
 pub struct Facts {
     /// Networks in its routing table.
     pub routes: Vec<HostRoute>,
+    /// VXLAN devices of other programs.
+    pub vxlans: Vec<ForeignVxlan>,
     /// Largest packet that its underlay carries to its peers.
     pub underlay_mtu: u32,
     /// Release of its engine, once it has answered.
@@ -98,6 +100,7 @@ impl Member {
         let facts = self.facts.borrow_and_update().clone();
         let node = Node {
             routes: facts.routes,
+            vxlans: facts.vxlans,
             underlay_mtu: facts.underlay_mtu,
             engine_version: facts.engine_version,
             ..self.node.clone()

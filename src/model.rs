@@ -14,6 +14,6 @@ pub use endpoint::Endpoint;
 pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};
 pub use network::{IpamMode, JOIN_OPTION, Network, Presence, Subnet};
-pub use node::{HostRoute, Meta, Node};
+pub use node::{ForeignVxlan, HostRoute, Meta, Node};
 pub use snapshot::Snapshot;
 pub use vni::{Vni, VniError};

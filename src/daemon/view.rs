@@ -180,6 +180,14 @@ impl View {
             ));
         }
         problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&self.node, other)));
+        let own = snapshot.nodes.get(&self.node.id);
+        let all = own.into_iter().flat_map(|own| own.vxlans.iter().filter(|device| device.vni == 0));
+        problems.extend(all.filter(|device| device.port == self.node.vxlan_port).map(|device| {
+            format!(
+                "VXLAN device {} takes every VNI on UDP port {}: networks have no tunnel here; remove it, or use another --vxlan-port on all hosts",
+                device.dev, device.port
+            )
+        }));
         problems.extend(applied.complaints.iter().map(|(id, complaint)| {
             let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());
             format!("network {title}: {complaint}")

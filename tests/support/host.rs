@@ -254,6 +254,7 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         boot_id: String::new(),
         since: 0,
         routes: Vec::new(),
+        vxlans: Vec::new(),
         extra: BTreeMap::new(),
     }
 }
