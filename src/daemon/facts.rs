@@ -16,7 +16,7 @@ use crate::{
 /// How often the host's routes are read. Two dumps of the kernel's tables cost less than a millisecond.
 const PERIOD: Duration = Duration::from_secs(3);
 /// How often other network namespaces are looked into.
-const NAMESPACES: Duration = Duration::from_secs(30);
+const NAMESPACES: Duration = Duration::from_secs(10);
 /// VXLAN devices that are told; whoever has more has them all on one port, which is told as well.
 const VXLANS: usize = 512;
 /// What an Ethernet carries, for a host whose interface tells nothing.

@@ -192,7 +192,7 @@ impl<D: Dataplane> Worker<D> {
         let ops = diff(&from, &to);
         // What an earlier daemon made, or somebody changed, containers may have heard as well.
         spoken.extend(remote_addresses(&from));
-        let mut complaints = BTreeMap::new();
+        let mut complaints: BTreeMap<NetworkId, String> = BTreeMap::new();
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
         let results = if ops.is_empty() { Vec::new() } else { self.dataplane.apply(&ops).await };
@@ -205,7 +205,10 @@ impl<D: Dataplane> Worker<D> {
                 Err(error) => {
                     warn!(step = %op, %error, "a step failed, trying again soon");
                     match network_of(op, &from, &to) {
-                        Some(network) => complaints.insert(network, error.to_string()).map_or((), drop),
+                        // The first one: what fails after it may only stand on what is missing then.
+                        Some(network) => {
+                            complaints.entry(network).or_insert_with(|| error.to_string());
+                        }
                         None => trouble = Some(error.to_string()),
                     }
                 }

@@ -137,7 +137,7 @@ async fn a_container_that_has_lost_its_link_gets_it_back() {
     b.make(&view(2, false, &places)).await;
     let one = container(&lab, &a, '1', 2);
     let _three = container(&lab, &b, '3', 4);
-    one.sh("ip link add eth1 type dummy && ip link set eth1 up");
+    one.sh("ip link add eth1 type bridge && ip link set eth1 up");
     must_ping(&one, 4);
     let attachment = Attachment {
         endpoint: endpoint('1'),
