@@ -12,7 +12,7 @@ use crate::{
     backoff::Backoff,
     chance, clock,
     local::Local,
-    model::{Death, HostRoute, KnownHost, Meta, Node, NodeId},
+    model::{Death, ForeignVxlan, HostRoute, KnownHost, Meta, Node, NodeId},
     store::{
         LeaseId, Outcome, StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -34,6 +34,8 @@ const TRIES: u32 = 8;
 pub struct Facts {
     /// Networks in its routing table.
     pub routes: Vec<HostRoute>,
+    /// VXLAN devices of other programs.
+    pub vxlans: Vec<ForeignVxlan>,
     /// Largest packet that its underlay carries to its peers.
     pub underlay_mtu: u32,
     /// Release of its engine, once it has answered.
@@ -176,6 +178,7 @@ impl Member {
         let facts = self.facts.borrow_and_update().clone();
         let node = Node {
             routes: facts.routes,
+            vxlans: facts.vxlans,
             underlay_mtu: facts.underlay_mtu,
             engine_version: facts.engine_version,
             probe: facts.probe,
