@@ -23,8 +23,8 @@ use crate::{
 /// Time after which a host that no longer renews its record is missed. Consul makes 10 to 20 s of it. To be
 /// missed costs nothing as long as the host answers its peers, so it can be short: from a power cut to the
 /// word of death it takes this long, half a second of etcd's, and the two seconds of a jury.
-const TTL: Duration = Duration::from_secs(8);
-/// How often it is renewed: three may be lost.
+const TTL: Duration = Duration::from_secs(7);
+/// How often it is renewed: two renewals may be lost.
 const RENEW: Duration = Duration::from_secs(2);
 /// How often to look again when others write of this host's death at the same time.
 const TRIES: u32 = 8;
