@@ -11,8 +11,9 @@ use tracing::{debug, info, warn};
 use crate::{
     backoff::Backoff,
     chance, clock,
+    jury::Unreachable,
     local::Local,
-    model::{Death, HostRoute, KnownHost, Meta, Node, NodeId},
+    model::{Death, HostRoute, KnownHost, Meta, Node},
     store::{
         LeaseId, Outcome, StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -41,9 +42,6 @@ pub struct Facts {
     /// Its probe device is there.
     pub probe: bool,
 }
-
-/// Hosts that did not answer this one, each with the incarnation that it asked for.
-pub type Unreachable = BTreeMap<NodeId, u64>;
 
 /// The membership task.
 pub struct Member {

@@ -13,8 +13,9 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rs_overlay::{
     dataplane::{DataplaneError, Prober, fake::FakeKernel},
+    jury::Unreachable,
     local::Local,
-    member::{Facts, Member, Unreachable},
+    member::{Facts, Member},
     model::{Death, KnownHost, Node, Snapshot},
     reconcile::{Applied, liveness::Liveness, mirror::Mirror, publisher::Publisher, worker::Worker},
     store::{

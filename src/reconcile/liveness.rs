@@ -17,8 +17,7 @@ use super::Applied;
 use crate::{
     clock,
     dataplane::{DataplaneError, Prober},
-    jury::{Verdict, cases, verdict},
-    member::Unreachable,
+    jury::{Unreachable, Verdict, cases, verdict},
     model::{Death, KnownHost, NodeId, Snapshot},
     store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
 };
