@@ -31,8 +31,9 @@ use crate::{
     driver::{Driver, DriverConfig},
     engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
+    jury::Unreachable,
     local::{self, Local},
-    member::{Facts, Member, Unreachable},
+    member::{Facts, Member},
     model::Node,
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, liveness::Liveness, mirror::Mirror,
