@@ -14,7 +14,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # More arguments for the test run: make test T='-E "binary(kernel)"'
 T ?=
 
-.PHONY: build demo test lint clean-labs deps deps-rust deps-test deps-lint
+.PHONY: build demo test sim lint clean-labs deps deps-rust deps-test deps-lint
 
 build: deps-rust
 	cargo build --locked --workspace
@@ -36,6 +36,19 @@ test: deps deps-test
 		exit 1
 	fi
 	cargo nextest run --locked --workspace $(T)
+
+# Ten thousand simulated clusters, or as many as fit in five minutes; SEED=n replays one of them and tells
+# all that happens in it.
+SEED ?=
+SEEDS ?= 10000
+BUDGET ?= 300
+
+sim: deps-rust deps-test
+	@if [ -n "$(SEED)" ]; then
+		SEED=$(SEED) cargo nextest run --locked --cargo-profile sim --test sim --no-capture no_seed
+	else
+		SEEDS=$(SEEDS) BUDGET=$(BUDGET) cargo nextest run --locked --cargo-profile sim --test sim --no-capture
+	fi
 
 # Advisories are not checked here: their database is fetched from a git host, and a check that needs one
 # fails on machines that reach the crate registry only. Where it can be had: cargo deny check advisories

@@ -204,7 +204,10 @@ pub(crate) fn start_engine(host: usize, keeps: bool) {
 }
 
 fn meddle(host: usize) {
-    let kernel = host::with(host, |host| Arc::clone(&host.kernel));
+    let kernel = host::with(host, |host| {
+        host.meddled = Some(tokio::time::Instant::now());
+        Arc::clone(&host.kernel)
+    });
     let way = luck::number(0..5);
     kernel.meddle(|overlay| {
         let Some(vni) = overlay.segments.keys().next().copied() else { return };
