@@ -23,7 +23,7 @@ use super::{
 pub(crate) struct SimEngine(pub(crate) usize);
 
 /// How long a change may take.
-const CHANGE: Duration = Duration::from_secs(60);
+const CHANGE: Duration = Duration::from_mins(1);
 
 fn unreachable() -> EngineError {
     EngineError::Unreachable { host: "sim".into(), detail: "connection refused".into() }

@@ -16,6 +16,8 @@ use super::{
 /// How long everything may take to become what it should be: the longest of the daemon's own periods is the
 /// age from which an address without a container was left behind, with the sweep that looks for it.
 const SETTLED: Duration = Duration::from_secs(400);
+/// The wall clock at the start, since 1970.
+const EPOCH: Duration = Duration::from_hours(500_000);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -69,7 +71,7 @@ where
             journal::begin(record);
             chance::seed(Some(seed));
             luck::begin(seed ^ 0x5eed);
-            clock::follow_tokio(Some(Duration::from_secs(1_800_000_000)));
+            clock::follow_tokio(Some(EPOCH));
             effects::begin(&place);
             let start = Instant::now();
             let ended = deck::run(seed ^ 0xdec4, async move {
@@ -110,7 +112,7 @@ pub(crate) fn of_seed(seed: u64, record: bool) -> Run {
         14 => 8,
         _ => 10 + usize::try_from(seed / 16 % 11).unwrap(),
     };
-    run(seed, hosts, record, || random())
+    run(seed, hosts, record, random)
 }
 
 /// What the checks know of what was.
@@ -172,7 +174,7 @@ impl World {
     pub(crate) async fn settle(&mut self) -> Result<(), String> {
         let end = Instant::now() + SETTLED;
         let mut wrong = checks::unsettled(&mut self.known);
-        let mut asked = Instant::now() + Duration::from_secs(60);
+        let mut asked = Instant::now() + Duration::from_mins(1);
         while !wrong.is_empty() {
             self.watch()?;
             if Instant::now() > end {
