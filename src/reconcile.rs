@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod housekeeping;
+pub mod keeper;
 pub mod mirror;
 pub mod naming;
 pub mod propagate;

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Binding, Departure, LocalEndpoint, Release};
+use super::{Binding, Departure, LocalEndpoint, OwnClaim, Release};
 use crate::model::{EndpointId, NetworkId};
 
 /// All of the host's own state, as it was at one moment.
@@ -17,7 +17,9 @@ pub struct LocalData {
     pub bindings: BTreeMap<NetworkId, Binding>,
     /// Endpoints of the engine.
     pub endpoints: BTreeMap<EndpointId, LocalEndpoint>,
-    /// Claims to give back.
+    /// Addresses that this host holds, by subnet and address.
+    pub claims: BTreeMap<(IpNet, IpAddr), OwnClaim>,
+    /// Claims to give back that are in no book.
     pub releases: BTreeMap<String, Release>,
     /// Networks that the engine has removed, whose removal is not settled in the store.
     pub departures: BTreeMap<NetworkId, Departure>,

@@ -1,9 +1,11 @@
 //! What survives a crash, a reboot and a second daemon.
 
-use std::fs;
+use std::{fs, net::IpAddr};
+
+use ipnet::IpNet;
 
 use super::*;
-use crate::model::MacAddr;
+use crate::model::{EndpointId, MacAddr};
 
 fn endpoint(id: &str, boot: &str) -> LocalEndpoint {
     let ip = IpAddr::from([10, 9, 0, 7]);

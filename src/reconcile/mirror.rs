@@ -56,6 +56,7 @@ enum Source {
     Meta,
     Nodes,
     Networks,
+    Wanted,
     Endpoints(NetworkId),
 }
 
@@ -99,9 +100,12 @@ impl Mirror {
     pub async fn run(mut self, cancel: CancellationToken) {
         let (sender, mut events) = mpsc::channel(1024);
         let mut tasks = JoinSet::new();
-        for (source, prefix) in
-            [(Source::Meta, keys::META), (Source::Nodes, keys::NODES), (Source::Networks, keys::NETWORKS)]
-        {
+        for (source, prefix) in [
+            (Source::Meta, keys::META),
+            (Source::Nodes, keys::NODES),
+            (Source::Networks, keys::NETWORKS),
+            (Source::Wanted, keys::WANTED),
+        ] {
             self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
         }
         let mut own_state = self.local.changes();
@@ -253,6 +257,10 @@ impl Mirror {
             Some(section) => section.by_id(|network: &Network| network.id.clone()),
             None => old.networks.clone(),
         };
+        let wanted = match listed(&Source::Wanted) {
+            Some(section) => section.keys().filter_map(keys::wanted_of).collect(),
+            None => old.wanted.clone(),
+        };
         let endpoints = self.watches.keys().map(|id| {
             let endpoints = match listed(&Source::Endpoints(id.clone())) {
                 Some(section) => section.by_id(|endpoint: &Endpoint| endpoint.id.clone()),
@@ -260,7 +268,7 @@ impl Mirror {
             };
             (id.clone(), endpoints)
         });
-        Snapshot { meta, nodes, networks, endpoints: endpoints.collect() }
+        Snapshot { meta, nodes, networks, endpoints: endpoints.collect(), wanted }
     }
 
     fn save(&self) {

@@ -26,7 +26,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
     ("member", &["model", "store", "local", "clock", "backoff"]),
-    ("reconcile", &["model", "plan", "store", "dataplane", "engine", "local", "clock", "backoff"]),
+    ("reconcile", &["model", "plan", "ipam", "store", "dataplane", "engine", "local", "clock", "backoff"]),
     ("driver", &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "reconcile"]),
     ("http", &["wire", "model", "driver", "admin", "store::StoreError", "telemetry::call_span"]),
     (
