@@ -27,7 +27,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::model::{Network, NetworkId, NodeId};
-pub use allocating::{Allocating, InFlight};
+pub use allocating::{Allocating, Filling, InFlight};
 pub use claims::{OwnClaim, Taken};
 pub use data::LocalData;
 pub use identity::boot_id;

@@ -3,9 +3,10 @@
 
 mod claim;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use super::{Driver, DriverError};
 use crate::{
@@ -13,6 +14,10 @@ use crate::{
     local::{Release, Taken},
     model::Subnet,
 };
+
+/// Longest wait for a reserve that is being filled, which takes one round trip to the store: the first
+/// container of a new network gets the first address.
+const FILLED: Duration = Duration::from_millis(300);
 
 /// `RequestAddress`, in our terms.
 #[derive(Debug, Clone)]
@@ -59,14 +64,29 @@ impl Driver {
             }
             check_usable(&cidr, ip, request.gateway)?;
         }
-        if let Some(ip) = self.from_book(&request)? {
+        if let Some(ip) = self.take_from_book(&request)? {
             return Ok(ip);
+        }
+        if request.address.is_none() && request.is_own() && self.filled(&cidr).await {
+            if let Some(ip) = self.take_from_book(&request)? {
+                return Ok(ip);
+            }
         }
         self.claim_address(&request).await.map_err(|error| self.without_store(&request, error))
     }
 
+    /// Waits for a reserve that is being filled just now; `false` if there is nothing to wait for.
+    async fn filled(&self, cidr: &IpNet) -> bool {
+        let end = Instant::now() + FILLED;
+        let begun = self.local.is_filling(cidr);
+        while self.local.is_filling(cidr) && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        begun
+    }
+
     /// What this host holds already.
-    pub(super) fn from_book(&self, request: &AddressRequest) -> Result<Option<IpAddr>, DriverError> {
+    pub(super) fn take_from_book(&self, request: &AddressRequest) -> Result<Option<IpAddr>, DriverError> {
         if !request.is_own() || self.scope() != "local" {
             return Ok(None);
         }

@@ -15,6 +15,7 @@ use super::Local;
 #[derive(Debug, Default)]
 pub struct Allocating {
     in_flight: BTreeSet<(IpNet, IpAddr)>,
+    filling: BTreeSet<IpNet>,
     /// Where the next search of a subnet begins.
     pub last: BTreeMap<IpNet, IpAddr>,
 }
@@ -25,6 +26,13 @@ impl Allocating {
         let cidr = *cidr;
         self.in_flight.iter().filter(move |(of, _)| *of == cidr).map(|(_, ip)| *ip)
     }
+}
+
+/// While it lives, the reserve of a subnet is being filled.
+#[derive(Debug)]
+pub struct Filling<'a> {
+    local: &'a Local,
+    cidr: IpNet,
 }
 
 /// While it lives, nobody else on this host claims the address or enters it in the book.
@@ -38,6 +46,17 @@ impl Local {
     /// What this host is claiming right now.
     pub fn allocating(&self) -> MutexGuard<'_, Allocating> {
         self.allocating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to fill the reserve of a subnet.
+    pub fn begin_filling(&self, cidr: &IpNet) -> Filling<'_> {
+        self.allocating().filling.insert(*cidr);
+        Filling { local: self, cidr: *cidr }
+    }
+
+    /// Whether the reserve of a subnet is being filled.
+    pub fn is_filling(&self, cidr: &IpNet) -> bool {
+        self.allocating().filling.contains(cidr)
     }
 
     /// Begins to claim an address; `None` while somebody else here does.
@@ -62,5 +81,11 @@ impl Local {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.local.allocating().in_flight.remove(&self.address);
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.local.allocating().filling.remove(&self.cidr);
     }
 }

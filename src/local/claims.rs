@@ -357,3 +357,6 @@ impl OwnClaim {
         (self.cidr, self.ip)
     }
 }
+
+#[cfg(test)]
+mod tests;

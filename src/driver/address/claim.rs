@@ -82,7 +82,7 @@ impl Driver {
             return Ok(None);
         };
         // Somebody here may have been claiming it until now.
-        if let Some(ip) = self.from_book(request)? {
+        if let Some(ip) = self.take_from_book(request)? {
             return Ok(Some(ip));
         }
         let key = keys::address(&cidr, ip);

@@ -72,12 +72,11 @@ impl Keeper {
         let mut created = Vec::new();
         for step in batch {
             let key = keys::address(cidr, step.ip);
-            txn = match &step.old {
-                Some(old) => txn.unchanged(&old.entry),
-                None => {
-                    created.push(step);
-                    txn.absent(key.as_str())
-                }
+            txn = if let Some(old) = &step.old {
+                txn.unchanged(&old.entry)
+            } else {
+                created.push(step);
+                txn.absent(key.as_str())
             };
             txn = txn.put(key, record::encode(&step.claim));
         }

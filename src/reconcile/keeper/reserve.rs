@@ -101,6 +101,10 @@ impl Keeper {
 
     async fn claim(&self, view: &View, found: &Found, wanted: &[IpAddr]) -> Result<Outcome, Unfinished> {
         let cidr = view.subnet.cidr;
+        if wanted.is_empty() {
+            return Ok(Outcome::Committed);
+        }
+        let _filling = self.local.begin_filling(&cidr);
         let begun = wanted.iter().filter_map(|ip| Some((*ip, self.local.begin_claim(&cidr, *ip)?)));
         let begun: Vec<_> = begun.collect();
         let claims: Vec<_> = begun
