@@ -32,8 +32,8 @@ use crate::{
     member::{Facts, Member},
     model::Node,
     reconcile::{
-        Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, mirror::Mirror, naming::Naming,
-        propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
+        Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, mirror::Mirror,
+        naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
     },
     store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };

@@ -85,17 +85,7 @@ impl Driver {
         underlay_mtu: watch::Receiver<u32>,
     ) -> Self {
         let (refused, _) = watch::channel(BTreeMap::new());
-        Self {
-            config,
-            ledger,
-            local,
-            snapshot,
-            applied,
-            underlay_mtu,
-            refused,
-            engine: None,
-            health: None,
-        }
+        Self { config, ledger, local, snapshot, applied, underlay_mtu, refused, engine: None, health: None }
     }
 
     /// Lets no container begin on a network before it is certain that the network is the cluster's one of

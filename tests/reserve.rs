@@ -78,7 +78,7 @@ impl Cluster {
 }
 
 fn reserve(host: &Host, net: &Net) -> Vec<IpAddr> {
-    host.local.read(|data| data.reserve_of(&net.cidr, None).into_iter().map(|claim| claim.ip).collect())
+    host.local.read(|data| data.reserve_of(&net.cidr).into_iter().map(|claim| claim.ip).collect())
 }
 
 /// Waits until a host holds that many addresses in reserve, by its own word and the store's.
@@ -140,7 +140,8 @@ async fn containers_come_and_go_on_every_host_while_the_store_is_away() {
             assert!(used.insert(ip.parse().unwrap(), host.local.node().clone()).is_none(), "{ip} twice");
         }
         let text = net.take(host, "").await.unwrap_err();
-        for part in ["no address of network", "left in reserve", "needs the cluster store", "try again when"] {
+        for part in ["no address of network", "left in reserve", "needs the cluster store", "try again when"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         // One that a container has given back is there for the next.
@@ -230,7 +231,8 @@ async fn a_reserve_keeps_no_network_alive_and_goes_with_it() {
     // Of a host that leaves a network which others use nothing stays.
     on_b.remove(b).await;
     b.until("nothing held by the host that left", async || {
-        let held = records(a, &on_a).await.into_values().filter(|claim| claim.node == *b.local.node()).count();
+        let held =
+            records(a, &on_a).await.into_values().filter(|claim| claim.node == *b.local.node()).count();
         let book = b.local.read(|data| data.claims.len() + data.releases.len());
         (held + book > 0).then(|| format!("{held} in the store, {book} here"))
     })

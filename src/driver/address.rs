@@ -114,12 +114,14 @@ impl Driver {
         let DriverError::Store(cause) = error else { return error };
         let cidr = &request.pool.cidr;
         let network = self.network_title(cidr);
-        let reserve = self.local.read(|data| data.reserve_of(cidr, None));
+        let reserve = self.local.read(|data| data.reserve_of(cidr));
         let (what, instead) = match request.address {
             Some(ip) if !reserve.is_empty() => {
                 let some: Vec<_> = reserve.iter().take(3).map(|claim| claim.ip.to_string()).collect();
                 (
-                    format!("address {ip} of network {network} is not in this host's reserve, and claiming it"),
+                    format!(
+                        "address {ip} of network {network} is not in this host's reserve, and claiming it"
+                    ),
                     format!(
                         "a container without --ip, or with one of the reserve such as {}, can be started now",
                         some.join(" or ")

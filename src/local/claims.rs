@@ -2,7 +2,7 @@
 //! records are its image, made by a background task, so that an address can change hands here while the
 //! store is away.
 
-use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,12 @@ use crate::model::{AddressClaim, ClaimKind, EndpointId, NetworkId, NodeId};
 /// How long an address without an endpoint counts as handed out a moment ago, in milliseconds: an engine
 /// creates the endpoint right after it has got the address.
 const HANDED_OUT_MS: u64 = 30_000;
+
+/// Within this time, in milliseconds, whoever asks is the container that has just left: a restart.
+const RESTART_MS: u64 = 3_000;
+/// Within this time, in milliseconds, containers that were stopped are started again, in the order in which
+/// they were stopped. What has been out of use for longer has rested.
+const STOPPED_MS: u64 = 60_000;
 
 /// An address that this host holds: in reserve, or for a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +40,9 @@ pub struct OwnClaim {
     pub generation: u64,
     /// Since when it is what it is, as [`Local::moment`] tells: how long a reserve has rested.
     pub since_ms: u64,
+    /// A container of this host has had it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub used: bool,
     /// A container had it when this host went down without a word: the next to ask will be that one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub former: bool,
@@ -78,17 +87,33 @@ impl LocalData {
         self.claims.values().filter(move |claim| claim.cidr == cidr)
     }
 
-    /// The addresses of a subnet that are in reserve and that no endpoint has, in the order in which they
-    /// are spent: those that containers had when the host went down, then the ones longest out of use. Where
-    /// the engine names the container, its own former address comes first.
-    pub fn reserve_of(&self, cidr: &IpNet, container: Option<&str>) -> Vec<OwnClaim> {
+    /// The addresses of a subnet that are in reserve and that no endpoint has, the ones longest out of use
+    /// first.
+    pub fn reserve_of(&self, cidr: &IpNet) -> Vec<OwnClaim> {
         let used: BTreeSet<IpAddr> =
             self.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().copied()).collect();
         let free = self.claims_in(cidr).filter(|claim| claim.is_reserve() && !used.contains(&claim.ip));
         let mut free: Vec<_> = free.cloned().collect();
-        let own = |claim: &OwnClaim| container.is_some() && claim.container.as_deref() == container;
-        free.sort_by_key(|claim| (Reverse(own(claim)), Reverse(claim.former), claim.since_ms, claim.ip));
+        free.sort_by_key(|claim| (claim.since_ms, claim.ip));
         free
+    }
+
+    /// The address to spend next. A container that comes back should have its own again: while the store is
+    /// away that is where all other hosts look for it. Only new engines tell who asks; with others it is a
+    /// guess, and a wrong one does no harm.
+    fn next_of(&self, cidr: &IpNet, container: Option<&str>, now_ms: u64) -> Option<OwnClaim> {
+        let own = |claim: &OwnClaim| container.is_some() && claim.container.as_deref() == container;
+        let rank = |claim: &OwnClaim| {
+            let age = now_ms.saturating_sub(claim.since_ms);
+            match (claim.former, claim.used) {
+                _ if own(claim) => (0, 0),
+                (true, _) => (1, claim.since_ms),
+                (_, true) if age < RESTART_MS => (2, age),
+                (_, true) if age < STOPPED_MS => (3, claim.since_ms),
+                _ => (4, claim.since_ms),
+            }
+        };
+        self.reserve_of(cidr).into_iter().min_by_key(|claim| (rank(claim), claim.ip))
     }
 
     /// Claims of containers of this host that another host holds by now.
@@ -107,7 +132,8 @@ impl Local {
     /// Hands an address of the reserve out, durably; `None` if there is none.
     pub fn spend(&self, cidr: &IpNet, container: Option<&str>) -> Result<Option<IpAddr>, LocalError> {
         self.change(|data| {
-            let Some(claim) = data.reserve_of(cidr, container).into_iter().next() else { return Ok(None) };
+            let now = crate::clock::unix_millis();
+            let Some(claim) = data.next_of(cidr, container, now) else { return Ok(None) };
             let ip = claim.ip;
             self.hand_out(data, claim, ClaimKind::Container, container)?;
             Ok(Some(ip))
@@ -191,7 +217,8 @@ impl Local {
     pub fn give_up(&self, claim: &OwnClaim) -> Result<bool, LocalError> {
         self.change(|data| {
             let same = data.claims.get(&claim.key()) == Some(claim);
-            let free = same && claim.kind == ClaimKind::Reserve && data.user_of(&claim.cidr, claim.ip).is_none();
+            let free =
+                same && claim.kind == ClaimKind::Reserve && data.user_of(&claim.cidr, claim.ip).is_none();
             if free {
                 self.strike_claim(data, &claim.cidr, claim.ip)?;
                 // After a power cut it must not be there again: somebody else may have it by then.
@@ -287,7 +314,7 @@ impl Local {
         let user = data.user_of(cidr, ip).and_then(|endpoint| endpoint.container.clone());
         let container = user.or_else(|| claim.container.clone());
         let since_ms = self.moment();
-        let rested = OwnClaim { kind: ClaimKind::Reserve, container, since_ms, former, ..claim };
+        let rested = OwnClaim { kind: ClaimKind::Reserve, container, since_ms, used: true, former, ..claim };
         self.store_claim(data, rested, former)?;
         Ok(true)
     }
@@ -319,7 +346,8 @@ impl Local {
         data: &mut LocalData,
         network: &NetworkId,
     ) -> Result<(), LocalError> {
-        let claims: Vec<_> = data.claims.values().filter(|claim| claim.network == *network).cloned().collect();
+        let claims: Vec<_> =
+            data.claims.values().filter(|claim| claim.network == *network).cloned().collect();
         for claim in claims {
             if claim.lost_to.is_none() {
                 self.queue_release(data, &claim.cidr, claim.ip)?;

@@ -155,9 +155,7 @@ async fn users(
     let mut users: Vec<NodeId> = Vec::new();
     for pool in pools {
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&pool.record.cidr)).await?;
-        let held = claims
-            .into_iter()
-            .filter(|c| c.record.kind.is_use());
+        let held = claims.into_iter().filter(|c| c.record.kind.is_use());
         users.extend(held.map(|claim| claim.record.node));
     }
     let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;

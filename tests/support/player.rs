@@ -225,7 +225,8 @@ impl<'a> Player<'a> {
 
     /// Whether the store says that a container has the address: in reserve it may stay.
     async fn in_use(&self, ip: IpAddr) -> bool {
-        let claims = Ledger::new(self.host.store.clone()).list::<AddressClaim>("v1/addresses/").await.unwrap();
+        let claims =
+            Ledger::new(self.host.store.clone()).list::<AddressClaim>("v1/addresses/").await.unwrap();
         claims.iter().any(|held| keys::address_of(&held.entry.key) == Some(ip) && held.record.kind.is_use())
     }
 

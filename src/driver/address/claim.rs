@@ -104,8 +104,7 @@ impl Driver {
         };
         let claim = self.new_claim(request, &pool.record);
         let txn = txn.put(key.as_str(), record::encode(&claim));
-        let txn =
-            if progress.called.is_some() { txn.delete(keys::wanted(&cidr, Some(ip))) } else { txn };
+        let txn = if progress.called.is_some() { txn.delete(keys::wanted(&cidr, Some(ip))) } else { txn };
         if self.ledger.commit(txn).await? == Outcome::Conflict {
             return Ok(None);
         }
@@ -265,6 +264,7 @@ impl Driver {
                 container: claim.container,
                 generation: claim.generation,
                 since_ms: claim.since_ms,
+                used: false,
                 former: false,
                 lost_to: None,
             })?;

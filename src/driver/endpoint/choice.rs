@@ -20,7 +20,12 @@ impl Driver {
     pub(super) fn enter_in_book(&self, binding: &Binding, new: &NewEndpoint) -> Result<(), DriverError> {
         for ip in &new.addresses {
             if let Some(subnet) = binding.network.subnet_of(*ip) {
-                self.local.use_for_container(&self.new_claim_of(binding, subnet.cidr, *ip, ClaimKind::Container))?;
+                self.local.use_for_container(&self.new_claim_of(
+                    binding,
+                    subnet.cidr,
+                    *ip,
+                    ClaimKind::Container,
+                ))?;
             }
         }
         Ok(())
@@ -174,6 +179,7 @@ impl Driver {
             container: None,
             generation: 0,
             since_ms: self.local.moment(),
+            used: false,
             former: false,
             lost_to: None,
         }

@@ -99,9 +99,10 @@ impl Keeper {
         let subnet = &view.subnet;
         let gateway = subnet.gateway.map(|ip| (ip, ClaimKind::Gateway));
         let aux = subnet.aux.values().map(|ip| (*ip, ClaimKind::Auxiliary));
-        let missing = gateway.into_iter().chain(aux).filter(|(ip, _)| {
-            !found.records.contains_key(ip) && !found.unreadable.contains(ip)
-        });
+        let missing = gateway
+            .into_iter()
+            .chain(aux)
+            .filter(|(ip, _)| !found.records.contains_key(ip) && !found.unreadable.contains(ip));
         let step = |(ip, kind)| {
             let node = self.local.node().clone();
             let since_ms = self.local.moment();
@@ -197,6 +198,7 @@ pub(super) fn new_claim(view: &View, ip: IpAddr, kind: ClaimKind, since_ms: u64)
         container: None,
         generation: 0,
         since_ms,
+        used: false,
         former: false,
         lost_to: None,
     }

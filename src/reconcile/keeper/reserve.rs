@@ -23,7 +23,7 @@ const FORMER_MS: u64 = 600_000;
 impl Keeper {
     pub(super) async fn keep_reserve(&self, view: &View, found: &Found) -> Result<Done, Unfinished> {
         let cidr = view.subnet.cidr;
-        let reserve = self.local.read(|data| data.reserve_of(&cidr, None));
+        let reserve = self.local.read(|data| data.reserve_of(&cidr));
         let now = clock::unix_millis();
         let called_for = view.wanted.contains(&None);
         let is_wanted = |ip: IpAddr| called_for || view.wanted.contains(&Some(ip));
