@@ -67,10 +67,12 @@ impl Driver {
         if let Some(ip) = self.take_from_book(&request)? {
             return Ok(ip);
         }
-        if request.address.is_none() && request.is_own() && self.filled(&cidr).await {
-            if let Some(ip) = self.take_from_book(&request)? {
-                return Ok(ip);
-            }
+        if request.address.is_none()
+            && request.is_own()
+            && self.filled(&cidr).await
+            && let Some(ip) = self.take_from_book(&request)?
+        {
+            return Ok(ip);
         }
         self.claim_address(&request).await.map_err(|error| self.without_store(&request, error))
     }

@@ -1,6 +1,6 @@
 //! What the book hands out, and what of it survives.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use super::*;
 use crate::{
@@ -25,7 +25,7 @@ fn network() -> Network {
             gateway: None,
             gateway_unlisted: false,
             ip_range: None,
-            aux: Default::default(),
+            aux: BTreeMap::new(),
         }],
         vni: Vni::new(4096).unwrap(),
         mtu: None,
@@ -33,13 +33,13 @@ fn network() -> Network {
         attachable: false,
         ipv6: false,
         ipam: IpamMode::Ours,
-        options: Default::default(),
-        ipam_options: Default::default(),
-        labels: Default::default(),
+        options: BTreeMap::new(),
+        ipam_options: BTreeMap::new(),
+        labels: BTreeMap::new(),
         created_by: NodeId::new("a").unwrap(),
         created_at: 1,
         allocated: false,
-        extra: Default::default(),
+        extra: BTreeMap::new(),
     }
 }
 
