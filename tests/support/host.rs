@@ -25,6 +25,7 @@ use rs_overlay::{
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
+        keeper::Keeper,
         mirror::{Health, Mirror},
         publisher::Publisher,
         worker::Worker,
@@ -112,6 +113,12 @@ impl Host {
             Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
         let housekeeping =
             Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+        let keeper = Keeper {
+            ledger: ledger.clone(),
+            local: Arc::clone(&local),
+            snapshot: snapshot.clone(),
+            health: health.clone(),
+        };
         let node = node(&local, &name, vtep, scope);
         let register = Txn::new().put(keys::node(&node.id), record::encode(&node));
         store.txn(register).await.unwrap();
@@ -120,6 +127,9 @@ impl Host {
         tasks.spawn(mirror.run(cancel.clone()));
         tasks.spawn(publisher.run(cancel.clone()));
         tasks.spawn(housekeeping.run(cancel.clone()));
+        if scope == "local" {
+            tasks.spawn(keeper.run(cancel.clone()));
+        }
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
         let calls = TaskTracker::new();
         let router = router(Plugin { driver, admin: Arc::new(Nobody), calls: calls.clone() });
@@ -177,6 +187,7 @@ impl Host {
                 || overlay.networks().next().is_some()
                 || !data.bindings.is_empty()
                 || !data.endpoints.is_empty()
+                || !data.claims.is_empty()
                 || !data.releases.is_empty()
                 || !data.departures.is_empty();
             busy.then(|| format!("store {keys:?}, kernel {overlay:?}, local {data:?}"))
