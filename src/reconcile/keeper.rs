@@ -33,6 +33,8 @@ use crate::{
 
 /// How often the store's records are read again, in case somebody else changed them.
 const REREAD: Duration = Duration::from_secs(30);
+/// Pause after a change here: a container's start is several, and worth one look.
+const SETTLE: Duration = Duration::from_millis(15);
 /// Age from which an address that was handed out and has no endpoint was left behind, in milliseconds: an
 /// engine goes from one to the other in seconds.
 const LEFT_BEHIND_MS: u64 = 180_000;
@@ -59,8 +61,6 @@ struct View {
     claims: Vec<OwnClaim>,
     /// Addresses of endpoints of this host.
     used: BTreeSet<IpAddr>,
-    /// Addresses of the other hosts' endpoints.
-    seen: BTreeSet<IpAddr>,
     /// Addresses that hosts call for; `None` among them: any.
     wanted: BTreeSet<Option<IpAddr>>,
     hosts: usize,
@@ -108,7 +108,7 @@ impl Keeper {
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
                 () = cancel.cancelled() => return,
-                _ = changes.changed() => {}
+                _ = changes.changed() => tokio::time::sleep(SETTLE).await,
                 Ok(()) = self.snapshot.changed() => {}
                 Ok(()) = self.health.changed() => kept.clear(),
                 () = tokio::time::sleep_until(again_at) => {}
@@ -151,7 +151,6 @@ impl Keeper {
 
     fn views(&self) -> BTreeMap<IpNet, View> {
         let snapshot = self.snapshot.borrow().clone();
-        let node = self.local.node();
         self.local.read(|data| {
             let mut views = BTreeMap::new();
             // A swarm's addresses are its manager's.
@@ -159,8 +158,6 @@ impl Keeper {
                 let network = &binding.network;
                 let own = data.endpoints.values().filter(|endpoint| endpoint.network == network.id);
                 let used: BTreeSet<_> = own.flat_map(|endpoint| endpoint.addresses.iter().copied()).collect();
-                let others = snapshot.endpoints_of(&network.id).filter(|endpoint| endpoint.node != *node);
-                let seen: BTreeSet<_> = others.flat_map(|e| e.addresses.iter().copied()).collect();
                 for subnet in &network.subnets {
                     let wanted = snapshot.wanted.iter().filter(|(cidr, _)| *cidr == subnet.cidr);
                     let view = View {
@@ -169,7 +166,6 @@ impl Keeper {
                         engine: binding.ipam == crate::model::IpamMode::Engine,
                         claims: data.claims_in(&subnet.cidr).cloned().collect(),
                         used: used.clone(),
-                        seen: seen.clone(),
                         wanted: wanted.map(|(_, ip)| *ip).collect(),
                         hosts: snapshot.nodes.len(),
                     };

@@ -59,7 +59,11 @@ impl Keeper {
         let mut taken = found.unreadable.clone();
         taken.extend(found.records.keys());
         taken.extend(subnet.gateway.into_iter().chain(subnet.aux.values().copied()));
-        taken.extend(view.used.iter().chain(&view.seen));
+        taken.extend(&view.used);
+        // What lives elsewhere stays where it is, also if the store has lost its claim.
+        let snapshot = self.snapshot.borrow().clone();
+        let others = snapshot.endpoints_of(&view.network.id).filter(|e| e.node != *self.local.node());
+        taken.extend(others.flat_map(|endpoint| endpoint.addresses.iter().copied()));
         taken.extend(view.wanted.iter().flatten());
         let state = self.local.allocating();
         taken.extend(state.in_flight(&subnet.cidr));
