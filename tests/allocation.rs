@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use rs_overlay::{
     config::AddrPool,
     ipam::overlapping,
-    model::{AddressClaim, ClaimKind, HostRoute, Pool},
+    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Pool},
     store::{
         Outcome, Store, Txn,
         embedded::{Embedded, serve::Shared},
@@ -226,6 +226,35 @@ async fn a_subnet_that_some_host_reaches_otherwise_is_refused() {
         }
     }
     assert_eq!(a.network_keys().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vni_that_another_program_has_on_some_host_is_avoided_or_refused_by_name() {
+    let ([a, b], _dir) = hosts::<2>().await;
+    let device = |vni, port, dev: &str| ForeignVxlan { vni, port, dev: dev.into() };
+    let devices = [device(4096, 4789, "flannel.1"), device(4097, 8472, "other"), device(4098, 4789, "vx0")];
+    b.publish_vxlans(devices.into()).await;
+    let known = async || {
+        let snapshot = a.snapshot.borrow().clone();
+        let seen = snapshot.nodes.values().any(|node| !node.vxlans.is_empty());
+        (!seen).then(|| format!("{:?}", snapshot.nodes))
+    };
+    a.until("the devices of the other host", known).await;
+    let pool = |n: u8| json!({"Pool": format!("10.{n}.0.0/24")});
+    let text = Net::create_with(&a, 1, &pool(9), &[], &json!({"vni": "4096"})).await.err().expect("refused");
+    for part in ["VNI 4096", "UDP port 4789", "flannel.1", "host2"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    // A device on another port is in nobody's way.
+    for n in [2_u8, 3] {
+        Net::create_with(&a, n.into(), &pool(n), &[], &json!({})).await.unwrap();
+    }
+    let vnis = async || {
+        let snapshot = a.snapshot.borrow().clone();
+        let vnis: BTreeSet<u32> = snapshot.networks.values().map(|network| network.vni.get()).collect();
+        (vnis != BTreeSet::from([4097, 4099])).then(|| format!("{vnis:?}"))
+    };
+    a.until("both networks with VNIs of their own", vnis).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,7 +21,7 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     http::{AdminView, Plugin, router},
     local::Local,
-    model::{HostRoute, Node, Snapshot},
+    model::{ForeignVxlan, HostRoute, Node, Snapshot},
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
@@ -193,6 +193,13 @@ impl Host {
             busy.then(|| format!("store {keys:?}, kernel {overlay:?}, local {data:?}"))
         })
         .await;
+    }
+
+    /// Shows VXLAN devices of other programs on this host to the cluster.
+    pub(crate) async fn publish_vxlans(&self, vxlans: Vec<ForeignVxlan>) {
+        let mut node = node(&self.local, &self.name, [192, 0, 2, 99].into(), "local");
+        node.vxlans = vxlans;
+        self.store.txn(Txn::new().put(keys::node(&node.id), record::encode(&node))).await.unwrap();
     }
 
     /// Shows routes of this host to the cluster.
