@@ -24,7 +24,7 @@ impl Backoff {
 
     /// The next pause: half to all of the current bound, which then doubles. The caller sleeps.
     pub fn pause(&mut self) -> Duration {
-        self.step(rand::random_range(0.5..=1.0))
+        self.step(crate::chance::half_to_all())
     }
 
     /// [`Self::pause`] with its luck given: `jitter` is the part, from 0 to 1, of the bound.

@@ -88,6 +88,12 @@ fn each_rule_finds_what_it_is_for() {
         ("driver/x.rs", "fn f() { std::time::SystemTime::now(); }", "SystemTime belongs into"),
         ("dataplane/x.rs", "fn f() { unsafe { g() } }", "unsafe belongs into"),
         ("dataplane/raw.rs", "fn f() { setns(a, b) }", "setns belongs into"),
+        (
+            "reconcile/x.rs",
+            "async fn f() {\n    tokio::select! {\n        () = g() => {}\n    }\n}",
+            "src/reconcile/x.rs:3: select! draws",
+        ),
+        ("driver/x.rs", "fn f() -> u64 { rand::random() }", "rand does not belong into driver/x.rs"),
         ("model/x.rs", &"\n".repeat(400), "has 401 lines"),
     ] {
         let complaints = complaints(file, code);

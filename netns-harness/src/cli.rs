@@ -253,6 +253,11 @@ fn progress(line: &str) {
     if std::io::stderr().is_terminal() { eprintln!("\u{2713} {line}") } else { eprintln!("{line}") }
 }
 
+/// The same for what goes on and is not done yet.
+fn waiting(line: &str) {
+    if std::io::stderr().is_terminal() { eprintln!("\u{2026} {line}") } else { eprintln!("{line}") }
+}
+
 /// Print to standard output; a reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();

@@ -36,6 +36,7 @@ impl Driver {
             }
             let news = async {
                 tokio::select! {
+                    biased;
                     local = changes.changed() => local.is_ok(),
                     told = engine.changed() => told.is_ok(),
                 }

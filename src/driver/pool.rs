@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::{Driver, DriverError, claims::TRIES};
 use crate::{
-    clock,
+    chance, clock,
     ipam::{Hold, PoolChoice, PoolId, choose_pool},
     model::{JOIN_OPTION, Network, NetworkId, Pool, Space},
     store::{keys, ledger::Held},
@@ -109,7 +109,7 @@ impl Driver {
                 .chain(beaten.iter().copied())
                 .collect();
             let cluster = snapshot.meta.as_ref().map_or("", |meta| meta.cluster.as_str());
-            let skip = if attempt == 0 { 0 } else { rand::random_range(0..=attempt) };
+            let skip = if attempt == 0 { 0 } else { chance::up_to(0..=attempt) };
             let choice =
                 PoolChoice { pools: &self.config.pools, v6: request.v6, taken: &taken, cluster, skip };
             let cidr = choose_pool(&choice).ok_or(DriverError::NoSubnet)?;

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{EngineError, EngineEvent, answers, connection::Connection};
+use crate::chance;
 
 /// Events that may wait for their reader.
 const QUEUE: usize = 256;
@@ -111,7 +112,7 @@ async fn run(
             queue.send(EngineEvent::Lost(detail)).await?;
             told = true;
         }
-        sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        sleep(pause.mul_f64(chance::half_to_all())).await;
         pause = (pause * 2).min(PAUSES.1);
     }
 }

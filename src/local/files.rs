@@ -9,7 +9,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
-use super::LocalError;
+use super::{LocalError, witness};
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> LocalError {
     LocalError::File { what, path: path.to_owned(), cause: source }
@@ -37,7 +37,7 @@ pub(super) fn write(path: &Path, value: &impl Serialize, durable: bool) -> Resul
         }
         Ok(())
     };
-    save().map_err(|e| failed("write", path, e))
+    witness::seen(path, save).map_err(|e| failed("write", path, e))
 }
 
 /// Reads one file; `None` if it is not there or is damaged, which a power cut can do to those that are
@@ -64,7 +64,7 @@ pub(super) fn read_all<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>, LocalE
 
 /// Removes a file; one that is not there is no error.
 pub(super) fn remove(path: &Path) -> Result<(), LocalError> {
-    match fs::remove_file(path) {
+    match witness::seen(path, || fs::remove_file(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
         _ => Ok(()),
     }

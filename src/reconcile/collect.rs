@@ -43,6 +43,7 @@ impl Collector {
         let mut missing = BTreeMap::new();
         loop {
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }
@@ -114,8 +115,11 @@ mod tests {
             container: None,
             container_id: None,
             aliases: vec![],
+            named_at: BTreeMap::new(),
             created_at: 0,
             boot_id: String::new(),
+            generation: 0,
+            cut_off: None,
         };
         BTreeMap::from([(id, endpoint)])
     }

@@ -13,7 +13,7 @@ use crate::{
     clock,
     local::{Local, LocalError, Release},
     model::{AddressClaim, ClaimKind, NetworkId, Pool, Space},
-    store::{StoreError, Txn, keys, ledger::Ledger},
+    store::{Outcome, StoreError, Txn, keys, ledger::Ledger},
 };
 
 /// How often to look for what was left behind.
@@ -66,6 +66,7 @@ impl Housekeeping {
             };
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => {}
                 Ok(()) = self.health.changed() => {}
@@ -134,7 +135,10 @@ impl Housekeeping {
             && (!is_reserved(&claim.record.kind) || !self.has_network(&release.cidr).await?)
         {
             // On a conflict it has just been claimed anew, and is not to be given back.
-            self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
+            let gone = self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
+            if gone == Outcome::Committed {
+                self.local.end_takeover(release)?;
+            }
         }
         self.local.settle_release(release)?;
         Ok(())

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use self::section::Section;
 use crate::{
     local::{self, Local},
-    model::{Endpoint, Meta, Network, NetworkId, Node, Snapshot},
+    model::{Death, Endpoint, KnownHost, Meta, Network, NetworkId, Node, Snapshot},
     store::{Store, WatchEvent, keys},
 };
 
@@ -55,6 +55,8 @@ pub struct Mirror {
 enum Source {
     Meta,
     Nodes,
+    Hosts,
+    Dead,
     Networks,
     Endpoints(NetworkId),
 }
@@ -99,9 +101,13 @@ impl Mirror {
     pub async fn run(mut self, cancel: CancellationToken) {
         let (sender, mut events) = mpsc::channel(1024);
         let mut tasks = JoinSet::new();
-        for (source, prefix) in
-            [(Source::Meta, keys::META), (Source::Nodes, keys::NODES), (Source::Networks, keys::NETWORKS)]
-        {
+        for (source, prefix) in [
+            (Source::Meta, keys::META),
+            (Source::Nodes, keys::NODES),
+            (Source::Hosts, keys::HOSTS),
+            (Source::Dead, keys::DEAD),
+            (Source::Networks, keys::NETWORKS),
+        ] {
             self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
         }
         let mut own_state = self.local.changes();
@@ -110,8 +116,14 @@ impl Mirror {
             self.follow_networks_in_use(&mut tasks, &sender, &cancel);
             // Every arm is cancel safe: receiving and waiting lose nothing when another arm wins.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => break,
                 _ = own_state.changed() => {}
+                () = sleep_until(save_at), if save_at.is_some() => {
+                    save_at = None;
+                    self.save();
+                }
+                Some(_) = tasks.join_next() => {}
                 Some(told) = events.recv() => {
                     let mut changed = self.take(told);
                     while let Ok(told) = events.try_recv() {
@@ -121,11 +133,6 @@ impl Mirror {
                         save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
                     }
                 }
-                () = sleep_until(save_at), if save_at.is_some() => {
-                    save_at = None;
-                    self.save();
-                }
-                Some(_) = tasks.join_next() => {}
             }
         }
         tasks.shutdown().await;
@@ -145,6 +152,7 @@ impl Mirror {
         tasks.spawn(async move {
             loop {
                 let event = tokio::select! {
+                    biased;
                     () = cancel.cancelled() => return,
                     event = watch.next() => event,
                 };
@@ -249,6 +257,14 @@ impl Mirror {
             Some(section) => section.by_id(|node: &Node| node.id.clone()),
             None => old.nodes.clone(),
         };
+        let hosts = match listed(&Source::Hosts) {
+            Some(section) => section.by_id(|host: &KnownHost| host.id.clone()),
+            None => old.hosts.clone(),
+        };
+        let dead = match listed(&Source::Dead) {
+            Some(section) => section.by_id(|death: &Death| death.id.clone()),
+            None => old.dead.clone(),
+        };
         let networks = match listed(&Source::Networks) {
             Some(section) => section.by_id(|network: &Network| network.id.clone()),
             None => old.networks.clone(),
@@ -260,7 +276,7 @@ impl Mirror {
             };
             (id.clone(), endpoints)
         });
-        Snapshot { meta, nodes, networks, endpoints: endpoints.collect() }
+        Snapshot { meta, nodes, hosts, dead, networks, endpoints: endpoints.collect() }
     }
 
     fn save(&self) {

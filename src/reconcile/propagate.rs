@@ -115,6 +115,7 @@ impl Propagator {
             // Every arm is cancel safe: each only waits for a change that stays visible, and what an
             // event of the engine says is looked up anew.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 _ = events.next() => {}
                 _ = self.snapshot.changed() => {}

@@ -52,6 +52,7 @@ impl Publisher {
             };
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => {}
                 Ok(()) = self.health.changed() => published = None,
@@ -87,7 +88,7 @@ impl Publisher {
     fn wanted(&self) -> BTreeMap<String, String> {
         let node = self.local.node();
         self.local.read(|data| {
-            let records = data.endpoints.values().map(|endpoint| {
+            let records = data.connected().map(|endpoint| {
                 let key = keys::endpoint(&endpoint.network, &endpoint.id);
                 (key, record::encode(&endpoint.publish(node, self.vtep)))
             });

@@ -159,7 +159,7 @@ async fn docker_s_resolver_may_move() {
     let lab = Lab::new();
     let (net, docker) = sandbox(&lab);
     let _ours = Interceptor::open(&net.path(), names("a")).unwrap();
-    let local = query("local.", hickory_proto::rr::RecordType::A).to_vec().unwrap();
+    let local = query("local.example.", hickory_proto::rr::RecordType::A).to_vec().unwrap();
     let ask = || (udp(&net, PORT, &local), tcp(&net, PORT, &[&local]).remove(0));
     for _ in 0..8 {
         assert_eq!(ask(), (answer(&local, LOCAL), answer(&local, LOCAL)));

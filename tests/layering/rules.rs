@@ -9,31 +9,41 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("plan", &["model"]),
     ("ipam", &["model"]),
     ("names", &["model"]),
+    ("jury", &["model"]),
     ("wire", &[]),
+    // Of the store it knows the layout, and of what people are shown the rows.
+    ("audit", &["admin", "model", "plan", "store::keys", "store::record"]),
     // Small tools.
     ("admin", &[]),
-    ("backoff", &[]),
+    ("backoff", &["chance"]),
     ("clock", &[]),
+    ("chance", &[]),
+    ("lockfile", &[]),
     // The edges: store, kernel, engine, files.
     ("store", &["model", "backoff"]),
-    ("dataplane", &["model", "plan"]),
-    ("engine", &["model", "backoff"]),
-    ("local", &["model", "clock"]),
+    ("dataplane", &["model", "plan", "lockfile"]),
+    ("engine", &["model", "backoff", "chance"]),
+    ("local", &["model", "clock", "lockfile"]),
     // Settings are checked by those who understand them.
     ("config", &["model", "ipam", "store::options", "store::url"]),
     ("telemetry", &["config"]),
     ("dns", &["model", "names", "local", "backoff", "dataplane::namespace", "dataplane::interception"]),
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
-    ("member", &["model", "store", "local", "clock", "backoff"]),
-    ("reconcile", &["model", "plan", "store", "dataplane", "engine", "local", "clock", "backoff"]),
-    ("driver", &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "reconcile"]),
+    ("member", &["model", "store", "local", "clock", "chance", "backoff"]),
+    ("reconcile", &["model", "plan", "jury", "store", "dataplane", "engine", "local", "clock", "backoff"]),
+    (
+        "driver",
+        &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "chance", "reconcile"],
+    ),
     ("http", &["wire", "model", "driver", "admin", "store::StoreError", "telemetry::call_span"]),
     (
         "daemon",
         &[
             "admin",
+            "audit",
             "backoff",
+            "chance",
             "clock",
             "config",
             "dataplane",
@@ -42,6 +52,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
             "engine",
             "http",
             "ipam",
+            "jury",
             "local",
             "member",
             "model",
@@ -57,7 +68,10 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-const PURE: [&str; 5] = ["model", "plan", "ipam", "names", "wire"];
+/// What a simulation runs, and has to be able to run again in just the same way.
+const REPLAYED: [&str; 3] = ["member", "reconcile", "driver"];
+
+const PURE: [&str; 7] = ["model", "plan", "ipam", "names", "jury", "wire", "audit"];
 
 /// What a pure module may take from outside.
 const PURE_CRATES: [&str; 5] = ["std", "serde", "serde_json", "ipnet", "thiserror"];
@@ -97,6 +111,8 @@ const BELONGS: &[(&str, &[&str])] = &[
     ("clap", &["cli", "config"]),
     ("comfy_table", &["cli/"]),
     ("toml", &["config"]),
+    // What a simulation replays has one source of chance; names and leases are not part of it.
+    ("rand", &["chance.rs", "dns/", "store/embedded/"]),
     ("tracing_subscriber", &["telemetry.rs"]),
 ];
 
@@ -151,6 +167,18 @@ fn shape(source: &Source) -> Vec<String> {
     if lines > MOST_LINES {
         complaints
             .push(format!("src/{}:{lines}: the file has {lines} lines, more than {MOST_LINES}", source.file));
+    }
+    if REPLAYED.contains(&source.modules[0].as_str()) {
+        let lines: Vec<_> = source.text.lines().collect();
+        for (at, _) in lines.iter().enumerate().filter(|(_, line)| line.trim_end().ends_with("select! {")) {
+            if lines.get(at + 1).is_none_or(|next| next.trim() != "biased;") {
+                complaints.push(format!(
+                    "src/{}:{}: select! draws a branch at random, which no simulation can replay: begin it with biased;",
+                    source.file,
+                    at + 1
+                ));
+            }
+        }
     }
     complaints
 }

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::NewNetwork;
 use crate::{
-    clock,
+    chance, clock,
     driver::{Driver, DriverError, NetworkOptions, claims::TRIES},
     ipam::choose_vni,
     model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkClaim, Pool, Space, Subnet, Vni},
@@ -103,7 +103,7 @@ impl Driver {
             return Err(DriverError::VniTaken { vni, holder });
         }
         let taken = claims.iter().filter_map(|claim| vni_of(&claim.entry.key)).collect();
-        let skip = if attempt == 0 { 0 } else { rand::random_range(0..=attempt) };
+        let skip = if attempt == 0 { 0 } else { chance::up_to(0..=attempt) };
         choose_vni(&taken, skip).ok_or(DriverError::NoVni)
     }
 

@@ -1,0 +1,253 @@
+//! A host: a kernel, an engine, a way to the store, a directory, and a daemon that comes and goes.
+
+use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use rs_overlay::{
+    chance,
+    dataplane::fake::FakeKernel,
+    driver::{Driver, DriverConfig},
+    local::Local,
+    member::{Facts, Member},
+    model::{Node, Snapshot},
+    plan::Overlay,
+    reconcile::{
+        Applied,
+        collect::Collector,
+        housekeeping::Housekeeping,
+        mirror::{Health, Mirror},
+        naming::Naming,
+        propagate::{EngineReport, Propagator},
+        publisher::Publisher,
+        worker::Worker,
+    },
+    store::{Store, ledger::Ledger},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    deck::{self, Owner},
+    engine::Engine,
+    engine_api::SimEngine,
+    journal,
+    kernel::SimKernel,
+    link::{Link, SimStore},
+};
+
+/// Name by which engines know our driver.
+pub(crate) const DRIVER: &str = "rs-overlay";
+
+/// A host of the cluster.
+pub(crate) struct Host {
+    pub(crate) dir: PathBuf,
+    pub(crate) vtep: IpAddr,
+    pub(crate) link: watch::Sender<Link>,
+    pub(crate) kernel: Arc<FakeKernel>,
+    pub(crate) engine: Engine,
+    /// Counts boots.
+    pub(crate) boot: u32,
+    pub(crate) daemon: Option<Daemon>,
+    /// Whether somebody sees to it that a daemon that has ended comes again.
+    pub(crate) kept: bool,
+    /// Counts daemons, and tells of each change.
+    pub(crate) starts: watch::Sender<u64>,
+}
+
+/// A daemon that runs.
+#[derive(Clone)]
+pub(crate) struct Daemon {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) local: Arc<Local>,
+    pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) health: watch::Receiver<Health>,
+    pub(crate) applied: watch::Receiver<Arc<Applied>>,
+    pub(crate) report: watch::Receiver<EngineReport>,
+}
+
+thread_local! {
+    static HOSTS: RefCell<Vec<Host>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Looks at a host or changes it.
+pub(crate) fn with<T>(host: usize, look: impl FnOnce(&mut Host) -> T) -> T {
+    HOSTS.with(|hosts| look(&mut hosts.borrow_mut()[host]))
+}
+
+/// How many there are.
+pub(crate) fn count() -> usize {
+    HOSTS.with(|hosts| hosts.borrow().len())
+}
+
+/// Sets hosts up, without daemons.
+pub(crate) fn begin(count: usize, root: &std::path::Path) {
+    let new = |host: usize| {
+        let dir = root.join(host.to_string());
+        std::fs::create_dir_all(dir.join("netns")).unwrap();
+        Host {
+            dir,
+            vtep: [192, 0, 2, u8::try_from(host + 1).unwrap()].into(),
+            link: watch::channel(Link::default()).0,
+            kernel: Arc::default(),
+            engine: Engine::default(),
+            boot: 0,
+            daemon: None,
+            kept: true,
+            starts: watch::channel(0).0,
+        }
+    };
+    HOSTS.with(|hosts| *hosts.borrow_mut() = (0..count).map(new).collect());
+}
+
+/// Drops all hosts.
+pub(crate) fn end() {
+    let hosts = HOSTS.with(|hosts| std::mem::take(&mut *hosts.borrow_mut()));
+    drop(hosts);
+}
+
+/// The daemon of a host, if it runs.
+pub(crate) fn daemon(host: usize) -> Option<Daemon> {
+    with(host, |host| host.daemon.clone())
+}
+
+/// Ends the daemon of a host as `kill -9` does: nothing of it takes one more step. If the host is kept,
+/// another one comes soon.
+pub(crate) fn kill_daemon(host: usize) {
+    journal::note(|| format!("host{host}: no daemon"));
+    deck::kill(Owner::Daemon(host));
+    let (daemon, kept) = with(host, |host| (host.daemon.take(), host.kept));
+    drop(daemon);
+    with(host, |host| host.starts.send_modify(|_| ()));
+    if kept {
+        deck::spawn(Owner::World, async move {
+            tokio::time::sleep(super::luck::millis(50..3000)).await;
+            start_daemon(host);
+        });
+    }
+}
+
+/// Starts the daemon of a host, unless it runs or is not to.
+pub(crate) fn start_daemon(host: usize) {
+    if with(host, |host| host.daemon.is_some() || !host.kept) {
+        return;
+    }
+    deck::spawn(Owner::Daemon(host), async move { boot(host) });
+}
+
+fn boot(host: usize) {
+    if with(host, |host| host.daemon.is_some() || !host.kept) {
+        return;
+    }
+    let (dir, vtep, boot, inner) =
+        with(host, |host| (host.dir.clone(), host.vtep, host.boot, Arc::clone(&host.kernel)));
+    let opened = Local::open_in(&dir.join("state"), chance::number(), format!("boot-{boot}"));
+    let local = match opened {
+        Ok(local) => Arc::new(local),
+        Err(error) => {
+            journal::note(|| format!("host{host}: the daemon does not start: {error}"));
+            deck::spawn(Owner::World, async move {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                start_daemon(host);
+            });
+            return;
+        }
+    };
+    if inner.overlay() == Overlay::default() {
+        // As the daemon does where it has found no namespace of its own.
+        let _ = local.forget_lost(|sandbox| std::path::Path::new(sandbox).exists());
+    }
+    let store: Arc<dyn Store> = Arc::new(SimStore(host));
+    let ledger = Ledger::new(Arc::clone(&store));
+    let mirror = Mirror::new(store, Arc::clone(&local));
+    let (snapshot, health) = (mirror.snapshot(), mirror.health());
+    let (report_in, report) = watch::channel(EngineReport::default());
+    let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
+    let (mtu_in, mtu) = watch::channel(1500);
+    let (facts_in, facts) = watch::channel(Facts { underlay_mtu: 1500, ..Facts::default() });
+    let config =
+        DriverConfig { scope: "local", vtep, pools: vec!["base=10.128.0.0/9,size=24".parse().unwrap()] };
+    let driver = Driver::new(
+        config,
+        ledger.clone(),
+        Arc::clone(&local),
+        snapshot.clone(),
+        applied.clone(),
+        mtu.clone(),
+    );
+    let driver = Arc::new(driver.confirmed_by(report.clone()));
+    let worker = Worker {
+        dataplane: Arc::new(SimKernel { host, inner }),
+        local: Arc::clone(&local),
+        snapshot: snapshot.clone(),
+        underlay_mtu: mtu,
+        refused: driver.refused(),
+        vtep,
+        vxlan_port: 4789,
+        applied: applied_in,
+    };
+    let publisher =
+        Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
+    let housekeeping =
+        Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+    let node = node(host, vtep, &local);
+    let (unreachable_in, unreachable) = watch::channel(BTreeMap::new());
+    let member = Member { ledger: ledger.clone(), local: Arc::clone(&local), node, facts, unreachable };
+    let engine = Arc::new(SimEngine(host));
+    let driver_name = DRIVER.to_owned();
+    let naming = Naming { engine: engine.clone(), local: Arc::clone(&local), driver: driver_name.clone() };
+    let collector =
+        Collector { engine: engine.clone(), local: Arc::clone(&local), driver: driver_name.clone() };
+    let propagator = Propagator {
+        engine,
+        ledger,
+        local: Arc::clone(&local),
+        driver: driver_name,
+        shared_by_engine: false,
+        snapshot: snapshot.clone(),
+        health: health.clone(),
+        report: report_in,
+    };
+    // Nobody stops these daemons in good order: they are killed, which no token tells.
+    let never = CancellationToken::new;
+    let owner = Owner::Daemon(host);
+    deck::spawn(owner, mirror.run(never()));
+    deck::spawn(owner, async move {
+        let ended = worker.run(CancellationToken::new()).await;
+        panic!("the kernel can no longer be followed: {ended:?}");
+    });
+    deck::spawn(owner, publisher.run(never()));
+    deck::spawn(owner, housekeeping.run(never()));
+    deck::spawn(owner, member.run(never()));
+    deck::spawn(owner, naming.run(never()));
+    deck::spawn(owner, collector.run(never()));
+    deck::spawn(owner, propagator.run(never()));
+    // What the daemon's facts are told through lives as long as it.
+    deck::spawn(owner, async move {
+        std::future::pending::<()>().await;
+        drop((mtu_in, facts_in, unreachable_in));
+    });
+    journal::note(|| format!("host{host}: the daemon runs"));
+    with(host, |host| {
+        host.daemon = Some(Daemon { driver, local, snapshot, health, applied, report });
+        host.starts.send_modify(|starts| *starts += 1);
+    });
+}
+
+fn node(host: usize, vtep: IpAddr, local: &Local) -> Node {
+    Node {
+        id: local.node().clone(),
+        hostname: format!("host{host}"),
+        vtep,
+        vxlan_port: 4789,
+        underlay_mtu: 1500,
+        daemon_version: String::new(),
+        engine_version: None,
+        scope: "local".to_owned(),
+        boot_id: local.boot().to_owned(),
+        since: rs_overlay::clock::unix_seconds(),
+        routes: Vec::new(),
+        incarnation: 0,
+        probe: false,
+        unreachable: BTreeMap::new(),
+        extra: BTreeMap::new(),
+    }
+}
