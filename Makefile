@@ -14,7 +14,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # More arguments for the test run: make test T='-E "binary(kernel)"'
 T ?=
 
-.PHONY: build demo test faults lint clean-labs deps deps-rust deps-test deps-lint
+.PHONY: build demo test sim faults lint clean-labs deps deps-rust deps-test deps-lint
 
 build: deps-rust
 	cargo build --locked --workspace
@@ -43,6 +43,19 @@ faults: deps deps-test
 	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
 	export RS_OVERLAY_FAULT_ROUNDS="$${RS_OVERLAY_FAULT_ROUNDS:-300}"
 	cargo nextest run --locked --profile faults -E 'binary(engines_faults)' $(T)
+
+# Ten thousand simulated clusters, or as many as fit in five minutes; SEED=n replays one of them and tells
+# all that happens in it.
+SEED ?=
+SEEDS ?= 10000
+BUDGET ?= 300
+
+sim: deps-rust deps-test
+	@if [ -n "$(SEED)" ]; then
+		SEED=$(SEED) cargo nextest run --locked --cargo-profile sim --test sim --no-capture no_seed
+	else
+		SEEDS=$(SEEDS) BUDGET=$(BUDGET) cargo nextest run --locked --cargo-profile sim --test sim --no-capture
+	fi
 
 # Advisories are not checked here: their database is fetched from a git host, and a check that needs one
 # fails on machines that reach the crate registry only. Where it can be had: cargo deny check advisories

@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, ops::RangeInclusive};
 
-use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 thread_local! {
     static SEEDED: RefCell<Option<StdRng>> = const { RefCell::new(None) };
@@ -13,7 +13,7 @@ thread_local! {
 
 /// A number, each as likely as any other.
 pub fn number() -> u64 {
-    draw(rand::random, |seeded| seeded.next_u64())
+    draw(rand::random, rand::Rng::next_u64)
 }
 
 /// A number of `range`, each as likely as any other; its start where it is empty.

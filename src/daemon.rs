@@ -31,8 +31,9 @@ use crate::{
     driver::{Driver, DriverConfig},
     engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
+    jury::Unreachable,
     local::{self, Local},
-    member::{Facts, Member, Unreachable},
+    member::{Facts, Member},
     model::Node,
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, liveness::Liveness, mirror::Mirror,
@@ -160,13 +161,7 @@ async fn start(
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder = FactFinder {
-        host,
-        vtep,
-        snapshot: snapshot.clone(),
-        engine: reports.clone(),
-        applied: applied_now.clone(),
-    };
+    let mut finder = FactFinder::new(host, vtep, snapshot.clone(), reports.clone(), applied_now.clone());
     let (unreachable, missed) = watch::channel(Unreachable::new());
     let prober = NeighbourProber { namespace: kernel.namespace().to_owned(), vtep };
     let liveness = Liveness {
@@ -326,6 +321,7 @@ fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) 
         incarnation: 0,
         probe: false,
         unreachable: std::collections::BTreeMap::new(),
+        vxlans: facts.vxlans.clone(),
         extra: std::collections::BTreeMap::new(),
     }
 }

@@ -8,4 +8,4 @@ mod vni;
 pub use address::{AddressChoice, Direction, choose_address, usable};
 pub use pool::{AddrPool, Overlap, PoolChoice, choose_pool, first_overlap, overlapping};
 pub use pool_id::{Hold, PoolId, PoolIdError};
-pub use vni::choose_vni;
+pub use vni::{choose_vni, foreign_vnis};

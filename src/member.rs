@@ -11,8 +11,9 @@ use tracing::{debug, info, warn};
 use crate::{
     backoff::Backoff,
     chance, clock,
+    jury::Unreachable,
     local::Local,
-    model::{Death, HostRoute, KnownHost, Meta, Node, NodeId},
+    model::{Death, ForeignVxlan, HostRoute, KnownHost, Meta, Node},
     store::{
         LeaseId, Outcome, StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -23,8 +24,8 @@ use crate::{
 /// Time after which a host that no longer renews its record is missed. Consul makes 10 to 20 s of it. To be
 /// missed costs nothing as long as the host answers its peers, so it can be short: from a power cut to the
 /// word of death it takes this long, half a second of etcd's, and the two seconds of a jury.
-const TTL: Duration = Duration::from_secs(8);
-/// How often it is renewed: three may be lost.
+const TTL: Duration = Duration::from_secs(7);
+/// How often it is renewed: two renewals may be lost.
 const RENEW: Duration = Duration::from_secs(2);
 /// How often to look again when others write of this host's death at the same time.
 const TRIES: u32 = 8;
@@ -34,6 +35,8 @@ const TRIES: u32 = 8;
 pub struct Facts {
     /// Networks in its routing table.
     pub routes: Vec<HostRoute>,
+    /// VXLAN devices of other programs.
+    pub vxlans: Vec<ForeignVxlan>,
     /// Largest packet that its underlay carries to its peers.
     pub underlay_mtu: u32,
     /// Release of its engine, once it has answered.
@@ -41,9 +44,6 @@ pub struct Facts {
     /// Its probe device is there.
     pub probe: bool,
 }
-
-/// Hosts that did not answer this one, each with the incarnation that it asked for.
-pub type Unreachable = BTreeMap<NodeId, u64>;
 
 /// The membership task.
 pub struct Member {
@@ -176,6 +176,7 @@ impl Member {
         let facts = self.facts.borrow_and_update().clone();
         let node = Node {
             routes: facts.routes,
+            vxlans: facts.vxlans,
             underlay_mtu: facts.underlay_mtu,
             engine_version: facts.engine_version,
             probe: facts.probe,

@@ -165,7 +165,7 @@ mod tests {
         for (rows, want) in [
             (meddled(|s| s.fdb.clear()), format!("{start}, forwarding entry {mac}: to 192.0.2.2 / none")),
             (
-                meddled(|s| drop(s.fdb.insert(mac, [0, 0, 0, 0].into()))),
+                meddled(|s| s.fdb.values_mut().for_each(|vtep| *vtep = [0, 0, 0, 0].into())),
                 format!("{start}, forwarding entry {mac}: to 192.0.2.2 / half of it, or changed"),
             ),
             (meddled(|s| s.neighbours.clear()), format!("{start}, neighbour 10.9.0.3: at {mac} / none")),

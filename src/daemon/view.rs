@@ -182,6 +182,14 @@ impl View {
         }
         problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&self.node, other)));
         problems.extend(hosts::problems(&snapshot, &self.local, applied));
+        let own = snapshot.nodes.get(&self.node.id);
+        let all = own.into_iter().flat_map(|own| own.vxlans.iter().filter(|device| device.vni == 0));
+        problems.extend(all.filter(|device| device.port == self.node.vxlan_port).map(|device| {
+            format!(
+                "VXLAN device {} takes every VNI on UDP port {}: networks have no tunnel here; remove it, or use another --vxlan-port on all hosts",
+                device.dev, device.port
+            )
+        }));
         let of_networks = applied.complaints.iter().filter(|(id, _)| **id != NetworkId::of_probes());
         problems.extend(of_networks.map(|(id, complaint)| {
             let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());

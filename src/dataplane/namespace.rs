@@ -144,6 +144,14 @@ impl Namespace {
         })?
     }
 
+    /// Runs `f` inside a new namespace, which dies with the last that `f` has opened there.
+    pub fn run_in_new<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
+        on_own_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            Ok(f())
+        })?
+    }
+
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -153,6 +161,23 @@ impl Namespace {
     pub(super) fn raw(&self) -> RawFd {
         self.file.as_raw_fd()
     }
+}
+
+/// Whether a process, seen from here, lives in the network namespace at `path`. Looks at all processes.
+pub fn has_processes(path: &Path) -> io::Result<bool> {
+    let namespace = fs::metadata(path)?;
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        // One that has just ended is none.
+        let Ok(its) = fs::metadata(entry.path().join("ns/net")) else { continue };
+        if (its.dev(), its.ino()) == (namespace.dev(), namespace.ino()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl AsFd for Namespace {

@@ -22,7 +22,7 @@ use super::{
     sandboxes::wanted,
 };
 use crate::{
-    dataplane::interception::InterceptionError,
+    dataplane::interception::{Interception, InterceptionError},
     local::Local,
     model::{Endpoint, NetworkId, Snapshot},
     names::Zone,
@@ -60,9 +60,23 @@ impl Manager {
         let common = Common { zone: zone_now, epoch: Instant::now(), open: Interceptor::open };
         tokio::join!(
             keep_zone(&self.local, self.snapshot.clone(), self.vtep, &zone, common.epoch, &cancel),
-            keep_sandboxes(&self.local, &common, &self.told, &cancel),
+            async {
+                // So that people hear of it before the first container misses a name. Whatever else goes
+                // wrong here is no reason not to try in earnest.
+                match spawn_blocking(Interception::try_out).await {
+                    Ok(Err(error @ InterceptionError::Unsupported(_))) => give_up(&self.told, &error),
+                    _ => keep_sandboxes(&self.local, &common, &self.told, &cancel).await,
+                }
+            },
         );
     }
+}
+
+fn give_up(told: &watch::Sender<Told>, error: &InterceptionError) {
+    warn!("{error}");
+    told.send_modify(|told| {
+        *told = Told { unable: Some(error.to_string()), reopened: told.reopened, ..Told::default() };
+    });
 }
 
 /// Builds the zone anew after each change, on a thread of its own: a hundred thousand names take a moment.
@@ -81,8 +95,8 @@ async fn keep_zone(
             local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
         let (node, before) = (local.node().clone(), zone.borrow().clone());
         let began = Instant::now();
-        let build = move || Zone::of(&now, &node, &own).after(&before, began - epoch);
-        match spawn_blocking(build).await {
+        let work = move || Zone::of(&now, &node, &own).after(&before, began - epoch);
+        match spawn_blocking(work).await {
             Ok(built) => drop(zone.send_replace(Arc::new(built))),
             Err(error) => warn!(%error, "the index of names is not built; the last one stays"),
         }
@@ -126,13 +140,9 @@ async fn keep_sandboxes(
         }
     };
     if let Some(error) = unable {
-        warn!("{error}");
-        told.send_modify(|told| {
-            *told = Told { unable: Some(error.to_string()), reopened: told.reopened, ..Told::default() }
-        });
+        give_up(told, &error);
     }
     follow(&mut places, BTreeMap::new()).await;
-    cancel.cancelled().await;
 }
 
 /// Looks at all places whose time has come.

@@ -80,6 +80,20 @@ pub enum DriverError {
         /// The network.
         holder: String,
     },
+    /// A VNI is another program's.
+    #[error(
+        "rs-overlay: VNI {vni} on UDP port {port} is held by VXLAN device {device} on host {host}, which is another program's; choose another with -o vni=, or leave the choice to the driver"
+    )]
+    VniForeign {
+        /// The VNI.
+        vni: Vni,
+        /// The UDP port.
+        port: u16,
+        /// The device, and where it is.
+        device: String,
+        /// The host.
+        host: String,
+    },
     /// No VNI is left.
     #[error("rs-overlay: all VNIs are taken; remove networks that are not needed")]
     NoVni,

@@ -64,10 +64,11 @@ pub(super) fn read_all<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>, LocalE
 
 /// Removes a file; one that is not there is no error.
 pub(super) fn remove(path: &Path) -> Result<(), LocalError> {
-    match witness::seen(path, || fs::remove_file(path)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
+    let remove = || match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
+    };
+    witness::seen(path, remove).map_err(|e| failed("remove", path, e))
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Option<T> {

@@ -130,3 +130,36 @@ fn a_network_takes_its_endpoints_along_and_leaves_the_others() {
     let data = Local::open(dir.path(), 7).unwrap().data();
     assert!(data.departures.is_empty() && data.releases.is_empty(), "{data:?}");
 }
+
+#[test]
+fn incarnations_only_grow_and_what_is_cut_off_or_taken_over_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let ip = std::net::IpAddr::from([10, 9, 0, 2]);
+    let cidr: ipnet::IpNet = "10.9.0.0/24".parse().unwrap();
+    let local = Local::open(dir.path(), 7).unwrap();
+    assert_eq!(local.next_incarnation(0).unwrap(), 1);
+    assert_eq!(local.next_incarnation(9).unwrap(), 10);
+    assert_eq!(local.next_incarnation(3).unwrap(), 11);
+    local.put_takeover(Takeover { cidr, ip, generation: 4 }).unwrap();
+    let id = EndpointId::new("e1").unwrap();
+    let why = |host: &str| CutOff {
+        ip,
+        node: NodeId::new("b").unwrap(),
+        host: host.to_owned(),
+        container: None,
+        since: 1,
+    };
+    assert!(!local.cut_off(&id, why("nobody")).unwrap());
+    local.put_endpoint(endpoint("e1", &boot_id())).unwrap();
+    assert!(local.cut_off(&id, why("first")).unwrap());
+    assert!(!local.cut_off(&id, why("second")).unwrap(), "only the first reason counts");
+    drop(local);
+    let local = Local::open(dir.path(), 7).unwrap();
+    let data = local.data();
+    assert_eq!((data.incarnation, data.generation_of(&cidr, ip), data.connected().count()), (11, 4, 0));
+    assert_eq!(data.endpoints[&id].cut_off.as_ref().map(|cut| cut.host.as_str()), Some("first"));
+    local.end_takeover(&Release { cidr, ip, until_ms: 0 }).unwrap();
+    assert_eq!(Local::open(dir.path(), 7).err().map(|_| ()), Some(()), "the lock is held");
+    drop(local);
+    assert_eq!(Local::open(dir.path(), 7).unwrap().read(|data| data.generation_of(&cidr, ip)), 0);
+}

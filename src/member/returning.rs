@@ -9,7 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tracing::{error, info};
+use tracing::{error, warn};
 
 use crate::{
     clock,
@@ -104,12 +104,12 @@ pub async fn cut_off(ledger: &Ledger, local: &Local, lost: Vec<Lost>) -> Result<
         match local.cut_off(&one.endpoint, why) {
             Ok(true) => {
                 let container = old.unwrap_or_default();
-                info!(%container, ip = %one.ip, %holder, %host, "a container is cut off its network: its address was taken over while this host was away");
+                warn!(%container, ip = %one.ip, %holder, %host, "a container is cut off its network: its address was taken over while this host was away");
             }
             Ok(false) => {}
             // It stays in the way of its address's new owner: people have to know.
             Err(error) => {
-                error!(%error, endpoint = one.endpoint.short(), "an endpoint whose address is another's is not cut off")
+                error!(%error, endpoint = one.endpoint.short(), "an endpoint whose address is another's is not cut off");
             }
         }
         ledger.commit(Txn::new().delete(keys::endpoint(&one.network, &one.endpoint))).await?;

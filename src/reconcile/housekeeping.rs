@@ -11,8 +11,8 @@ use super::{mirror::Health, removal};
 use crate::{
     backoff::Backoff,
     clock,
-    local::{Local, LocalError, Release},
-    model::{AddressClaim, ClaimKind, NetworkId, Pool, Space},
+    local::{Local, LocalData, LocalError, Release},
+    model::{AddressClaim, ClaimKind, Network, NetworkId, Pool, Space},
     store::{Outcome, StoreError, Txn, keys, ledger::Ledger},
 };
 
@@ -97,6 +97,7 @@ impl Housekeeping {
         *used = now;
         if sweep {
             self.sweep_pools().await?;
+            self.sweep_networks().await?;
             self.sweep_addresses().await?;
             self.sweep_departed(used).await?;
             self.sweep_present().await?;
@@ -186,6 +187,27 @@ impl Housekeeping {
                     txn = txn.delete(claim.key);
                 }
                 self.ledger.commit(txn).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Networks whose creation was broken off here after they had reached the store: no engine has them, and
+    /// nobody will ever tell their names.
+    async fn sweep_networks(&self) -> Result<(), Unfinished> {
+        let now = clock::unix_seconds();
+        for held in self.ledger.list::<Network>(keys::NETWORKS).await? {
+            let network = held.record;
+            let old = now.saturating_sub(network.created_at) > LEFT_BEHIND;
+            let here = |data: &LocalData| data.bindings.values().any(|b| b.network.id == network.id);
+            if old
+                && network.name.is_none()
+                && !network.allocated
+                && network.created_by == *self.local.node()
+                && !self.local.read(here)
+            {
+                info!(network = network.title(), "removing a network whose creation was broken off");
+                removal::leave(&self.ledger, &self.local, &network.id, network.title()).await?;
             }
         }
         Ok(())

@@ -36,7 +36,12 @@ pub(super) async fn leave(
             }
             Verdict::InUse(hosts) => {
                 let mark = keys::departed(network, local.node());
-                ledger.commit(Txn::new().put(mark, record::encode(&serde_json::json!({})))).await?;
+                // Guarded: whoever used it may have removed it by now.
+                let marked =
+                    Txn::new().unchanged(&held.entry).put(mark, record::encode(&serde_json::json!({})));
+                if ledger.commit(marked).await? == Outcome::Conflict {
+                    continue;
+                }
                 warn!(
                     network = title,
                     hosts = hosts.join(", "),
@@ -61,10 +66,13 @@ pub(super) async fn finish_if_departed(
     local: &Local,
     network: &NetworkId,
 ) -> Result<(), Unfinished> {
-    if ledger.store().range(&keys::departed_of(network)).await?.is_empty() {
+    let marks = ledger.store().range(&keys::departed_of(network)).await?;
+    if marks.is_empty() {
         return Ok(());
     }
-    let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else { return Ok(()) };
+    let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else {
+        return Ok(forget_marks(ledger, network, &marks).await?);
+    };
     // A container that has its address and not yet its endpoint is on its way: it uses the network.
     if own_claims(ledger, local, &held.record).await? {
         return Ok(());
@@ -79,6 +87,15 @@ pub(super) async fn finish_if_departed(
             network = held.record.title(),
             "network removed from the cluster: its last container is gone, and a host had removed it"
         );
+    }
+    Ok(())
+}
+
+/// Marks that were written while the network was being removed belong to nothing.
+async fn forget_marks(ledger: &Ledger, network: &NetworkId, marks: &[Entry]) -> Result<(), StoreError> {
+    for part in marks.chunks(TXN_LIMIT - 1) {
+        let gone = Txn::new().absent(keys::network(network));
+        ledger.commit(part.iter().fold(gone, |txn, mark| txn.delete(mark.key.as_str()))).await?;
     }
     Ok(())
 }
@@ -218,6 +235,10 @@ async fn delete_all(
     }
     loose.extend(ledger.store().range(&keys::endpoints(id)).await?);
     loose.extend(ledger.store().range(&keys::departed_of(id)).await?);
+    loose.sort_by_key(belongs_to_network);
+    // A daemon may end between two transactions, and then the network lives on: what it needs goes with it.
+    let last = 4 + guards.len() + pools.len();
+    let together = loose.split_off(loose.len().saturating_sub(TXN_LIMIT.saturating_sub(last)));
     // A subnet that somebody has opened again, and a host that has returned, are guarded against in every
     // part.
     let room = TXN_LIMIT - guards.len();
@@ -239,5 +260,13 @@ async fn delete_all(
     for pool in pools {
         txn = txn.delete(pool.entry.key.as_str());
     }
+    txn = together.iter().fold(txn, |txn, entry| txn.delete(entry.key.as_str()));
     Ok(if ledger.commit(txn).await? == Outcome::Committed { Verdict::Removed } else { Verdict::LookAgain })
+}
+
+/// Whether a network cannot be without it, unlike the traces of its containers.
+fn belongs_to_network(entry: &Entry) -> bool {
+    let claim = record::decode::<AddressClaim>(&entry.key, &entry.value);
+    entry.key.starts_with(keys::DEPARTED)
+        || claim.is_ok_and(|claim| matches!(claim.kind, ClaimKind::Gateway | ClaimKind::Auxiliary))
 }

@@ -194,7 +194,7 @@ impl<D: Dataplane> Worker<D> {
         // What an earlier daemon made, or somebody changed, containers may have heard as well.
         spoken.extend(remote_addresses(&from));
         let told = self.applied.borrow().clone();
-        let mut complaints = BTreeMap::new();
+        let mut complaints: BTreeMap<NetworkId, String> = BTreeMap::new();
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
         let results = if ops.is_empty() { Vec::new() } else { self.dataplane.apply(&ops).await };
@@ -217,7 +217,10 @@ impl<D: Dataplane> Worker<D> {
                         warn!(step = %op, %error, "a step failed, trying again soon");
                     }
                     match network {
-                        Some(network) => complaints.insert(network, text).map_or((), drop),
+                        // The first one: what fails after it may only stand on what is missing then.
+                        Some(network) => {
+                            complaints.entry(network).or_insert(text);
+                        }
                         None => trouble = Some(text),
                     }
                 }

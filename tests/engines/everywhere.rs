@@ -206,8 +206,8 @@ pub(crate) fn options(lab: &Lab) {
         answers(host, "searcher", &["db"], &[four(host, &keeper)]);
         unknown(host, &keeper, &["db"]);
         let ping = |target: &str| {
-            let line = format!("ping -4 -c 1 -W 1 {target} || true");
-            host.in_container("searcher", &["sh", "-c", &line]).unwrap()
+            let command = format!("ping -4 -c 1 -W 1 {target} || true");
+            host.in_container("searcher", &["sh", "-c", &command]).unwrap()
         };
         says(&ping("outside"), &["198.51.100.7"]);
         says(&ping(&far_name), &[far_ip.trim_start_matches("A "), " 0% packet loss"]);

@@ -18,7 +18,7 @@ impl Figures {
             times.sort_unstable();
             let middle = times.get(times.len() / 2).copied().unwrap_or_default();
             let longest = times.last().copied().unwrap_or_default();
-            eprintln!("{what}: {} times, {middle:.0?} in the middle, {longest:.0?} at most", times.len());
+            eprintln!("{what}: {} times, {middle:.1?} in the middle, {longest:.1?} at most", times.len());
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("dns", &["model", "names", "local", "backoff", "dataplane::namespace", "dataplane::interception"]),
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
-    ("member", &["model", "store", "local", "clock", "chance", "backoff"]),
+    ("member", &["model", "jury", "store", "local", "clock", "chance", "backoff"]),
     ("reconcile", &["model", "plan", "jury", "store", "dataplane", "engine", "local", "clock", "backoff"]),
     (
         "driver",

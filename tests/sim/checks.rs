@@ -235,7 +235,7 @@ fn difference<V: PartialEq + std::fmt::Debug>(
         match there.get(key) {
             None => wrong.push(format!("{what}: {key} is missing")),
             Some(other) if other != value => {
-                wrong.push(format!("{what}: {key} is {other:?} and not {value:?}"))
+                wrong.push(format!("{what}: {key} is {other:?} and not {value:?}"));
             }
             Some(_) => {}
         }
@@ -291,8 +291,10 @@ fn snapshots(
         all.entry(endpoint.network.clone()).or_default().insert(endpoint.id.clone(), endpoint);
     }
     for (number, daemon) in daemons.iter().enumerate() {
-        let used = daemon.local.read(|data| data.networks_in_use());
+        let used = daemon.local.read(rs_overlay::local::LocalData::networks_in_use);
         let endpoints = used.into_iter().map(|id| (id.clone(), all.get(&id).cloned().unwrap_or_default()));
+        // A part of a snapshot that is new may be of no concern here.
+        #[allow(clippy::needless_update, reason = "it is needed as soon as there is such a part")]
         let truth = Snapshot {
             meta: meta.clone(),
             nodes: nodes.clone(),
@@ -347,7 +349,7 @@ fn names(daemons: &[Daemon], live: &BTreeSet<Live>, wrong: &mut Vec<String>) {
             .local
             .read(|data| data.endpoints.values().map(|e| e.publish(daemon.local.node(), vtep)).collect());
         let zone = Zone::of(&daemon.snapshot.borrow(), daemon.local.node(), &own);
-        for network in daemon.local.read(|data| data.networks_in_use()) {
+        for network in daemon.local.read(rs_overlay::local::LocalData::networks_in_use) {
             let names: BTreeSet<_> = live.iter().map(|one| one.name.as_str()).collect();
             for name in names {
                 let holders = live.iter().filter(|one| one.network == network && one.name == name);

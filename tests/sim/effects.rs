@@ -20,7 +20,6 @@ pub(crate) struct Ending {
 struct Effects {
     seen: BTreeMap<usize, usize>,
     endings: BTreeMap<usize, Ending>,
-    texts: Option<Vec<String>>,
     full: BTreeMap<usize, bool>,
 }
 
@@ -41,7 +40,12 @@ pub(crate) fn begin(root: &Path) {
         if moment == Moment::Before && with(|effects| effects.full.get(&host).copied().unwrap_or(false)) {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
-        reach(host, moment, || format!("file {file}"));
+        // A change of a file is over before anything else begins.
+        let what = || format!("file {file}");
+        match moment {
+            Moment::Before => _ = before(host, what),
+            Moment::After => after(host, count(host) - 1, what),
+        }
         Ok(())
     })));
 }
@@ -57,21 +61,29 @@ fn place(root: &Path, path: &Path) -> Option<(usize, String)> {
     Some((host, below.iter().skip(1).collect::<std::path::PathBuf>().display().to_string()))
 }
 
-/// An effect of the daemon on `host` is about to take place, or has. Does not return if that is its end.
-pub(crate) fn reach(host: usize, moment: Moment, what: impl Fn() -> String) {
+/// An effect of the daemon on `host` is about to take place; answers its number. Does not return if that is
+/// the daemon's end.
+pub(crate) fn before(host: usize, what: impl Fn() -> String) -> usize {
+    let number = with(|effects| {
+        let seen = effects.seen.entry(host).or_default();
+        *seen += 1;
+        *seen - 1
+    });
+    pass(host, number, Moment::Before, what);
+    number
+}
+
+/// The effect of that number has taken place. Does not return if that is the daemon's end.
+pub(crate) fn after(host: usize, number: usize, what: impl Fn() -> String) {
+    pass(host, number, Moment::After, what);
+}
+
+fn pass(host: usize, at: usize, moment: Moment, what: impl Fn() -> String) {
     journal::note(|| {
         format!("host{host}: {} {}", if moment == Moment::Before { "->" } else { "ok" }, what())
     });
     let over = with(|effects| {
-        let seen = effects.seen.entry(host).or_default();
-        if moment == Moment::Before {
-            *seen += 1;
-            if let Some(texts) = &mut effects.texts {
-                texts.push(format!("host{host}: {}", what()));
-            }
-        }
-        let at = *seen - 1;
-        let over = effects.endings.get(&host).is_some_and(|end| end.at == at && end.moment == moment);
+        let over = effects.endings.get(&host) == Some(&Ending { at, moment });
         if over {
             effects.endings.remove(&host);
         }
@@ -109,12 +121,7 @@ pub(crate) fn fill_disk(host: usize, full: bool) {
     with(|effects| effects.full.insert(host, full));
 }
 
-/// From now on the effects of all hosts are listed.
-pub(crate) fn list() {
-    with(|effects| effects.texts = Some(Vec::new()));
-}
-
-/// The list so far.
-pub(crate) fn listed() -> Vec<String> {
-    with(|effects| effects.texts.clone().unwrap_or_default())
+/// How many effects the daemons of `host` have had.
+pub(crate) fn count(host: usize) -> usize {
+    with(|effects| effects.seen.get(&host).copied().unwrap_or_default())
 }

@@ -125,9 +125,8 @@ impl Engine {
     /// Tells all who listen. One that is too slow is told to look at everything, as a real one is.
     pub(crate) fn tell(&mut self, event: &EngineEvent) {
         self.listeners.retain(|listener| match listener.try_send(event.clone()) {
-            Ok(()) => true,
             // A full queue already says "look again".
-            Err(mpsc::error::TrySendError::Full(_)) => true,
+            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
         });
     }

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rs_overlay::{
-    engine::{
-        EngineApi, EngineContainer, EngineError, EngineEvent, EngineEvents, EngineFuture, EngineInfo,
-        EngineNetwork, NetworkSpec,
-    },
-    local::witness::Moment,
+use rs_overlay::engine::{
+    EngineApi, EngineContainer, EngineError, EngineEvent, EngineEvents, EngineFuture, EngineInfo,
+    EngineNetwork, NetworkSpec,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -26,7 +23,7 @@ use super::{
 pub(crate) struct SimEngine(pub(crate) usize);
 
 /// How long a change may take.
-const CHANGE: Duration = Duration::from_secs(60);
+const CHANGE: Duration = Duration::from_mins(1);
 
 fn unreachable() -> EngineError {
     EngineError::Unreachable { host: "sim".into(), detail: "connection refused".into() }
@@ -43,7 +40,7 @@ async fn change<T: Send + 'static>(
     what: String,
     work: futures_util::future::BoxFuture<'static, Result<T, EngineError>>,
 ) -> Result<T, EngineError> {
-    effects::reach(host, Moment::Before, || what.clone());
+    let number = effects::before(host, || what.clone());
     look(host, |_| ()).await?;
     let (answer, answered) = oneshot::channel();
     deck::spawn(Owner::Engine(host), async move {
@@ -55,7 +52,7 @@ async fn change<T: Send + 'static>(
         Ok(Err(_)) => Err(unreachable()),
         Err(_) => Err(EngineError::Timeout { what: what.clone() }),
     };
-    effects::reach(host, Moment::After, || what.clone());
+    effects::after(host, number, || what.clone());
     done
 }
 

@@ -48,12 +48,11 @@ pub(crate) async fn call<T: Send + 'static>(
         // An engine that is no more wants no answer.
         let _ = answer.send(done.unwrap_or_else(|_| Err(DriverError::Contended { what: "time", tries: 0 })));
     });
-    let done = match answered.await {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => {
-            let back = driver_again(host, end).await;
-            Err(if back { "came without a body".to_owned() } else { "no plugin".to_owned() })
-        }
+    let done = if let Ok(done) = answered.await {
+        done.map_err(|error| error.to_string())
+    } else {
+        let back = driver_again(host, end).await;
+        Err(if back { "came without a body".to_owned() } else { "no plugin".to_owned() })
     };
     journal::note(|| {
         format!("host{host}: {what}: {}", done.as_ref().map_or_else(String::clone, |_| "ok".into()))

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// One thing that goes wrong.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
     /// `kill -9`, and somebody starts it again.
     KillDaemon { host: usize },
@@ -110,7 +110,7 @@ pub(crate) fn befall(fault: Fault) {
         }
         Fault::StoreAway { refuses, time } => {
             let set = |link: Link| {
-                (0..host::count()).for_each(|h| host::with(h, |h| _ = h.link.send_replace(link)))
+                (0..host::count()).for_each(|h| host::with(h, |h| _ = h.link.send_replace(link)));
             };
             set(Link { down: true, refuses, ..Link::default() });
             later(time, move || set(Link::default()));
@@ -138,8 +138,13 @@ fn later(time: Duration, act: impl FnOnce() + 'static) {
 
 fn freeze(owners: &[Owner], time: Duration) {
     let owners = owners.to_owned();
-    owners.iter().for_each(|owner| deck::freeze(*owner, true));
-    later(time, move || owners.iter().for_each(|owner| deck::freeze(*owner, false)));
+    let set = move |frozen| {
+        for owner in &owners {
+            deck::freeze(*owner, frozen);
+        }
+    };
+    set(true);
+    later(time, move || set(false));
 }
 
 /// No power: nothing but what is on disks is left.
@@ -204,7 +209,10 @@ pub(crate) fn start_engine(host: usize, keeps: bool) {
 }
 
 fn meddle(host: usize) {
-    let kernel = host::with(host, |host| Arc::clone(&host.kernel));
+    let kernel = host::with(host, |host| {
+        host.meddled = Some(tokio::time::Instant::now());
+        Arc::clone(&host.kernel)
+    });
     let way = luck::number(0..5);
     kernel.meddle(|overlay| {
         let Some(vni) = overlay.segments.keys().next().copied() else { return };

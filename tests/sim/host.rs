@@ -14,7 +14,7 @@ use rs_overlay::{
         Applied,
         collect::Collector,
         housekeeping::Housekeeping,
-        mirror::{Health, Mirror},
+        mirror::Mirror,
         naming::Naming,
         propagate::{EngineReport, Propagator},
         publisher::Publisher,
@@ -44,6 +44,8 @@ pub(crate) struct Host {
     pub(crate) link: watch::Sender<Link>,
     pub(crate) kernel: Arc<FakeKernel>,
     pub(crate) engine: Engine,
+    /// When somebody last changed the kernel behind the daemon's back.
+    pub(crate) meddled: Option<tokio::time::Instant>,
     /// Counts boots.
     pub(crate) boot: u32,
     pub(crate) daemon: Option<Daemon>,
@@ -59,8 +61,6 @@ pub(crate) struct Daemon {
     pub(crate) driver: Arc<Driver>,
     pub(crate) local: Arc<Local>,
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
-    pub(crate) health: watch::Receiver<Health>,
-    pub(crate) applied: watch::Receiver<Arc<Applied>>,
     pub(crate) report: watch::Receiver<EngineReport>,
 }
 
@@ -89,6 +89,7 @@ pub(crate) fn begin(count: usize, root: &std::path::Path) {
             link: watch::channel(Link::default()).0,
             kernel: Arc::default(),
             engine: Engine::default(),
+            meddled: None,
             boot: 0,
             daemon: None,
             kept: true,
@@ -227,7 +228,7 @@ fn boot(host: usize) {
     });
     journal::note(|| format!("host{host}: the daemon runs"));
     with(host, |host| {
-        host.daemon = Some(Daemon { driver, local, snapshot, health, applied, report });
+        host.daemon = Some(Daemon { driver, local, snapshot, report });
         host.starts.send_modify(|starts| *starts += 1);
     });
 }
@@ -245,6 +246,7 @@ fn node(host: usize, vtep: IpAddr, local: &Local) -> Node {
         boot_id: local.boot().to_owned(),
         since: rs_overlay::clock::unix_seconds(),
         routes: Vec::new(),
+        vxlans: Vec::new(),
         incarnation: 0,
         probe: false,
         unreachable: BTreeMap::new(),

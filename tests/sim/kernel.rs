@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rs_overlay::{
     dataplane::{Changed, Dataplane, DataplaneError, fake::FakeKernel},
-    local::witness::Moment,
     plan::{Op, Overlay},
 };
 use tokio::{sync::mpsc, time::sleep};
@@ -26,9 +25,9 @@ impl Dataplane for SimKernel {
     async fn apply(&self, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
         let mut results = Vec::with_capacity(ops.len());
         for op in ops {
-            effects::reach(self.host, Moment::Before, || op.to_string());
+            let number = effects::before(self.host, || op.to_string());
             results.extend(self.inner.apply(std::slice::from_ref(op)).await);
-            effects::reach(self.host, Moment::After, || op.to_string());
+            effects::after(self.host, number, || op.to_string());
             if luck::percent(20) {
                 sleep(luck::millis(0..4)).await;
             }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rs_overlay::{
-    local::witness::Moment,
-    store::{LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, WatchEvent, timeouts::Timeouts},
+use rs_overlay::store::{
+    LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, WatchEvent, timeouts::Timeouts,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -126,10 +125,10 @@ impl Store for SimStore {
         let (host, until) = (self.0, deadline());
         async move {
             let what = || format!("txn {}", text_of(&txn));
-            effects::reach(host, Moment::Before, what);
+            let number = effects::before(host, what);
             let sent = txn.clone();
             let outcome = ask(host, true, move |store| store.commit(&sent)).await?;
-            effects::reach(host, Moment::After, || format!("{outcome:?} {}", what()));
+            effects::after(host, number, || format!("{outcome:?} {}", what()));
             answer(host, until, true).await?;
             outcome
         }
@@ -146,9 +145,9 @@ impl Store for SimStore {
     fn lease(&self, ttl: Duration) -> StoreFuture<'_, LeaseId> {
         let (host, until) = (self.0, deadline());
         async move {
-            effects::reach(host, Moment::Before, || "lease".into());
+            let number = effects::before(host, || "lease".into());
             let id = ask(host, false, move |store| store.lease(ttl)).await?;
-            effects::reach(host, Moment::After, || "lease".into());
+            effects::after(host, number, || "lease".into());
             answer(host, until, false).await?;
             Ok(LeaseId(id.to_string()))
         }

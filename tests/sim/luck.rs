@@ -40,6 +40,6 @@ pub(crate) fn one_of<T: Clone>(choices: &[T]) -> Option<T> {
 
 /// 64 hexadecimal digits, as Docker's ids are.
 pub(crate) fn docker_id() -> String {
-    let part = || with(|luck| luck.random::<u64>());
+    let part = || with(rand::RngExt::random::<u64>);
     format!("{:016x}{:016x}{:016x}{:016x}", part(), part(), part(), part())
 }

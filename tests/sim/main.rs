@@ -10,6 +10,7 @@
 )]
 
 mod checks;
+mod crash_points;
 mod deck;
 mod effects;
 mod engine;
@@ -23,6 +24,7 @@ mod link;
 mod luck;
 mod operations;
 mod parts;
+mod reach;
 mod seeds;
 mod store;
 mod world;

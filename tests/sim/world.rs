@@ -9,12 +9,15 @@ use tokio::time::{Instant, sleep};
 use super::{
     checks, deck, effects, engine_calls, faults, host, journal, luck,
     operations::{self, Command},
+    reach::Reach,
     store,
 };
 
 /// How long everything may take to become what it should be: the longest of the daemon's own periods is the
 /// age from which an address without a container was left behind, with the sweep that looks for it.
 const SETTLED: Duration = Duration::from_secs(400);
+/// The wall clock at the start, since 1970.
+const EPOCH: Duration = Duration::from_hours(500_000);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -68,7 +71,7 @@ where
             journal::begin(record);
             chance::seed(Some(seed));
             luck::begin(seed ^ 0x5eed);
-            clock::follow_tokio(Some(Duration::from_secs(1_800_000_000)));
+            clock::follow_tokio(Some(EPOCH));
             effects::begin(&place);
             let start = Instant::now();
             let ended = deck::run(seed ^ 0xdec4, async move {
@@ -109,11 +112,19 @@ pub(crate) fn of_seed(seed: u64, record: bool) -> Run {
         14 => 8,
         _ => 10 + usize::try_from(seed / 16 % 11).unwrap(),
     };
-    run(seed, hosts, record, || random())
+    run(seed, hosts, record, random)
+}
+
+/// What the checks know of what was.
+#[derive(Default)]
+pub(crate) struct World {
+    /// The network of the cluster behind each of Docker's ids.
+    known: BTreeMap<String, NetworkId>,
+    reach: Reach,
 }
 
 async fn random() -> Result<(), String> {
-    let mut known = BTreeMap::new();
+    let mut world = World::default();
     start().await;
     let steps = luck::number(10..40);
     let wickedness = u32::try_from(luck::number(5..45)).unwrap();
@@ -122,18 +133,18 @@ async fn random() -> Result<(), String> {
         let end = Instant::now() + pause;
         while Instant::now() < end {
             sleep(LOOK.min(end - Instant::now())).await;
-            watch(&mut known)?;
+            world.watch()?;
         }
         if luck::percent(wickedness) {
             faults::befall(faults::any());
         } else {
             operations::type_in(operations::any());
         }
-        watch(&mut known)?;
+        world.watch()?;
     }
     faults::end_all();
-    settle(&mut known).await?;
-    tear_down(&mut known).await
+    world.settle().await?;
+    world.tear_down().await
 }
 
 /// All engines and daemons come up, and networks to play with.
@@ -151,30 +162,63 @@ pub(crate) async fn start() {
     }
 }
 
-/// What must be true at any moment.
-pub(crate) fn watch(known: &mut BTreeMap<String, NetworkId>) -> Result<(), String> {
-    checks::twice(&checks::live(known)).map_or(Ok(()), Err)
-}
-
-/// Waits until everything is as it should be.
-pub(crate) async fn settle(known: &mut BTreeMap<String, NetworkId>) -> Result<(), String> {
-    let end = Instant::now() + SETTLED;
-    let mut wrong = checks::unsettled(known);
-    let mut asked = Instant::now() + Duration::from_secs(60);
-    while !wrong.is_empty() {
-        watch(known)?;
-        if Instant::now() > end {
-            return Err(format!("does not settle:\n  {}", wrong.join("\n  ")));
-        }
-        if Instant::now() > asked {
-            asked = Instant::now() + Duration::from_secs(30);
-            follow_advice().await;
-        }
-        sleep(LOOK).await;
-        wrong = checks::unsettled(known);
+impl World {
+    /// What must be true at any moment.
+    pub(crate) fn watch(&mut self) -> Result<(), String> {
+        let live = checks::live(&mut self.known);
+        checks::twice(&live).map_or(Ok(()), Err)?;
+        self.reach.look(&live)
     }
-    journal::step("settled");
-    Ok(())
+
+    /// Waits until everything is as it should be.
+    pub(crate) async fn settle(&mut self) -> Result<(), String> {
+        let end = Instant::now() + SETTLED;
+        let mut wrong = checks::unsettled(&mut self.known);
+        let mut asked = Instant::now() + Duration::from_mins(1);
+        while !wrong.is_empty() {
+            self.watch()?;
+            if Instant::now() > end {
+                return Err(format!("does not settle:\n  {}", wrong.join("\n  ")));
+            }
+            if Instant::now() > asked {
+                asked = Instant::now() + Duration::from_secs(30);
+                follow_advice().await;
+            }
+            sleep(LOOK).await;
+            wrong = checks::unsettled(&mut self.known);
+        }
+        journal::step("settled");
+        Ok(())
+    }
+
+    /// Removes everything on all hosts, after which nothing may be left.
+    pub(crate) async fn tear_down(&mut self) -> Result<(), String> {
+        journal::step("everything is removed");
+        let end = Instant::now() + SETTLED;
+        loop {
+            for host in 0..host::count() {
+                let (containers, networks) = host::with(host, |host| {
+                    let names = host.engine.networks.values().map(|net| net.info.name.clone());
+                    (host.engine.containers.keys().cloned().collect::<Vec<_>>(), names.collect::<Vec<_>>())
+                });
+                for name in containers {
+                    let _ = operations::carry_out(Command::Remove { host, name }).await;
+                }
+                for name in networks {
+                    let _ = operations::carry_out(Command::RemoveNetwork { host, name }).await;
+                }
+            }
+            sleep(LOOK).await;
+            self.watch()?;
+            let left = checks::left_over();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("is left over:\n  {}", left.join("\n  ")));
+            }
+        }
+    }
 }
 
 /// Does what `status` asks people to do: networks that are not the cluster's, and containers on them.
@@ -206,33 +250,4 @@ async fn clear(number: usize, network: &str) {
         engine_calls::stop(number, &name).await;
     }
     let _ = engine_calls::remove_network(number, network).await;
-}
-
-/// Removes everything on all hosts, after which nothing may be left.
-pub(crate) async fn tear_down(known: &mut BTreeMap<String, NetworkId>) -> Result<(), String> {
-    journal::step("everything is removed");
-    let end = Instant::now() + SETTLED;
-    loop {
-        for host in 0..host::count() {
-            let (containers, networks) = host::with(host, |host| {
-                let names = host.engine.networks.values().map(|net| net.info.name.clone());
-                (host.engine.containers.keys().cloned().collect::<Vec<_>>(), names.collect::<Vec<_>>())
-            });
-            for name in containers {
-                let _ = operations::carry_out(Command::Remove { host, name }).await;
-            }
-            for name in networks {
-                let _ = operations::carry_out(Command::RemoveNetwork { host, name }).await;
-            }
-        }
-        sleep(LOOK).await;
-        watch(known)?;
-        let left = checks::left_over();
-        if left.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > end {
-            return Err(format!("is left over:\n  {}", left.join("\n  ")));
-        }
-    }
 }

@@ -258,6 +258,7 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         incarnation: 0,
         probe: false,
         unreachable: BTreeMap::new(),
+        vxlans: Vec::new(),
         extra: BTreeMap::new(),
     }
 }

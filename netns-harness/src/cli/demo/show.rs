@@ -172,7 +172,9 @@ impl<'a> Show<'a> {
             for one in all.iter().filter(|one| one.host != host.name()) {
                 names.insert(project::own_name(one, &all).to_owned(), [one.address].into());
             }
-            asking::resolves(self.stage, host, &asker(place)?.name, &names)
+            let asker = &asker(place)?.name;
+            let what = format!("all names for {asker} on {}", host.name());
+            wait_until(&what, SEEN_LIMIT, || asking::resolves(self.stage, host, asker, &names).map(|()| true))
         })
         .map(drop)
     }
