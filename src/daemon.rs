@@ -280,7 +280,10 @@ async fn start(
         tasks.spawn(names.run(cancel.clone()));
     }
     tasks.spawn(finder.run(facts, mtu, cancel.clone()));
-    Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new() })
+    let calls = config.state_dir.join("calls");
+    let journal = http::Journal::open(&calls)
+        .with_context(|| format!("cannot keep the calls under way in {}", calls.display()))?;
+    Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new(), journal: Arc::new(journal) })
 }
 
 /// This host's underlay address: the one the user named, the first of the interface the user named, or

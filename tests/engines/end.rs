@@ -98,6 +98,37 @@ pub(crate) fn store_keys(lab: &Lab) -> Result<Vec<String>> {
     Ok(keys)
 }
 
+/// All records below a prefix of a store that is a server.
+pub(crate) fn store_values(lab: &Lab, prefix: &str) -> Result<Vec<serde_json::Value>> {
+    let url = lab.store_url();
+    let server = url.split_once("://").map_or("", |(_, server)| server);
+    let text = match lab.store_kind() {
+        StoreKind::Etcd => lab.fabric_exec(&[
+            "env",
+            "ETCDCTL_API=3",
+            "etcdctl",
+            "--endpoints",
+            server,
+            "get",
+            "--prefix",
+            &format!("rs-overlay/{prefix}"),
+            "--print-value-only",
+        ])?,
+        StoreKind::Consul => {
+            // Each value on a line of its own: records have no line ends.
+            let list = format!("http://{server}/v1/kv/rs-overlay/{prefix}?keys");
+            let each = format!("curl -sS --fail 'http://{server}/v1/kv/'$key'?raw'; echo");
+            let script = format!(
+                "for key in $(curl -sS --fail '{list}' | tr -d '[]\" ' | tr ',' ' '); do {each}; done"
+            );
+            lab.fabric_exec(&["sh", "-c", &script])?
+        }
+        StoreKind::Embedded | StoreKind::None => anyhow::bail!("no server to read records from"),
+    };
+    let lines = text.lines().filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
 /// Through the socket that the first host's daemon serves, as other daemons read it.
 fn embedded_keys(lab: &Lab) -> Result<String> {
     use rs_overlay::store::{open, options::StoreOptions, timeouts::Timeouts};

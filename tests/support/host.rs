@@ -19,7 +19,7 @@ use rs_overlay::{
     config::AddrPool,
     dataplane::fake::FakeKernel,
     driver::{Driver, DriverConfig},
-    http::{AdminView, Plugin, router},
+    http::{AdminView, Journal, Plugin, router},
     local::Local,
     model::{ForeignVxlan, HostRoute, Node, Snapshot},
     reconcile::{
@@ -132,7 +132,8 @@ impl Host {
         }
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
         let calls = TaskTracker::new();
-        let router = router(Plugin { driver, admin: Arc::new(Nobody), calls: calls.clone() });
+        let journal = Arc::new(Journal::open(&dir.join(&name).join("calls")).unwrap());
+        let router = router(Plugin { driver, admin: Arc::new(Nobody), calls: calls.clone(), journal });
         let host =
             Self { name, router, kernel, local, store, snapshot, calls, cancel, _mtu: mtu_in, _tasks: tasks };
         host.synced(health).await;
