@@ -1,6 +1,7 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
 mod facts;
+mod losses;
 mod names;
 mod orders;
 mod view;
@@ -33,9 +34,9 @@ use crate::{
     model::Node,
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, mirror::Mirror, naming::Naming,
-        propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
+        propagate::EngineReport, propagate::Propagator, publisher::Publisher, refill::Refill, worker::Worker,
     },
-    store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
+    store::{Store, gate::Gate, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
 use facts::FactFinder;
 use orders::Orders;
@@ -145,6 +146,8 @@ async fn start(
     cancel: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Plugin> {
+    let gate = Gate::new(store);
+    let store: Arc<dyn Store> = Arc::new(gate.clone());
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = driver_name(&config.socket);
@@ -167,7 +170,7 @@ async fn start(
         applied_now.clone(),
         mtu_now.clone(),
     );
-    let driver = Arc::new(driver.confirmed_by(reports.clone()));
+    let driver = Arc::new(driver.confirmed_by(reports.clone()).standing_on(gate.footing()));
     let worker = Worker {
         dataplane: kernel,
         local: local.clone(),
@@ -177,6 +180,12 @@ async fn start(
         vtep,
         vxlan_port: config.vxlan_port,
         applied,
+    };
+    let refill = Refill {
+        gate: gate.clone(),
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        health: health.clone(),
     };
     let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
     let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
@@ -214,6 +223,7 @@ async fn start(
         health,
         applied: applied_now,
         engine: reports,
+        footing: gate.footing(),
     };
 
     tasks.spawn(mirror.run(cancel.clone()));
@@ -223,6 +233,7 @@ async fn start(
             error!(%error, "the kernel can no longer be followed");
         }
     });
+    tasks.spawn(refill.run(cancel.clone()));
     tasks.spawn(publisher.run(cancel.clone()));
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));

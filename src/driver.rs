@@ -13,6 +13,7 @@ mod network;
 mod options;
 mod pool;
 mod sandbox;
+mod settled;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +30,7 @@ use crate::{
     local::{Binding, Local},
     model::{Network, NetworkId, NodeId, Snapshot},
     reconcile::{Applied, propagate::EngineReport},
-    store::{keys, ledger::Ledger},
+    store::{gate::Footing, keys, ledger::Ledger},
 };
 pub use address::AddressRequest;
 pub use endpoint::NewEndpoint;
@@ -71,6 +72,8 @@ pub struct Driver {
     refused: watch::Sender<BTreeMap<Ipv4Net, Instant>>,
     /// Who tells the names of new networks; absent: nobody does.
     engine: Option<watch::Receiver<EngineReport>>,
+    /// How the store is; absent: it is never lost.
+    footing: Option<watch::Receiver<Footing>>,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +103,7 @@ impl Driver {
             allocating: Mutex::default(),
             refused,
             engine: None,
+            footing: None,
         }
     }
 
@@ -108,6 +112,13 @@ impl Driver {
     #[must_use]
     pub fn confirmed_by(mut self, engine: watch::Receiver<EngineReport>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// Lets nothing new be claimed while hosts fill a store that was lost.
+    #[must_use]
+    pub fn standing_on(mut self, footing: watch::Receiver<Footing>) -> Self {
+        self.footing = Some(footing);
         self
     }
 

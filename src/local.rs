@@ -5,6 +5,7 @@
 //! it is the queue of all work that may wait, and it survives a `kill -9` at any point: each file is
 //! replaced by a rename.
 
+mod cluster;
 mod data;
 mod files;
 mod identity;
@@ -25,6 +26,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::model::{EndpointId, Network, NetworkId, NodeId};
+pub use cluster::{KnownCluster, Told};
 pub use data::LocalData;
 pub use identity::boot_id;
 pub use record::{Binding, Departure, LocalEndpoint, Release};
@@ -67,7 +69,8 @@ impl Local {
         let lock = identity::lock(dir)?;
         let node = identity::node_id(dir, random)?;
         let data = LocalData {
-            cluster: files::read(&dir.join("cluster.json"))?,
+            cluster: cluster::read_cluster(dir)?,
+            told: cluster::read_told(dir)?,
             departures: keyed(files::read_all(&dir.join("departures"))?, |d: &Departure| d.network.clone()),
             releases: keyed(files::read_all(&dir.join("releases"))?, Release::key),
             bindings: keyed(files::read_all(&dir.join("networks"))?, |b: &Binding| b.docker_id.clone()),
@@ -116,15 +119,6 @@ impl Local {
     /// Tells of every change from now on.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
-    }
-
-    /// Remembers the cluster.
-    pub fn set_cluster(&self, cluster: &str) -> Result<(), LocalError> {
-        self.change(|data| {
-            files::write(&self.dir.join("cluster.json"), &cluster, true)?;
-            data.cluster = Some(cluster.to_owned());
-            Ok(())
-        })
     }
 
     /// Adds or replaces a network of the engine.

@@ -1,4 +1,4 @@
-//! This host's place in the cluster: its record, which lives as long as its lease, and the cluster's own.
+//! This host's place in the cluster: its record, which lives as long as its lease.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +8,8 @@ use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
-    clock,
     local::Local,
-    model::{HostRoute, Meta, Node},
+    model::{HostRoute, Node},
     store::{LeaseId, StoreError, Txn, keys, ledger::Ledger, record},
 };
 
@@ -68,15 +67,21 @@ impl Member {
 
     /// Registers and renews until something fails; `told` is whether people know that it is not registered.
     async fn stay(&mut self, retry: &mut Backoff, told: &mut bool) -> Result<(), StoreError> {
-        self.meet_cluster().await?;
         let lease = self.ledger.store().lease(TTL).await?;
         self.write(&lease).await?;
         info!(node = %self.node.id, "registered in the cluster");
         retry.reset();
         *told = false;
         let mut last_answer = Instant::now();
+        let mut changes = self.local.changes();
+        let mut written_in = self.incarnation();
         loop {
             tokio::select! {
+                // A store that was emptied has lost the record, and the lease perhaps not.
+                _ = changes.changed() => if self.incarnation() != written_in {
+                    written_in = self.incarnation();
+                    self.write(&lease).await?;
+                },
                 () = tokio::time::sleep(TTL / 3) => match self.ledger.store().keep_alive(&lease).await {
                     Ok(()) => last_answer = Instant::now(),
                     Err(error @ StoreError::LeaseEnded(_)) => return Err(error),
@@ -94,6 +99,10 @@ impl Member {
         }
     }
 
+    fn incarnation(&self) -> Option<String> {
+        self.local.read(|data| data.store_incarnation().map(str::to_owned))
+    }
+
     async fn write(&mut self, lease: &LeaseId) -> Result<(), StoreError> {
         let facts = self.facts.borrow_and_update().clone();
         let node = Node {
@@ -104,33 +113,6 @@ impl Member {
         };
         let txn = Txn::new().put_leased(keys::node(&node.id), record::encode(&node), lease);
         self.ledger.commit(txn).await?;
-        Ok(())
-    }
-
-    /// Finds the cluster's record, or makes it where there is none. A host remembers its first cluster:
-    /// in a store that was wiped, or that is another one, it never takes "not there" for "removed".
-    async fn meet_cluster(&self) -> Result<(), StoreError> {
-        let meta = loop {
-            if let Some(held) = self.ledger.get::<Meta>(keys::META).await? {
-                break held.record;
-            }
-            let cluster = format!("{:016x}", rand::random::<u64>());
-            let meta =
-                Meta { cluster, created_at: clock::unix_seconds(), extra: std::collections::BTreeMap::new() };
-            // Whoever loses this race finds the winner's record in the next round.
-            self.ledger.commit(Txn::new().absent(keys::META).put(keys::META, record::encode(&meta))).await?;
-        };
-        match self.local.read(|data| data.cluster.clone()) {
-            None => {
-                if let Err(error) = self.local.set_cluster(&meta.cluster) {
-                    warn!(%error, "cannot remember the cluster");
-                }
-            }
-            Some(known) if known != meta.cluster => {
-                warn!(%known, found = %meta.cluster, "the store belongs to another cluster, or was wiped; nothing is removed because of it");
-            }
-            Some(_) => {}
-        }
         Ok(())
     }
 }

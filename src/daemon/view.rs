@@ -8,18 +8,19 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use super::{names, orders::Orders};
+use super::{losses, names, orders::Orders};
 use crate::{
     admin::{
         EngineStatus, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
         NetworkRow, NodeRow, ReconcileStatus, StatusReport, StoreStatus,
     },
+    clock,
     http::AdminView,
     local::Local,
     model::{Endpoint, Network, NetworkId, Node, NodeId, Snapshot},
     plan::effective_mtu,
     reconcile::{Applied, mirror::Health, propagate::EngineReport},
-    store::{Entry, StoreError, keys, ledger::Ledger},
+    store::{Entry, StoreError, gate::Footing, keys, ledger::Ledger},
 };
 
 /// The parts that are asked.
@@ -33,6 +34,7 @@ pub(super) struct View {
     pub(super) health: watch::Receiver<Health>,
     pub(super) applied: watch::Receiver<Arc<Applied>>,
     pub(super) engine: watch::Receiver<EngineReport>,
+    pub(super) footing: watch::Receiver<Footing>,
 }
 
 impl AdminView for View {
@@ -157,15 +159,7 @@ impl View {
             );
         }
         let snapshot = self.snapshot.borrow().clone();
-        let known = self.local.read(|data| data.cluster.clone());
-        if let (Some(known), Some(meta)) = (&known, &snapshot.meta)
-            && *known != meta.cluster
-        {
-            problems.push(format!(
-                "the store holds cluster {}, this host belongs to {known}: the store was wiped, or it is another one",
-                meta.cluster
-            ));
-        }
+        problems.extend(losses::problems(&self.footing.borrow(), &snapshot, clock::unix_seconds()));
         problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&self.node, other)));
         problems.extend(applied.complaints.iter().map(|(id, complaint)| {
             let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());

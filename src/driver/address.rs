@@ -57,6 +57,7 @@ impl Driver {
             }
             check_usable(&cidr, ip, request.gateway)?;
         }
+        self.settled().await?;
         for attempt in 0..TRIES {
             let key = keys::pool(&cidr);
             let pool = self.ledger.get::<Pool>(&key).await?;

@@ -119,6 +119,7 @@ impl Driver {
         binding: &Binding,
         new: &NewEndpoint,
     ) -> Result<Vec<(IpNet, IpAddr)>, DriverError> {
+        self.settled().await?;
         let mut wanted = Vec::new();
         for ip in &new.addresses {
             let subnet = binding.network.subnet_of(*ip).ok_or_else(|| {

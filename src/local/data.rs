@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Binding, Departure, LocalEndpoint, Release};
+use super::{Binding, Departure, KnownCluster, LocalEndpoint, Release, Told};
 use crate::model::{EndpointId, NetworkId};
 
 /// All of the host's own state, as it was at one moment.
@@ -22,7 +22,9 @@ pub struct LocalData {
     /// Networks that the engine has removed, whose removal is not settled in the store.
     pub departures: BTreeMap<NetworkId, Departure>,
     /// The cluster that all this belongs to.
-    pub cluster: Option<String>,
+    pub cluster: Option<KnownCluster>,
+    /// This host's mark in the store.
+    pub told: Option<Told>,
 }
 
 impl LocalData {

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! v1/meta                        the cluster
+//! v1/meta/<incarnation>          there as long as the store has not been emptied or set back
+//! v1/marks/<node>                how far a host has come in telling what it has
 //! v1/nodes/<node>                a host, leased
 //! v1/networks/<net>              a network
 //! v1/names/<name>                which network has that name
@@ -11,6 +13,7 @@
 //! v1/endpoints/<net>/<ep>        an endpoint and the host it is on
 //! v1/departed/<net>/<node>       a host on which the network was removed while others still use it
 //! v1/present/<net>/<node>        a host whose engine has the network
+//! v1/removed/<net>               a network that was removed, which nobody may bring back
 //! ```
 
 use std::net::IpAddr;
@@ -21,6 +24,14 @@ use crate::model::{EndpointId, NetworkId, NodeId, Vni};
 
 /// The cluster's own record.
 pub const META: &str = "v1/meta";
+/// The cluster, its incarnation and all marks: what tells in one read whether the store is as it was.
+pub const CLUSTER: &str = "v1/m";
+/// All marks.
+pub const MARKS: &str = "v1/marks/";
+/// All names.
+pub const NAMES: &str = "v1/names/";
+/// All networks that were removed.
+pub const REMOVED: &str = "v1/removed/";
 /// All hosts.
 pub const NODES: &str = "v1/nodes/";
 /// All networks.
@@ -36,6 +47,31 @@ pub const PRESENT: &str = "v1/present/";
 /// All endpoints.
 pub const ENDPOINTS: &str = "v1/endpoints/";
 
+/// What goes with an incarnation of the store.
+pub fn incarnation(id: &str) -> String {
+    format!("{META}/{id}")
+}
+
+/// A host's mark.
+pub fn mark(node: &NodeId) -> String {
+    format!("{MARKS}{node}")
+}
+
+/// The host in a key that [`mark`] made.
+pub fn marked(key: &str) -> Option<NodeId> {
+    NodeId::new(key.strip_prefix(MARKS)?).ok()
+}
+
+/// The tombstone of a network.
+pub fn removed(id: &NetworkId) -> String {
+    format!("{REMOVED}{id}")
+}
+
+/// The network in a key that [`removed`] made.
+pub fn buried(key: &str) -> Option<NetworkId> {
+    NetworkId::new(key.strip_prefix(REMOVED)?).ok()
+}
+
 /// A host.
 pub fn node(id: &NodeId) -> String {
     format!("{NODES}{id}")
@@ -48,7 +84,7 @@ pub fn network(id: &NetworkId) -> String {
 
 /// The claim on a network name. Docker's names have no `/`, other bytes are written as `%XX`.
 pub fn name(name: &str) -> String {
-    let mut key = String::from("v1/names/");
+    let mut key = String::from(NAMES);
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
             key.push(char::from(byte));
@@ -142,6 +178,11 @@ mod tests {
         assert_eq!(network_and_node(&present(&network, &node)), both);
         assert_eq!(network_and_node(&departed(&network, &node)), both);
         assert_eq!(network_and_node("v1/networks/n/h"), None);
+        let node = NodeId::new("h").unwrap();
+        assert_eq!(marked(&mark(&node)), Some(node.clone()));
+        for key in [META.to_owned(), incarnation("i"), mark(&node)] {
+            assert!(key.starts_with(CLUSTER), "{key}");
+        }
         assert_eq!(name("my net/ä"), "v1/names/my%20net%2F%C3%A4");
     }
 }

@@ -155,11 +155,13 @@ impl Host {
         self.call(method, body).await.failure(method)
     }
 
-    /// All keys of the cluster's networks: what is not of the hosts or of the cluster itself.
+    /// All keys of the cluster's networks: what is not of the hosts or of the cluster itself, and no word of
+    /// what was removed.
     pub(crate) async fn network_keys(&self) -> Vec<String> {
         let all = self.store.range("v1/").await.unwrap();
         let keys = all.into_iter().map(|entry| entry.key);
-        keys.filter(|key| key != keys::META && !key.starts_with(keys::NODES)).collect()
+        let lasting = [keys::CLUSTER, keys::NODES, keys::REMOVED];
+        keys.filter(|key| lasting.iter().all(|beginning| !key.starts_with(beginning))).collect()
     }
 
     /// Waits until `look` is satisfied; it answers what is still wrong.

@@ -1,0 +1,216 @@
+//! Lets nothing be written into a store that is not known to be the one that was known before.
+//!
+//! A store that was emptied, set back to an earlier time, or exchanged for another looks like one from
+//! which much was removed, and what is written there by somebody who has not noticed may collide with what
+//! lives. So each transaction gets one more guard: a key that is there only as long as the store is as it
+//! was. Whoever finds out how the store is tells this gate its [`Footing`].
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio::{sync::watch, time::Instant};
+
+use super::{Entry, Guard, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch};
+
+/// How long a change waits until it is known how the store is.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same after the last look at the store has failed: the next one may be just under way.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// How the store is, as far as anybody knows.
+#[derive(Debug, Clone, Default)]
+pub enum Footing {
+    /// Nobody has looked yet, or something has happened since.
+    #[default]
+    Unsure,
+    /// The last look at it failed.
+    Away(StoreError),
+    /// It was emptied or set back, and this host fills it again.
+    Refilling,
+    /// It is left alone, for the reason given as the end of a sentence that begins with the store.
+    Foreign(String),
+    /// It is the one that is known.
+    Sure {
+        /// What holds as long as that is so.
+        guard: Guard,
+        /// Until when other hosts may still be filling it; absent: they are done.
+        settles: Option<Instant>,
+    },
+}
+
+/// A store behind a gate.
+#[derive(Clone)]
+pub struct Gate {
+    inner: Arc<dyn Store>,
+    footing: Arc<watch::Sender<Footing>>,
+}
+
+impl Gate {
+    /// Puts a gate in front of `inner`; it is closed until its footing is told.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, footing: Arc::new(watch::Sender::new(Footing::Unsure)) }
+    }
+
+    /// The store behind it.
+    pub fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+
+    /// The footing, now and whenever it changes.
+    pub fn footing(&self) -> watch::Receiver<Footing> {
+        self.footing.subscribe()
+    }
+
+    /// Tells the footing.
+    pub fn set(&self, footing: Footing) {
+        self.footing.send_replace(footing);
+    }
+
+    /// Something has happened that makes the store doubtful, if it was certain.
+    pub fn doubt(&self) {
+        self.footing.send_if_modified(|footing| {
+            let sure = matches!(footing, Footing::Sure { .. });
+            if sure {
+                *footing = Footing::Unsure;
+            }
+            sure
+        });
+    }
+
+    /// The same store for whoever fills it: past the footing, but guarded.
+    pub fn under(&self, guard: Guard) -> Arc<dyn Store> {
+        Arc::new(Guarded { inner: self.inner.clone(), guard })
+    }
+
+    /// Waits until it is known how the store is, and answers what has to hold for a change.
+    async fn guard(&self) -> Result<Guard, StoreError> {
+        let mut footing = self.footing.subscribe();
+        let begun = Instant::now();
+        loop {
+            let now = footing.borrow_and_update().clone();
+            let wait = match now {
+                Footing::Sure { guard, .. } => return Ok(guard),
+                Footing::Foreign(detail) => return Err(self.unsettled(detail)),
+                Footing::Away(_) => SHORT,
+                Footing::Unsure | Footing::Refilling => PATIENCE,
+            };
+            if !matches!(tokio::time::timeout_at(begun + wait, footing.changed()).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        let now = footing.borrow().clone();
+        match now {
+            Footing::Sure { guard, .. } => Ok(guard),
+            Footing::Foreign(detail) => Err(self.unsettled(detail)),
+            Footing::Away(error) => Err(error),
+            Footing::Refilling => Err(self.unsettled(REFILLING)),
+            Footing::Unsure => Err(self.unsettled("has not been looked at yet")),
+        }
+    }
+
+    fn unsettled(&self, detail: impl Into<String>) -> StoreError {
+        unsettled(&*self.inner, detail)
+    }
+}
+
+/// What is said of a store that was emptied or set back.
+const REFILLING: &str = "was emptied or set back, and is being filled again by the hosts";
+
+fn unsettled(store: &dyn Store, detail: impl Into<String>) -> StoreError {
+    StoreError::Unsettled { store: store.kind().to_owned(), detail: detail.into() }
+}
+
+/// Adds `guard` to a transaction, and tells a conflict with it from any other.
+async fn guarded(inner: &dyn Store, guard: Guard, mut txn: Txn) -> Result<Outcome, StoreError> {
+    txn.guards.push(guard.clone());
+    if inner.txn(txn).await? == Outcome::Committed {
+        return Ok(Outcome::Committed);
+    }
+    let key = match &guard {
+        Guard::Absent(key) | Guard::Unchanged(key, _) => key,
+    };
+    let there = inner.range(key).await?.into_iter().find(|entry| entry.key == *key);
+    let holds = match &guard {
+        Guard::Absent(_) => there.is_none(),
+        Guard::Unchanged(_, revision) => there.is_some_and(|entry| entry.revision == *revision),
+    };
+    if holds { Ok(Outcome::Conflict) } else { Err(unsettled(inner, REFILLING)) }
+}
+
+impl Store for Gate {
+    fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>> {
+        self.inner.range(prefix)
+    }
+
+    fn txn(&self, txn: Txn) -> StoreFuture<'_, Outcome> {
+        async move {
+            let guard = self.guard().await?;
+            let outcome = guarded(&*self.inner, guard, txn).await;
+            if matches!(outcome, Err(StoreError::Unsettled { .. })) {
+                self.doubt();
+            }
+            outcome
+        }
+        .boxed()
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        self.inner.watch(prefix)
+    }
+
+    fn lease(&self, ttl: Duration) -> StoreFuture<'_, LeaseId> {
+        async move {
+            self.guard().await?;
+            self.inner.lease(ttl).await
+        }
+        .boxed()
+    }
+
+    fn keep_alive<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
+        self.inner.keep_alive(lease)
+    }
+
+    fn revoke<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
+        self.inner.revoke(lease)
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+}
+
+/// A store each of whose transactions has one more guard.
+struct Guarded {
+    inner: Arc<dyn Store>,
+    guard: Guard,
+}
+
+impl Store for Guarded {
+    fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>> {
+        self.inner.range(prefix)
+    }
+
+    fn txn(&self, txn: Txn) -> StoreFuture<'_, Outcome> {
+        guarded(&*self.inner, self.guard.clone(), txn).boxed()
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        self.inner.watch(prefix)
+    }
+
+    fn lease(&self, ttl: Duration) -> StoreFuture<'_, LeaseId> {
+        self.inner.lease(ttl)
+    }
+
+    fn keep_alive<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
+        self.inner.keep_alive(lease)
+    }
+
+    fn revoke<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
+        self.inner.revoke(lease)
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+}
