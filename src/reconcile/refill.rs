@@ -127,7 +127,17 @@ impl Refill {
         match sight {
             Sight::Same { guard, marks, meta } => {
                 looks.told = None;
+                let begun = looks.confirmed.is_some();
                 let settles = self.settles(looks, &meta, &marks);
+                if begun {
+                    // What other hosts held in a store that was set back, they give up in this time.
+                    let ledger = Ledger::new(self.gate.under(guard.clone()));
+                    let held = addresses::in_use(&ledger, &self.local).await?;
+                    if settles.is_none() {
+                        let done = |node: &NodeId| has_told(&marks, node, &meta);
+                        addresses::insist(&ledger, &self.local, &held, done).await?;
+                    }
+                }
                 self.gate.set(Footing::Sure { guard, settles });
                 Ok(if settles.is_some() { CLOSELY } else { PERIOD })
             }
@@ -219,6 +229,7 @@ impl Refill {
             local: &self.local,
             snapshot: &snapshot,
             incarnation: &meta.incarnation,
+            before: known.as_ref().and_then(|known| known.incarnation.as_deref()),
         };
         filling.run().await?;
         if !first {
@@ -235,7 +246,7 @@ impl Refill {
     fn settles(&self, looks: &mut Looks, meta: &Meta, marks: &BTreeMap<NodeId, Mark>) -> Option<Instant> {
         let since = looks.confirmed?;
         let snapshot = self.snapshot.borrow().clone();
-        let done = |node: &NodeId| marks.get(node).is_some_and(|mark| mark.incarnation == meta.incarnation);
+        let done = |node: &NodeId| has_told(marks, node, meta);
         let all = done(self.local.node()) && snapshot.nodes.keys().chain(snapshot.marks.keys()).all(done);
         let over = since.elapsed() >= SETTLES_WITHIN || (all && since.elapsed() >= SETTLES_AFTER);
         if over {
@@ -243,4 +254,9 @@ impl Refill {
         }
         looks.confirmed.map(|since| since + SETTLES_WITHIN)
     }
+}
+
+/// Whether a host has told the store all it has, in its present incarnation.
+fn has_told(marks: &BTreeMap<NodeId, Mark>, node: &NodeId, meta: &Meta) -> bool {
+    marks.get(node).is_some_and(|mark| mark.incarnation == meta.incarnation)
 }

@@ -1,12 +1,17 @@
 //! Claims of addresses that a store has lost: those that belong to a network, and those in use here.
 
-use tracing::warn;
+use std::{collections::BTreeMap, net::IpAddr};
+
+use tracing::{info, warn};
 
 use crate::{
     local::{Local, LocalEndpoint},
-    model::{AddressClaim, ClaimKind, Network, NetworkId, Pool},
-    reconcile::housekeeping::Unfinished,
-    store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
+    model::{AddressClaim, ClaimKind, Network, NetworkId, NodeId, Pool, Space},
+    store::{
+        Outcome, StoreError, Txn, keys,
+        ledger::{self, Ledger},
+        record,
+    },
 };
 
 /// Claims in one transaction.
@@ -38,30 +43,83 @@ pub(super) async fn reserved(ledger: &Ledger, network: &Network) -> Result<(), S
     Ok(())
 }
 
-/// Claims the addresses of this host's endpoints, where nobody holds them.
-pub(super) async fn in_use(ledger: &Ledger, local: &Local) -> Result<(), Unfinished> {
-    let data = local.data();
-    for binding in data.bindings.values() {
-        let network = &binding.network;
-        for subnet in &network.subnets {
-            let of_network = data.endpoints.values().filter(|endpoint| endpoint.network == network.id);
-            let used = of_network.flat_map(|e| e.addresses.iter().map(move |ip| (*ip, e)));
-            let used = used.filter(|(ip, _)| subnet.cidr.contains(ip));
-            let wanted: Vec<_> =
-                used.map(|(ip, e)| (keys::address(&subnet.cidr, ip), claim_of(local, e, ip))).collect();
-            let held = put_missing(ledger, &network.id, &subnet.cidr, &wanted).await?;
-            for (key, _) in &wanted {
-                let other = held.iter().find(|claim| claim.0 == *key && claim.1.node != *local.node());
-                if let (Some(other), Some(ip)) = (other, keys::address_of(key)) {
-                    warn!(%ip, network = network.title(), host = %other.1.node, "an address of a container here is held by another host");
-                }
+/// An address of an endpoint here that another host holds.
+pub(super) struct Held {
+    claim: ledger::Held<AddressClaim>,
+    ip: IpAddr,
+    endpoint: LocalEndpoint,
+}
+
+/// Takes claims of this host out that nothing here uses: those that a store which was set back has of
+/// containers that are gone.
+pub(super) async fn withdraw(ledger: &Ledger, local: &Local) -> Result<(), StoreError> {
+    for pool in ledger.list::<Pool>(keys::POOLS).await? {
+        // Of the global space a swarm's manager hands out to other hosts.
+        if pool.record.space == Space::Global || pool.record.network.is_none() {
+            continue;
+        }
+        let cidr = pool.record.cidr;
+        for claim in ledger.list::<AddressClaim>(&keys::addresses(&cidr)).await? {
+            let Some(ip) = keys::address_of(&claim.entry.key) else { continue };
+            let of_container = matches!(claim.record.kind, ClaimKind::Container | ClaimKind::Engine { .. });
+            let unused = || local.read(|data| data.user_of(&cidr, ip).is_none());
+            if claim.record.node == *local.node() && of_container && unused() {
+                ledger.commit(Txn::new().unchanged(&claim.entry).delete(claim.entry.key.as_str())).await?;
             }
         }
     }
     Ok(())
 }
 
-fn claim_of(local: &Local, endpoint: &LocalEndpoint, ip: std::net::IpAddr) -> AddressClaim {
+/// Claims the addresses of this host's endpoints, where nobody holds them; answers those that others hold.
+pub(super) async fn in_use(ledger: &Ledger, local: &Local) -> Result<Vec<Held>, StoreError> {
+    let data = local.data();
+    let mut held = Vec::new();
+    for binding in data.bindings.values() {
+        let network = &binding.network;
+        for subnet in &network.subnets {
+            let of_network = data.endpoints.values().filter(|endpoint| endpoint.network == network.id);
+            let used = of_network.flat_map(|e| e.addresses.iter().map(move |ip| (*ip, e)));
+            let used: BTreeMap<_, _> = used.filter(|(ip, _)| subnet.cidr.contains(ip)).collect();
+            let wanted: Vec<_> = used
+                .iter()
+                .map(|(ip, e)| (keys::address(&subnet.cidr, *ip), claim_of(local, e, *ip)))
+                .collect();
+            for claim in put_missing(ledger, &network.id, &subnet.cidr, &wanted).await? {
+                let Some(ip) = keys::address_of(&claim.entry.key) else { continue };
+                let endpoint = used.get(&ip).filter(|_| claim.record.node != *local.node());
+                held.extend(endpoint.map(|e| Held { claim, ip, endpoint: LocalEndpoint::clone(e) }));
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Time is up for hosts to give up what they no longer have. What one of them holds that has not come back
+/// is older than the endpoint here, which could not have got the address before that was free; what one
+/// holds that has come back it uses.
+pub(super) async fn insist(
+    ledger: &Ledger,
+    local: &Local,
+    held: &[Held],
+    done: impl Fn(&NodeId) -> bool,
+) -> Result<(), StoreError> {
+    for Held { claim, ip, endpoint } in held {
+        let container = endpoint.container.as_deref().unwrap_or(endpoint.id.short());
+        let host = &claim.record.node;
+        if done(host) || claim.record.generation > 0 {
+            warn!(%ip, container, %host, "the address of a container here is held by another host");
+            continue;
+        }
+        info!(%ip, container, %host, "an address is taken from a host that the store remembers to have had it");
+        let key = claim.entry.key.as_str();
+        let own = record::encode(&claim_of(local, endpoint, *ip));
+        ledger.commit(Txn::new().unchanged(&claim.entry).put(key, own)).await?;
+    }
+    Ok(())
+}
+
+fn claim_of(local: &Local, endpoint: &LocalEndpoint, ip: IpAddr) -> AddressClaim {
     let chosen_by_engine = endpoint.claimed.iter().any(|(_, claimed)| *claimed == ip);
     let kind = if chosen_by_engine {
         ClaimKind::Engine { endpoint: endpoint.id.clone() }
@@ -84,7 +142,7 @@ async fn put_missing(
     network: &NetworkId,
     cidr: &ipnet::IpNet,
     wanted: &[(String, AddressClaim)],
-) -> Result<Vec<(String, AddressClaim)>, StoreError> {
+) -> Result<Vec<ledger::Held<AddressClaim>>, StoreError> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -98,7 +156,7 @@ async fn put_missing(
         let missing: Vec<_> =
             wanted.iter().filter(|(key, _)| there.iter().all(|held| held.entry.key != *key)).collect();
         if missing.is_empty() {
-            return Ok(there.into_iter().map(|held| (held.entry.key, held.record)).collect());
+            return Ok(there);
         }
         for batch in missing.chunks(BATCH) {
             let txn = batch.iter().fold(Txn::new().unchanged(&pool.entry), |txn, (key, claim)| {

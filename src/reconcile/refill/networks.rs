@@ -30,6 +30,8 @@ pub(super) struct Filling<'a> {
     /// The cluster as it was known before.
     pub(super) snapshot: &'a Snapshot,
     pub(super) incarnation: &'a str,
+    /// The one in which this host knew the store before, if it did.
+    pub(super) before: Option<&'a str>,
 }
 
 impl Filling<'_> {
@@ -51,7 +53,9 @@ impl Filling<'_> {
             let txn = Txn::new().absent(mark.as_str()).put(mark, record::encode(&serde_json::json!({})));
             self.ledger.commit(txn).await?;
         }
-        addresses::in_use(&self.ledger, self.local).await
+        addresses::withdraw(&self.ledger, self.local).await?;
+        addresses::in_use(&self.ledger, self.local).await?;
+        Ok(())
     }
 
     /// Networks of this host's engine, and those that were in the store before; not those that this host
@@ -69,7 +73,12 @@ impl Filling<'_> {
             }
             networks.retain(|id, _| !data.departures.contains_key(id));
         });
-        networks
+        // Created before there was any incarnation, and known since: it is no newcomer.
+        let dated = networks.into_iter().map(|(id, network)| match (network.created_in(), self.before) {
+            (Some(""), Some(before)) => (id, network.in_incarnation(Some(before))),
+            _ => (id, network),
+        });
+        dated.collect()
     }
 
     async fn tombstones(&self) -> Result<(), StoreError> {

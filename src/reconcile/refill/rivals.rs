@@ -65,10 +65,9 @@ impl Picture {
         let mut txn = Txn::new().absent(tomb);
         let mut network = wanted.clone();
         if let Some(there) = self.get::<Network>(&keys::network(&wanted.id))? {
-            if there.name.is_some() || wanted.name.is_none() {
-                network = there;
-            } else {
-                txn = self.put(txn, keys::network(&wanted.id), record::encode(wanted));
+            network = merged(there.clone(), wanted);
+            if network != there {
+                txn = self.put(txn, keys::network(&wanted.id), record::encode(&network));
             }
         } else {
             txn = self.put(txn, keys::network(&wanted.id), record::encode(wanted));
@@ -156,6 +155,14 @@ impl Picture {
     fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, record::RecordError> {
         self.entries.get(key).map(|entry| record::decode(key, &entry.value)).transpose()
     }
+}
+
+/// The store's record, with what a store that was set back may not have: the name and all that is told with
+/// it, and the incarnation.
+fn merged(there: Network, wanted: &Network) -> Network {
+    let undated = there.created_in() == Some("");
+    let network = if there.name.is_none() && wanted.name.is_some() { wanted.clone() } else { there };
+    if undated { network.in_incarnation(wanted.created_in()) } else { network }
 }
 
 /// The higher one stays.
