@@ -73,12 +73,12 @@ impl Member {
         retry.reset();
         *told = false;
         let mut last_answer = Instant::now();
-        let mut changes = self.local.changes();
+        let mut own_state = self.local.changes();
         let mut written_in = self.incarnation();
         loop {
             tokio::select! {
                 // A store that was emptied has lost the record, and the lease perhaps not.
-                _ = changes.changed() => if self.incarnation() != written_in {
+                _ = own_state.changed() => if self.incarnation() != written_in {
                     written_in = self.incarnation();
                     self.write(&lease).await?;
                 },

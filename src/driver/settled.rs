@@ -18,7 +18,9 @@ impl Driver {
         let end = Instant::now() + PATIENCE;
         loop {
             let until = match &*footing.borrow_and_update() {
-                Footing::Sure { settles: None, .. } | Footing::Foreign(_) | Footing::Away(_) => return Ok(()),
+                Footing::Sure { settles: None, .. } | Footing::Foreign(_) | Footing::Away { .. } => {
+                    return Ok(());
+                }
                 Footing::Sure { settles: Some(until), .. } => *until,
                 Footing::Unsure | Footing::Refilling => Instant::now() + PATIENCE,
             };

@@ -109,8 +109,11 @@ impl Publisher {
         if !marked && !current {
             self.commit_marked(Txn::new(), &there).await?;
         }
-        let mark =
-            if steps.is_empty() && current { there.mark } else { self.own_mark(&there.incarnation).await? };
+        let mark = if steps.is_empty() && current {
+            there.mark
+        } else {
+            self.own_mark(there.incarnation.as_deref()).await?
+        };
         *published = Some(Published { records: wanted, mark, incarnation: there.incarnation });
         Ok(())
     }
@@ -138,10 +141,10 @@ impl Publisher {
         Ok(())
     }
 
-    async fn own_mark(&self, incarnation: &Option<String>) -> Result<Option<Held<Mark>>, StoreError> {
+    async fn own_mark(&self, incarnation: Option<&str>) -> Result<Option<Held<Mark>>, StoreError> {
         let Some(incarnation) = incarnation else { return Ok(None) };
         let mark = self.ledger.get::<Mark>(&keys::mark(self.local.node())).await?;
-        let told = self.local.read(|data| data.told.clone()).filter(|told| told.incarnation == *incarnation);
+        let told = self.local.read(|data| data.told.clone()).filter(|told| told.incarnation == incarnation);
         let tide = mark.as_ref().map_or(0, |held| held.record.tide);
         if told.is_some_and(|told| tide < told.tide) { Err(self.gone_back()) } else { Ok(mark) }
     }
@@ -173,7 +176,7 @@ impl Publisher {
     }
 
     async fn own_records(&self, incarnation: Option<String>) -> Result<Published, StoreError> {
-        let mark = self.own_mark(&incarnation).await?;
+        let mark = self.own_mark(incarnation.as_deref()).await?;
         let all = self.ledger.list::<Endpoint>(keys::ENDPOINTS).await?;
         let own = all.into_iter().filter(|held| held.record.node == *self.local.node());
         let own: BTreeMap<_, _> = own.map(|held| (held.entry.key, held.entry.value)).collect();

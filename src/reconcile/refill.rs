@@ -75,7 +75,6 @@ impl Refill {
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut retry = Backoff::new(Duration::from_millis(150), Duration::from_secs(1));
         let mut looks = Looks::default();
-        let mut footing = self.gate.footing();
         loop {
             let round = tokio::select! {
                 () = cancel.cancelled() => return,
@@ -93,7 +92,7 @@ impl Refill {
                 }
                 Err(Unfinished::Store(error)) => {
                     debug!(%error, "the store could not be looked at");
-                    self.gate.set(Footing::Away(error));
+                    self.gate.set(Footing::Away { error, at: Instant::now() });
                     retry.pause()
                 }
                 Err(Unfinished::Local(error)) => {
@@ -110,7 +109,7 @@ impl Refill {
                         self.gate.doubt();
                     }
                 }
-                Ok(_) = footing.wait_for(|footing| matches!(footing, Footing::Unsure)), if pause == PERIOD => {}
+                () = self.gate.wanted() => {}
                 Ok(_) = self.snapshot.wait_for(|snapshot| snapshot.meta != seen) => {}
                 () = tokio::time::sleep(pause) => {}
             }
@@ -185,21 +184,18 @@ impl Refill {
     /// The store has no cluster: it is new, or was emptied.
     async fn begin(&self, looks: &mut Looks, known: Option<KnownCluster>) -> Result<Duration, Unfinished> {
         let created_at = clock::unix_seconds();
-        let (cluster, turns) = match known {
-            Some(known) => {
-                warn!("the cluster store was emptied; the hosts fill it again");
-                (known.id, known.turns + 1)
+        let (cluster, turns) = if let Some(known) = known {
+            warn!("the cluster store was emptied; the hosts fill it again");
+            (known.id, known.turns + 1)
+        } else {
+            let since = *looks.empty_since.get_or_insert_with(Instant::now);
+            let left = FOUND_AFTER.saturating_sub(since.elapsed());
+            if !left.is_zero() {
+                let guard = Guard::Absent(keys::META.to_owned());
+                self.gate.set(Footing::Sure { guard, settles: None });
+                return Ok(left);
             }
-            None => {
-                let since = *looks.empty_since.get_or_insert_with(Instant::now);
-                let left = FOUND_AFTER.saturating_sub(since.elapsed());
-                if !left.is_zero() {
-                    self.gate
-                        .set(Footing::Sure { guard: Guard::Absent(keys::META.to_owned()), settles: None });
-                    return Ok(left);
-                }
-                (format!("{:016x}", rand::random::<u64>()), 0)
-            }
+            (format!("{:016x}", rand::random::<u64>()), 0)
         };
         let meta = Meta { cluster, incarnation: String::new(), turns, created_at, extra: BTreeMap::new() };
         self.turn(Txn::new().absent(keys::META), meta).await?;

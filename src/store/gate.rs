@@ -8,14 +8,17 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{Entry, Guard, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch};
 
 /// How long a change waits until it is known how the store is.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The same after the last look at the store has failed: the next one may be just under way.
-const SHORT: Duration = Duration::from_millis(300);
+/// How old the news of a store that is away may be before another look is asked for.
+const STALE: Duration = Duration::from_millis(300);
 
 /// How the store is, as far as anybody knows.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +27,12 @@ pub enum Footing {
     #[default]
     Unsure,
     /// The last look at it failed.
-    Away(StoreError),
+    Away {
+        /// How.
+        error: StoreError,
+        /// When.
+        at: Instant,
+    },
     /// It was emptied or set back, and this host fills it again.
     Refilling,
     /// It is left alone, for the reason given as the end of a sentence that begins with the store.
@@ -43,12 +51,13 @@ pub enum Footing {
 pub struct Gate {
     inner: Arc<dyn Store>,
     footing: Arc<watch::Sender<Footing>>,
+    wanted: Arc<Notify>,
 }
 
 impl Gate {
     /// Puts a gate in front of `inner`; it is closed until its footing is told.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, footing: Arc::new(watch::Sender::new(Footing::Unsure)) }
+        Self { inner, footing: Arc::new(watch::Sender::new(Footing::Unsure)), wanted: Arc::default() }
     }
 
     /// The store behind it.
@@ -75,6 +84,12 @@ impl Gate {
             }
             sure
         });
+        self.wanted.notify_one();
+    }
+
+    /// Waits until somebody wants to know how the store is. Cancel safe.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// The same store for whoever fills it: past the footing, but guarded.
@@ -85,16 +100,17 @@ impl Gate {
     /// Waits until it is known how the store is, and answers what has to hold for a change.
     async fn guard(&self) -> Result<Guard, StoreError> {
         let mut footing = self.footing.subscribe();
-        let begun = Instant::now();
+        let end = Instant::now() + PATIENCE;
         loop {
             let now = footing.borrow_and_update().clone();
-            let wait = match now {
+            match now {
                 Footing::Sure { guard, .. } => return Ok(guard),
                 Footing::Foreign(detail) => return Err(self.unsettled(detail)),
-                Footing::Away(_) => SHORT,
-                Footing::Unsure | Footing::Refilling => PATIENCE,
-            };
-            if !matches!(tokio::time::timeout_at(begun + wait, footing.changed()).await, Ok(Ok(()))) {
+                Footing::Away { error, at } if at.elapsed() < STALE => return Err(error),
+                Footing::Away { .. } => self.wanted.notify_one(),
+                Footing::Unsure | Footing::Refilling => {}
+            }
+            if !matches!(tokio::time::timeout_at(end, footing.changed()).await, Ok(Ok(()))) {
                 break;
             }
         }
@@ -102,7 +118,7 @@ impl Gate {
         match now {
             Footing::Sure { guard, .. } => Ok(guard),
             Footing::Foreign(detail) => Err(self.unsettled(detail)),
-            Footing::Away(error) => Err(error),
+            Footing::Away { error, .. } => Err(error),
             Footing::Refilling => Err(self.unsettled(REFILLING)),
             Footing::Unsure => Err(self.unsettled("has not been looked at yet")),
         }
@@ -212,5 +228,57 @@ impl Store for Guarded {
 
     fn kind(&self) -> &'static str {
         self.inner.kind()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{embedded::Embedded, timeouts::Timeouts};
+
+    async fn gate(dir: &std::path::Path) -> Gate {
+        Gate::new(Arc::new(Embedded::open(&dir.join("store.redb"), Timeouts::default()).await.unwrap()))
+    }
+
+    fn sure(guard: Guard) -> Footing {
+        Footing::Sure { guard, settles: None }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_into_a_store_that_is_not_the_one_of_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = gate(dir.path()).await;
+        gate.inner().txn(Txn::new().put("key", "1")).await.unwrap();
+        let key = gate.range("key").await.unwrap().remove(0);
+        gate.set(sure(Guard::Unchanged(key.key.clone(), key.revision)));
+        assert_eq!(gate.txn(Txn::new().put("a", "1")).await.unwrap(), Outcome::Committed);
+        // A conflict of the caller's own is told as such.
+        assert_eq!(gate.txn(Txn::new().absent("a").put("a", "2")).await.unwrap(), Outcome::Conflict);
+        gate.inner().txn(Txn::new().put("key", "1")).await.unwrap();
+        let error = gate.txn(Txn::new().put("a", "3")).await.unwrap_err();
+        assert!(error.to_string().contains("filled again"), "{error}");
+        assert!(matches!(*gate.footing().borrow(), Footing::Unsure));
+        assert_eq!(gate.range("a").await.unwrap()[0].value, "1");
+        // Whoever waits goes on once somebody has looked.
+        let (told, ()) = tokio::join!(gate.txn(Txn::new().put("a", "4")), async {
+            gate.wanted().await;
+            gate.set(sure(Guard::Absent("none".into())));
+        });
+        assert_eq!(told.unwrap(), Outcome::Committed);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_left_alone_or_away_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = gate(dir.path()).await;
+        gate.set(Footing::Foreign("holds cluster x".into()));
+        let error = gate.txn(Txn::new().put("a", "1")).await.unwrap_err();
+        assert_eq!(error.to_string(), "cluster store embedded holds cluster x");
+        assert!(gate.lease(Duration::from_secs(1)).await.is_err());
+        let error = StoreError::Unavailable { store: "s".into(), detail: "d".into() };
+        gate.set(Footing::Away { error, at: Instant::now() });
+        let error = gate.txn(Txn::new().put("a", "1")).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        assert!(gate.range("").await.unwrap().is_empty());
     }
 }

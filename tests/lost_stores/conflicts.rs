@@ -21,8 +21,8 @@ fn network_key(number: usize) -> String {
 async fn a_network_that_somebody_made_in_the_emptied_store_gives_way() {
     let dir = tempfile::tempdir().unwrap();
     let store = embedded(dir.path()).await;
-    let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
-    let b = Host::standing(Arc::clone(&store), dir.path(), 2).await;
+    let a = Host::standing(Arc::clone(&store), dir.path(), 1);
+    let b = Host::standing(Arc::clone(&store), dir.path(), 2);
     let net = Net::create(&a, 1, "10.9.0.0/24").await;
     net.attach(&b, 101).await;
     // One more whose VNI alone is taken.
@@ -34,12 +34,12 @@ async fn a_network_that_somebody_made_in_the_emptied_store_gives_way() {
     b.crash().await;
     clear(&*store).await;
     // A host that knows of nothing.
-    let c = Host::standing(Arc::clone(&store), dir.path(), 3).await;
+    let c = Host::standing(Arc::clone(&store), dir.path(), 3);
     Net::create(&c, 7, "10.9.0.0/25").await;
     Net::create(&c, 8, "10.6.0.0/24").await;
 
-    let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
-    let b = Host::standing(Arc::clone(&store), dir.path(), 2).await;
+    let a = Host::standing(Arc::clone(&store), dir.path(), 1);
+    let b = Host::standing(Arc::clone(&store), dir.path(), 2);
     settled(&[&a, &b, &c], Some(&first)).await;
     assert_eq!(meta(&*store).await.unwrap().cluster, cluster);
     a.until("the old networks alone", async || {
@@ -77,8 +77,8 @@ async fn refused_text(host: &Host) -> String {
 async fn a_network_that_was_removed_while_a_host_was_away_stays_removed() {
     let dir = tempfile::tempdir().unwrap();
     let store = embedded(dir.path()).await;
-    let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
-    let b = Host::standing(Arc::clone(&store), dir.path(), 2).await;
+    let a = Host::standing(Arc::clone(&store), dir.path(), 1);
+    let b = Host::standing(Arc::clone(&store), dir.path(), 2);
     let net = Net::create(&a, 1, "10.9.0.0/24").await;
     net.attach(&b, 101).await;
     Net::create(&a, 2, "10.8.0.0/24").await;
@@ -95,10 +95,10 @@ async fn a_network_that_was_removed_while_a_host_was_away_stays_removed() {
     a.crash().await;
     clear(&*store).await;
     // It is first, and knows nothing of the removal.
-    let b = Host::standing(Arc::clone(&store), dir.path(), 2).await;
+    let b = Host::standing(Arc::clone(&store), dir.path(), 2);
     settled(&[&b], Some(&first)).await;
     assert!(contents(&*store).await.contains(&network_key(1)));
-    let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
+    let a = Host::standing(Arc::clone(&store), dir.path(), 1);
     settled(&[&a, &b], Some(&first)).await;
     a.until("the network to be gone again", async || {
         let now = contents(&*store).await;
@@ -114,7 +114,7 @@ async fn a_network_that_was_removed_while_a_host_was_away_stays_removed() {
 async fn a_store_of_another_cluster_and_one_that_cannot_be_read_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let store = embedded(dir.path()).await;
-    let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
+    let a = Host::standing(Arc::clone(&store), dir.path(), 1);
     let net = Net::create(&a, 1, "10.9.0.0/24").await;
     let ip = net.take(&a, "").await.unwrap();
     net.endpoint(&a, 10, &ip).await.success("endpoint");

@@ -63,7 +63,7 @@ impl Store for Mortal {
 async fn after_any_change() {
     let dir = tempfile::tempdir().unwrap();
     let store = embedded(dir.path()).await;
-    let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
+    let a = Host::standing(Arc::clone(&store), dir.path(), 1);
     let aux = ["10.9.0.77"];
     let one = Net::create_with(&a, 1, &json!({"Pool": "10.9.0.0/24"}), &aux, &json!({})).await.unwrap();
     Net::create(&a, 2, "10.8.0.0/24").await;
@@ -75,7 +75,7 @@ async fn after_any_change() {
     for changes in 0.. {
         clear(&*store).await;
         let mortal = Arc::new(Mortal { inner: Arc::clone(&store), left: AtomicUsize::new(changes) });
-        let dying = Host::standing(Arc::clone(&mortal) as Arc<dyn Store>, dir.path(), 1).await;
+        let dying = Host::standing(Arc::clone(&mortal) as Arc<dyn Store>, dir.path(), 1);
         dying
             .until("its end, or all to be filled", async || {
                 let left = mortal.left.load(Ordering::SeqCst);
@@ -85,7 +85,7 @@ async fn after_any_change() {
             .await;
         let lived = mortal.left.load(Ordering::SeqCst) > 0;
         dying.crash().await;
-        let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
+        let a = Host::standing(Arc::clone(&store), dir.path(), 1);
         incarnation = settled(&[&a], Some(&incarnation)).await;
         has(&*store, &before).await;
         a.crash().await;

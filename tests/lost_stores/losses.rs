@@ -1,6 +1,6 @@
 //! A store that was emptied, or set back to a backup, on real servers of all kinds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rs_overlay::{model::NetworkId, store::keys};
 use serde_json::json;
@@ -49,8 +49,8 @@ async fn emptied<S: Server>() {
     let Some(mut server) = S::start().await else { return };
     let dir = tempfile::tempdir().unwrap();
     let store = server.store().await;
-    let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
-    let b = Host::standing(Arc::clone(&store), dir.path(), 2).await;
+    let a = Host::standing(Arc::clone(&store), dir.path(), 1);
+    let b = Host::standing(Arc::clone(&store), dir.path(), 2);
     let ours =
         Net::create_with(&a, 1, &json!({"Pool": "10.9.0.0/24"}), &["10.9.0.77"], &json!({})).await.unwrap();
     let theirs = engine_network(2, "10.8.0.0/24", "10.8.0.1", &json!({}));
@@ -88,7 +88,7 @@ async fn emptied<S: Server>() {
     assert_eq!((now.cluster, now.turns), (cluster, 1));
 
     // Who comes now finds everything, and gets what nobody has.
-    let c = Host::standing(Arc::clone(&store), dir.path(), 3).await;
+    let c = Host::standing(Arc::clone(&store), dir.path(), 3);
     assert_eq!(settled(&[&a, &b, &c], Some(&first)).await, second);
     c.until("both networks", async || {
         let networks = c.snapshot.borrow().networks.len();
@@ -96,7 +96,7 @@ async fn emptied<S: Server>() {
     })
     .await;
     let ours_c = attach_in_time(&ours, &c, 201).await;
-    let new = take_in_time(&ours_c, &c).await;
+    let new = take_in_time(&ours_c, &c, "").await;
     assert!(!used.contains(&new) && new != "10.9.0.1" && new != "10.9.0.77", "{new} is in use: {used:?}");
 
     // And once more, with the daemon of `b` away.
@@ -104,7 +104,7 @@ async fn emptied<S: Server>() {
     let b = undisturbed(&a, 2, async {
         wipe(&mut server, &*store).await;
         settled(&[&a, &c], Some(&second)).await;
-        let b = Host::standing(Arc::clone(&store), dir.path(), 2).await;
+        let b = Host::standing(Arc::clone(&store), dir.path(), 2);
         settled(&[&a, &b, &c], Some(&second)).await;
         reaches(&b, 2).await;
         b
@@ -143,10 +143,12 @@ async fn attach_in_time(net: &Net, host: &Host, number: usize) -> Net {
     panic!("the store is never settled");
 }
 
-async fn take_in_time(net: &Net, host: &Host) -> String {
-    for _ in 0..20 {
-        match net.take(host, "").await {
+async fn take_in_time(net: &Net, host: &Host, ip: &str) -> String {
+    for _ in 0..30 {
+        match net.take(host, ip).await {
             Ok(ip) => return ip,
+            // A server that has only just come back.
+            Err(text) if text.contains("does not answer") => tokio::time::sleep(Duration::from_secs(1)).await,
             Err(text) => assert!(text.contains("filling it again"), "{text}"),
         }
     }
@@ -159,8 +161,8 @@ async fn set_back<S: Server>() {
     let Some(mut server) = S::start().await else { return };
     let dir = tempfile::tempdir().unwrap();
     let store = server.store().await;
-    let a = Host::standing(Arc::clone(&store), dir.path(), 1).await;
-    let b = Host::standing(Arc::clone(&store), dir.path(), 2).await;
+    let a = Host::standing(Arc::clone(&store), dir.path(), 1);
+    let b = Host::standing(Arc::clone(&store), dir.path(), 2);
     let old = Net::create(&a, 1, "10.9.0.0/24").await;
     let old_b = old.attach(&b, 101).await;
     let stays = Net::create(&a, 2, "10.8.0.0/24").await;
@@ -182,9 +184,9 @@ async fn set_back<S: Server>() {
         (!releases.is_empty()).then(|| format!("{releases:?}"))
     })
     .await;
-    let again = stays.take(&a, "10.8.0.9").await.unwrap();
+    let again = take_in_time(&stays, &a, "10.8.0.9").await;
     stays.endpoint(&a, 12, &again).await.success("endpoint");
-    let other = stays_b.take(&b, "10.8.0.10").await.unwrap();
+    let other = take_in_time(&stays_b, &b, "10.8.0.10").await;
     stays_b.endpoint(&b, 13, &other).await.success("endpoint");
     old_b.remove(&b).await;
     old.remove(&a).await;

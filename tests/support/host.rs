@@ -85,7 +85,7 @@ impl Host {
         scope: &'static str,
         pools: Vec<AddrPool>,
     ) -> Self {
-        let host = Self::begin(store, None, dir, number, scope, pools).await;
+        let host = Self::begin(store, None, dir, number, scope, pools);
         let node = node(&host.local, &host.name, vtep(number), scope);
         host.store.txn(Txn::new().put(keys::node(&node.id), record::encode(&node))).await.unwrap();
         host.synced().await;
@@ -93,12 +93,12 @@ impl Host {
     }
 
     /// The same for a host that notices when its store is lost, and does not wait for anything.
-    pub(crate) async fn standing(store: Arc<dyn Store>, dir: &Path, number: u8) -> Self {
+    pub(crate) fn standing(store: Arc<dyn Store>, dir: &Path, number: u8) -> Self {
         let gate = Gate::new(Arc::clone(&store));
-        Self::begin(store, Some(gate), dir, number, "local", vec![AddrPool::standard()]).await
+        Self::begin(store, Some(gate), dir, number, "local", vec![AddrPool::standard()])
     }
 
-    async fn begin(
+    fn begin(
         raw: Arc<dyn Store>,
         gate: Option<Gate>,
         dir: &Path,

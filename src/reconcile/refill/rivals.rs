@@ -80,12 +80,11 @@ impl Picture {
             if holder.as_ref() == Some(&network.id) {
                 continue;
             }
-            match holder.map(|id| self.network(&id)).transpose()?.flatten() {
-                Some(rival) => drop(rivals.entry(rival.id.clone()).or_insert((rival, what))),
-                None => {
-                    let claim = NetworkClaim { network: network.id.clone() };
-                    txn = self.put(txn, key, record::encode(&claim));
-                }
+            if let Some(rival) = holder.map(|id| self.network(&id)).transpose()?.flatten() {
+                rivals.entry(rival.id.clone()).or_insert((rival, what));
+            } else {
+                let claim = NetworkClaim { network: network.id.clone() };
+                txn = self.put(txn, key, record::encode(&claim));
             }
         }
         for subnet in &network.subnets {
