@@ -18,6 +18,9 @@ pub struct KnownCluster {
     /// How often its store had begun anew by then.
     #[serde(default)]
     pub turns: u64,
+    /// It had only just been founded, and may turn out to be another one's emptied store.
+    #[serde(default)]
+    pub provisional: bool,
 }
 
 /// This host's mark as the store has it last.
@@ -41,7 +44,7 @@ pub(super) fn read_cluster(dir: &Path) -> Result<Option<KnownCluster>, LocalErro
     let written = files::read::<Written>(&dir.join("cluster.json"))?;
     Ok(written.map(|written| match written {
         Written::Known(known) => known,
-        Written::Id(id) => KnownCluster { id, incarnation: None, turns: 0 },
+        Written::Id(id) => KnownCluster { id, incarnation: None, turns: 0, provisional: false },
     }))
 }
 

@@ -43,7 +43,7 @@ fn a_restart_finds_everything_and_half_written_files_count_for_nothing() {
     assert_eq!(local.node().as_str(), "0000000000000007");
     local.put_endpoint(endpoint("e1", &boot_id())).unwrap();
     local.put_release(Release { cidr: net(), ip: [10, 9, 0, 9].into(), until_ms: 5 }).unwrap();
-    let known = KnownCluster { id: "c1".into(), incarnation: Some("i1".into()), turns: 2 };
+    let known = KnownCluster { id: "c1".into(), incarnation: Some("i1".into()), turns: 2, provisional: true };
     local.set_cluster(known.clone()).unwrap();
     local.set_told(Told { incarnation: "i1".into(), tide: 7 }).unwrap();
     drop(local);

@@ -20,6 +20,14 @@ pub struct Meta {
     /// How often that has happened, as far as whoever wrote this knows; 0 in a cluster's first store.
     #[serde(default)]
     pub turns: u64,
+    /// Founded a moment ago by a host that knows of no other cluster: hosts that do may still say that this
+    /// is the emptied store of theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
+    /// Incarnations in which only hosts wrote that did not know of the cluster: what was created in them
+    /// gives way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub void: Vec<String>,
     /// When the cluster was founded, in seconds since 1970.
     pub created_at: u64,
     /// Fields of a newer release, kept when this one rewrites the record.

@@ -30,6 +30,9 @@ pub(super) enum Sight {
     Unreadable(String),
     /// It has another cluster.
     Foreign(String),
+    /// It has a cluster that was founded a moment ago by somebody who does not know of this host's: it is this
+    /// one's store, which was emptied.
+    Usurped { meta: Meta, entry: Entry },
     /// It is the store of this cluster, in an incarnation that this host has not confirmed.
     Turned { meta: Meta, guard: Guard },
     /// It is not as it was, and nobody has noticed yet: `why` is the end of a sentence about it.
@@ -72,8 +75,10 @@ fn judge(memory: &Memory, entries: &[Entry]) -> Sight {
         Ok(meta) => meta,
         Err(error) => return Sight::Unreadable(error.to_string()),
     };
-    if memory.cluster.as_ref().is_some_and(|known| known.id != meta.cluster) {
-        return Sight::Foreign(meta.cluster);
+    // Whoever has only known a cluster that had just been founded takes what it finds.
+    if memory.cluster.as_ref().is_some_and(|known| known.id != meta.cluster && !known.provisional) {
+        let entry = entry.clone();
+        return if meta.provisional { Sight::Usurped { meta, entry } } else { Sight::Foreign(meta.cluster) };
     }
     let doubtful = |meta, why: String| Sight::Doubtful { meta, entry: entry.clone(), why };
     let key = (!meta.incarnation.is_empty()).then(|| keys::incarnation(&meta.incarnation));
@@ -112,6 +117,8 @@ mod tests {
             cluster: "c".into(),
             incarnation: incarnation.into(),
             turns: 0,
+            provisional: false,
+            void: vec![],
             created_at: 0,
             extra: BTreeMap::new(),
         }
@@ -146,6 +153,7 @@ mod tests {
                 id: "c".into(),
                 incarnation: incarnation.map(str::to_owned),
                 turns: 0,
+                provisional: false,
             }),
             marks: marks.iter().map(told).collect(),
             own: Some(node("a")),
@@ -187,6 +195,14 @@ mod tests {
         let mut other = memory(Some("i"), &[]);
         other.cluster.as_mut().unwrap().id = "d".into();
         assert_eq!(judge(&other, &store("i", &[])), Sight::Foreign("c".into()));
+        // Unless one of the two has only just been founded.
+        let new = Meta { provisional: true, ..meta("i") };
+        let mut founded = store("i", &[]);
+        founded[0].value = record::encode(&new);
+        assert!(matches!(judge(&other, &founded), Sight::Usurped { .. }));
+        assert!(same(&judge(&memory(Some("i"), &[]), &founded)));
+        other.cluster.as_mut().unwrap().provisional = true;
+        assert!(matches!(judge(&other, &store("k", &[])), Sight::Turned { .. }));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{
     local::{KnownCluster, Local},
     model::{Mark, Meta, NodeId, Snapshot},
     store::{
-        Guard, StoreError, Txn,
+        Guard, Store as _, StoreError, Txn, Watch, WatchEvent,
         gate::{Footing, Gate},
         keys,
         ledger::Ledger,
@@ -39,9 +39,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(10);
 /// The same while other hosts fill the store.
 const CLOSELY: Duration = Duration::from_millis(500);
-/// How long a host without a memory leaves it to others to say which cluster an empty store belongs to.
-/// It works with the store meanwhile.
-const FOUND_AFTER: Duration = Duration::from_secs(5);
+/// How long hosts that know of another cluster may say that a store in which one was founded is theirs.
+const PROVISIONAL: Duration = Duration::from_secs(5);
 /// How long new claims wait at most for hosts that have not filled the store again.
 const SETTLES_WITHIN: Duration = Duration::from_secs(10);
 /// How long they wait at least.
@@ -62,8 +61,8 @@ pub struct Refill {
 /// What is remembered from one look to the next.
 #[derive(Debug, Default)]
 struct Looks {
-    /// Since when the store has no cluster.
-    empty_since: Option<Instant>,
+    /// Since when the store has a cluster that was only just founded.
+    founded: Option<Instant>,
     /// When an incarnation that is not the cluster's first was confirmed here, while others may not have.
     confirmed: Option<Instant>,
     /// Why the store is left alone, once that was said.
@@ -75,6 +74,7 @@ impl Refill {
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut retry = Backoff::new(Duration::from_millis(150), Duration::from_secs(1));
         let mut looks = Looks::default();
+        let mut watch = self.gate.watch(keys::CLUSTER);
         loop {
             let round = tokio::select! {
                 () = cancel.cancelled() => return,
@@ -100,7 +100,6 @@ impl Refill {
                     retry.pause()
                 }
             };
-            let seen = self.snapshot.borrow().meta.clone();
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -110,7 +109,7 @@ impl Refill {
                     }
                 }
                 () = self.gate.wanted() => {}
-                Ok(_) = self.snapshot.wait_for(|snapshot| snapshot.meta != seen) => {}
+                () = sign(&mut watch) => self.gate.doubt(),
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -120,9 +119,6 @@ impl Refill {
     async fn round(&self, looks: &mut Looks) -> Result<Duration, Unfinished> {
         let memory = Memory::of(&self.local, &self.snapshot.borrow());
         let sight = cluster::look(&**self.gate.inner(), &memory).await?;
-        if sight != Sight::Empty {
-            looks.empty_since = None;
-        }
         match sight {
             Sight::Same { guard, marks, meta } => {
                 looks.told = None;
@@ -138,9 +134,10 @@ impl Refill {
                     }
                 }
                 self.gate.set(Footing::Sure { guard, settles });
-                Ok(if settles.is_some() { CLOSELY } else { PERIOD })
+                let provisional = self.endorse(looks, &meta, memory.cluster).await?;
+                Ok(if settles.is_some() { CLOSELY } else { provisional.unwrap_or(PERIOD) })
             }
-            Sight::Empty => self.begin(looks, memory.cluster).await,
+            Sight::Empty => self.begin(memory.cluster).await,
             Sight::Turned { meta, guard } => {
                 self.confirm(looks, meta, guard).await?;
                 Ok(Duration::ZERO)
@@ -157,6 +154,18 @@ impl Refill {
                     txn.delete(keys::incarnation(&meta.incarnation))
                 };
                 self.turn(txn, Meta { turns, ..meta }).await?;
+                Ok(Duration::ZERO)
+            }
+            Sight::Usurped { meta, entry } => {
+                warn!(
+                    "the cluster store was emptied, and a new cluster was founded in it; the hosts fill it again"
+                );
+                let txn = Txn::new().unchanged(&entry).delete(keys::incarnation(&meta.incarnation));
+                let Some(known) = memory.cluster else { return Ok(Duration::ZERO) };
+                let void = meta.void.iter().cloned().chain([meta.incarnation.clone()]).collect();
+                let meta =
+                    Meta { cluster: known.id, turns: known.turns + 1, provisional: false, void, ..meta };
+                self.turn(txn, meta).await?;
                 Ok(Duration::ZERO)
             }
             Sight::Foreign(found) => {
@@ -182,24 +191,55 @@ impl Refill {
     }
 
     /// The store has no cluster: it is new, or was emptied.
-    async fn begin(&self, looks: &mut Looks, known: Option<KnownCluster>) -> Result<Duration, Unfinished> {
-        let created_at = clock::unix_seconds();
-        let (cluster, turns) = if let Some(known) = known {
+    async fn begin(&self, known: Option<KnownCluster>) -> Result<Duration, Unfinished> {
+        let (cluster, turns, provisional) = if let Some(known) = known {
             warn!("the cluster store was emptied; the hosts fill it again");
-            (known.id, known.turns + 1)
+            (known.id, known.turns + 1, known.provisional)
         } else {
-            let since = *looks.empty_since.get_or_insert_with(Instant::now);
-            let left = FOUND_AFTER.saturating_sub(since.elapsed());
-            if !left.is_zero() {
-                let guard = Guard::Absent(keys::META.to_owned());
-                self.gate.set(Footing::Sure { guard, settles: None });
-                return Ok(left);
-            }
-            (format!("{:016x}", rand::random::<u64>()), 0)
+            (format!("{:016x}", rand::random::<u64>()), 0, true)
         };
-        let meta = Meta { cluster, incarnation: String::new(), turns, created_at, extra: BTreeMap::new() };
+        let meta = Meta {
+            cluster,
+            incarnation: String::new(),
+            turns,
+            provisional,
+            void: Vec::new(),
+            created_at: clock::unix_seconds(),
+            extra: BTreeMap::new(),
+        };
         self.turn(Txn::new().absent(keys::META), meta).await?;
         Ok(Duration::ZERO)
+    }
+
+    /// Makes a cluster that was only just founded a cluster like any other once nobody has said for some time
+    /// that the store is another one's; answers when to look after it again.
+    async fn endorse(
+        &self,
+        looks: &mut Looks,
+        meta: &Meta,
+        known: Option<KnownCluster>,
+    ) -> Result<Option<Duration>, Unfinished> {
+        if !meta.provisional {
+            looks.founded = None;
+            if let Some(known) = known.filter(|known| known.provisional) {
+                self.local.set_cluster(KnownCluster { provisional: false, ..known })?;
+            }
+            return Ok(None);
+        }
+        let since = *looks.founded.get_or_insert_with(Instant::now);
+        let left = PROVISIONAL.saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            return Ok(Some(left));
+        }
+        let ledger = Ledger::new(self.gate.inner().clone());
+        if let Some(held) = ledger.get::<Meta>(keys::META).await?.filter(|held| held.record == *meta) {
+            let lasting = Meta { provisional: false, ..meta.clone() };
+            // On a conflict somebody else has done it, or said whose store it is.
+            ledger
+                .commit(Txn::new().unchanged(&held.entry).put(keys::META, record::encode(&lasting)))
+                .await?;
+        }
+        Ok(Some(Duration::ZERO))
     }
 
     /// Writes the cluster's record with a new incarnation. Whoever loses the race for it finds the winner's
@@ -224,7 +264,7 @@ impl Refill {
             ledger: Ledger::new(self.gate.under(guard)),
             local: &self.local,
             snapshot: &snapshot,
-            incarnation: &meta.incarnation,
+            newcomers: [&meta.void[..], std::slice::from_ref(&meta.incarnation)].concat(),
             before: known.as_ref().and_then(|known| known.incarnation.as_deref()),
         };
         filling.run().await?;
@@ -232,8 +272,12 @@ impl Refill {
             info!(incarnation = %meta.incarnation, "the cluster store has what this host knows");
         }
         looks.confirmed = (meta.turns > 0).then(Instant::now);
-        let now = KnownCluster { id: meta.cluster, incarnation: Some(meta.incarnation), turns: meta.turns };
-        self.local.set_cluster(now)?;
+        self.local.set_cluster(KnownCluster {
+            id: meta.cluster,
+            incarnation: Some(meta.incarnation),
+            turns: meta.turns,
+            provisional: meta.provisional,
+        })?;
         Ok(())
     }
 
@@ -249,6 +293,19 @@ impl Refill {
             looks.confirmed = None;
         }
         looks.confirmed.map(|since| since + SETTLES_WITHIN)
+    }
+}
+
+/// Waits for a sign that the store may not be what it was: a new listing, as after any break, or something
+/// gone, or another incarnation. Cancel safe.
+async fn sign(watch: &mut Watch) {
+    loop {
+        match watch.next().await {
+            Some(WatchEvent::InitDone | WatchEvent::Delete(_)) => return,
+            Some(WatchEvent::Put(entry)) if entry.key.starts_with(keys::META) => return,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
     }
 }
 

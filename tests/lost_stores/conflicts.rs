@@ -7,7 +7,7 @@ use rs_overlay::{
     store::{Outcome, Store, Txn, keys, record},
 };
 
-use super::scene::{clear, contents, meta, settled};
+use super::scene::{clear, contents, endorsed, meta, settled};
 use crate::support::{
     docker::{Net, id},
     host::{Host, embedded},
@@ -28,6 +28,7 @@ async fn a_network_that_somebody_made_in_the_emptied_store_gives_way() {
     // One more whose VNI alone is taken.
     Net::create(&b, 2, "10.8.0.0/24").await;
     let first = settled(&[&a, &b], None).await;
+    endorsed(&[&a, &b]).await;
     let cluster = meta(&*store).await.unwrap().cluster;
     let before = contents(&*store).await;
     a.crash().await;
@@ -119,10 +120,13 @@ async fn a_store_of_another_cluster_and_one_that_cannot_be_read_are_left_alone()
     let ip = net.take(&a, "").await.unwrap();
     net.endpoint(&a, 10, &ip).await.success("endpoint");
     settled(&[&a], None).await;
+    endorsed(&[&a]).await;
     let other = Meta {
         cluster: "other".into(),
         incarnation: "x".into(),
         turns: 0,
+        provisional: false,
+        void: vec![],
         created_at: 1,
         extra: BTreeMap::new(),
     };

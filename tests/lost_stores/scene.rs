@@ -94,6 +94,16 @@ pub(crate) async fn settled(hosts: &[&Host], before: Option<&str>) -> String {
     meta(&*store).await.unwrap().incarnation
 }
 
+/// Waits until the cluster of these hosts is no longer one that was only just founded.
+pub(crate) async fn endorsed(hosts: &[&Host]) {
+    until("the cluster to be endorsed", async || {
+        let known: Vec<_> = hosts.iter().map(|host| host.local.data().cluster).collect();
+        let done = known.iter().flatten().filter(|known| !known.provisional).count() == hosts.len();
+        (!done).then(|| format!("{known:?}"))
+    })
+    .await;
+}
+
 /// Waits until the store has just these keys.
 pub(crate) async fn has(store: &dyn Store, wanted: &BTreeSet<String>) {
     until("the store to have what it had", async || {

@@ -29,7 +29,8 @@ pub(super) struct Filling<'a> {
     pub(super) local: &'a Local,
     /// The cluster as it was known before.
     pub(super) snapshot: &'a Snapshot,
-    pub(super) incarnation: &'a str,
+    /// Incarnations in which networks were created that nobody may rely on yet.
+    pub(super) newcomers: Vec<String>,
     /// The one in which this host knew the store before, if it did.
     pub(super) before: Option<&'a str>,
 }
@@ -127,7 +128,7 @@ impl Filling<'_> {
         let mut changed = false;
         for _ in 0..TRIES {
             let picture = Picture::read(&self.ledger).await?;
-            match picture.assess(network, self.incarnation) {
+            match picture.assess(network, &self.newcomers) {
                 Verdict::Complete => {
                     addresses::reserved(&self.ledger, network).await?;
                     return Ok(changed);

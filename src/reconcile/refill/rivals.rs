@@ -49,15 +49,15 @@ impl Picture {
         Ok(Self { entries })
     }
 
-    /// What becomes of `wanted` in `incarnation`. What is in the store of it stays, as far as it goes.
-    pub(super) fn assess(&self, wanted: &Network, incarnation: &str) -> Verdict {
-        match self.plan(wanted, incarnation) {
+    /// What becomes of `wanted`, where those that were created in one of the incarnations `newcomers` are new. What is in the store of it stays, as far as it goes.
+    pub(super) fn assess(&self, wanted: &Network, newcomers: &[String]) -> Verdict {
+        match self.plan(wanted, newcomers) {
             Ok(verdict) => verdict,
             Err(error) => Verdict::Blocked(error.to_string()),
         }
     }
 
-    fn plan(&self, wanted: &Network, incarnation: &str) -> Result<Verdict, record::RecordError> {
+    fn plan(&self, wanted: &Network, newcomers: &[String]) -> Result<Verdict, record::RecordError> {
         let tomb = keys::removed(&wanted.id);
         if self.entries.contains_key(&tomb) {
             return Ok(Verdict::Removed);
@@ -91,7 +91,7 @@ impl Picture {
             txn = self.plan_subnet(txn, &network, subnet, &mut rivals)?;
         }
         if let Some((to, over)) =
-            rivals.values().find(|(rival, _)| rank(rival, incarnation) > rank(&network, incarnation))
+            rivals.values().find(|(rival, _)| rank(rival, newcomers) > rank(&network, newcomers))
         {
             return Ok(Verdict::Loses { to: to.clone(), over: over.clone() });
         }
@@ -165,9 +165,10 @@ fn merged(there: Network, wanted: &Network) -> Network {
 }
 
 /// The higher one stays.
-fn rank<'a>(network: &'a Network, incarnation: &str) -> (bool, u64, &'a NetworkId) {
-    // One whose creator did not know of any incarnation is as new as one of this incarnation.
-    let before = network.created_in().is_none_or(|created| !created.is_empty() && created != incarnation);
+fn rank<'a>(network: &'a Network, newcomers: &[String]) -> (bool, u64, &'a NetworkId) {
+    // One whose creator did not know of any incarnation is as new.
+    let new = |created: &str| created.is_empty() || newcomers.iter().any(|newcomer| newcomer == created);
+    let before = !network.created_in().is_some_and(new);
     (before, network.created_at, &network.id)
 }
 
