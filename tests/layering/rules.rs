@@ -33,7 +33,9 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("member", &["model", "jury", "store", "local", "clock", "chance", "backoff"]),
     (
         "reconcile",
-        &["model", "plan", "ipam", "jury", "store", "dataplane", "engine", "local", "clock", "backoff"],
+        &[
+            "model", "plan", "ipam", "jury", "store", "dataplane", "engine", "local", "clock", "chance", "backoff",
+        ],
     ),
     (
         "driver",
