@@ -34,7 +34,17 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     (
         "reconcile",
         &[
-            "model", "plan", "ipam", "jury", "store", "dataplane", "engine", "local", "clock", "chance", "backoff",
+            "model",
+            "plan",
+            "ipam",
+            "jury",
+            "store",
+            "dataplane",
+            "engine",
+            "local",
+            "clock",
+            "chance",
+            "backoff",
         ],
     ),
     (
