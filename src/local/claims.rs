@@ -40,6 +40,9 @@ pub struct OwnClaim {
     pub generation: u64,
     /// Since when it is what it is, as [`Local::moment`] tells: how long a reserve has rested.
     pub since_ms: u64,
+    /// A person has named it (`--ip`): the container will want just this one again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub named: bool,
     /// A container of this host has had it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub used: bool,
@@ -107,6 +110,7 @@ impl LocalData {
             let age = now_ms.saturating_sub(claim.since_ms);
             match (claim.former, claim.used) {
                 _ if own(claim) => (0, 0),
+                _ if claim.named => (5, claim.since_ms),
                 (true, _) => (1, claim.since_ms),
                 (_, true) if age < RESTART_MS => (2, age),
                 (_, true) if age < STOPPED_MS => (3, claim.since_ms),
@@ -135,6 +139,7 @@ impl Local {
             let now = crate::clock::unix_millis();
             let Some(claim) = data.next_of(cidr, container, now) else { return Ok(None) };
             let ip = claim.ip;
+            let claim = OwnClaim { named: false, ..claim };
             self.hand_out(data, claim, ClaimKind::Container, container)?;
             Ok(Some(ip))
         })
@@ -154,7 +159,8 @@ impl Local {
             if claim.kind.is_use() && self.handed_out_lately(claim.since_ms) {
                 return Ok(Taken::InUse(claim.container.clone()));
             }
-            self.hand_out(data, claim.clone(), ClaimKind::Container, container)?;
+            let claim = OwnClaim { named: true, ..claim.clone() };
+            self.hand_out(data, claim, ClaimKind::Container, container)?;
             Ok(Taken::Yes)
         })
     }
@@ -309,6 +315,10 @@ impl Local {
         let Some(claim) = data.claims.get(&(*cidr, ip)).cloned() else { return Ok(false) };
         if claim.lost_to.is_some() {
             self.strike_claim(data, cidr, ip)?;
+            return Ok(true);
+        }
+        // An engine that clears up after a crash gives back what rests already.
+        if claim.kind == ClaimKind::Reserve {
             return Ok(true);
         }
         let user = data.user_of(cidr, ip).and_then(|endpoint| endpoint.container.clone());
