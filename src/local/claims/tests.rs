@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::*;
+use super::{own::RESTART_MS, *};
 use crate::{
     local::{Binding, boot_id},
     model::{IpamMode, MacAddr, Network, Subnet, Vni},
