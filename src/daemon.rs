@@ -36,8 +36,9 @@ use crate::{
     member::{Facts, Member},
     model::Node,
     reconcile::{
-        Applied, collect::Collector, housekeeping::Housekeeping, liveness::Liveness, mirror::Mirror,
-        naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
+        Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, liveness::Liveness,
+        mirror::Mirror, naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher,
+        worker::Worker,
     },
     store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
@@ -185,7 +186,7 @@ async fn start(
         applied_now.clone(),
         mtu_now.clone(),
     );
-    let driver = Arc::new(driver.confirmed_by(reports.clone()));
+    let driver = Arc::new(driver.confirmed_by(reports.clone()).informed_by(health.clone()));
     let worker = Worker {
         dataplane: kernel,
         local: local.clone(),
@@ -198,6 +199,12 @@ async fn start(
     };
     let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
     let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
+    let keeper = Keeper {
+        ledger: ledger.clone(),
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        health: health.clone(),
+    };
     let node = this_node(config, vtep, &local, &facts_now.borrow());
     let member = Member {
         ledger: ledger.clone(),
@@ -266,8 +273,10 @@ async fn start(
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
-    // Where the engine knows the whole cluster, it answers the names of the whole cluster.
+    // Where the engine knows the whole cluster, it answers the names of the whole cluster, and a swarm's
+    // manager hands out the addresses of all its hosts.
     if config.scope.as_str() != "global" {
+        tasks.spawn(keeper.run(cancel.clone()));
         tasks.spawn(names.run(cancel.clone()));
     }
     tasks.spawn(finder.run(facts, mtu, cancel.clone()));

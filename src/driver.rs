@@ -14,11 +14,12 @@ mod options;
 mod pool;
 mod sandbox;
 mod takeover;
+mod wanted;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,7 +30,7 @@ use crate::{
     ipam::AddrPool,
     local::{Binding, Local},
     model::{Network, NetworkId, NodeId, Snapshot},
-    reconcile::{Applied, propagate::EngineReport},
+    reconcile::{Applied, mirror::Health, propagate::EngineReport},
     store::{keys, ledger::Ledger},
 };
 pub use address::AddressRequest;
@@ -66,18 +67,12 @@ pub struct Driver {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     applied: watch::Receiver<Arc<Applied>>,
     underlay_mtu: watch::Receiver<u32>,
-    /// Addresses that calls of this host are claiming right now, and the last one handed out per pool.
-    allocating: Mutex<Allocating>,
     /// Subnets of the engine's choice that were refused, so that it chooses another next time.
     refused: watch::Sender<BTreeMap<Ipv4Net, Instant>>,
     /// Who tells the names of new networks; absent: nobody does.
     engine: Option<watch::Receiver<EngineReport>>,
-}
-
-#[derive(Debug, Default)]
-struct Allocating {
-    in_flight: BTreeSet<(IpNet, IpAddr)>,
-    last: BTreeMap<IpNet, IpAddr>,
+    /// Whether the store is known to be away; absent: nobody knows.
+    health: Option<watch::Receiver<Health>>,
 }
 
 impl Driver {
@@ -91,17 +86,7 @@ impl Driver {
         underlay_mtu: watch::Receiver<u32>,
     ) -> Self {
         let (refused, _) = watch::channel(BTreeMap::new());
-        Self {
-            config,
-            ledger,
-            local,
-            snapshot,
-            applied,
-            underlay_mtu,
-            allocating: Mutex::default(),
-            refused,
-            engine: None,
-        }
+        Self { config, ledger, local, snapshot, applied, underlay_mtu, refused, engine: None, health: None }
     }
 
     /// Lets no container begin on a network before it is certain that the network is the cluster's one of
@@ -109,6 +94,13 @@ impl Driver {
     #[must_use]
     pub fn confirmed_by(mut self, engine: watch::Receiver<EngineReport>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// Waits for nothing that takes the store while `health` says that it is away.
+    #[must_use]
+    pub fn informed_by(mut self, health: watch::Receiver<Health>) -> Self {
+        self.health = Some(health);
         self
     }
 
@@ -128,10 +120,6 @@ impl Driver {
 
     fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
-    }
-
-    fn allocating(&self) -> std::sync::MutexGuard<'_, Allocating> {
-        self.allocating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The network behind Docker's id: one this engine has, or (where engines share networks by id) one
@@ -156,6 +144,9 @@ impl Driver {
     /// Waits, as long as a call may, until removals of this host have reached the store: a network that
     /// was removed a moment ago still holds its subnet and its name there.
     async fn settle_departures(&self) {
+        if self.health.as_ref().is_some_and(|health| health.borrow().trouble.is_some()) {
+            return;
+        }
         let mut changes = self.local.changes();
         let settled = async {
             while !self.local.read(|data| data.departures.is_empty()) {

@@ -4,7 +4,10 @@ pub mod returning;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -96,10 +99,13 @@ impl Member {
         retry.reset();
         *told = false;
         let mut last_answer = Instant::now();
+        // News must not put off the renewal, however often there are some.
+        let mut renew_at = last_answer + RENEW;
         loop {
             let changed = tokio::select! {
                 biased;
-                () = tokio::time::sleep(RENEW) => {
+                () = sleep_until(renew_at) => {
+                    renew_at = Instant::now() + RENEW;
                     match self.ledger.store().keep_alive(&lease).await {
                         Ok(()) => last_answer = Instant::now(),
                         Err(error @ StoreError::LeaseEnded(_)) => return Err(error),

@@ -10,7 +10,7 @@ mod probe;
 mod snapshot;
 mod vni;
 
-pub use claim::{AddressClaim, ClaimKind, NetworkClaim, Pool, Space};
+pub use claim::{AddressClaim, ClaimKind, NetworkClaim, Pool, Space, Wanted};
 pub use endpoint::Endpoint;
 pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};

@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod housekeeping;
+pub mod keeper;
 pub mod liveness;
 mod loose;
 pub mod mirror;

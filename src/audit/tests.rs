@@ -125,7 +125,14 @@ fn every_record_that_is_missing_or_wrong_is_told() {
     assert_eq!(gone("v1/present/n1/a"), ["mark that network blue is on this host: there / missing"]);
     assert_eq!(gone("v1/vnis/4096"), ["VNI 4096: network blue's / nobody's"]);
     assert_eq!(gone("v1/names/blue"), ["name blue: network blue's / nobody's"]);
-    assert_eq!(gone("v1/pools/10.9.0.0_24"), ["subnet 10.9.0.0/24: network blue's / nobody's"]);
+    assert_eq!(
+        gone("v1/pools/10.9.0.0_24"),
+        [
+            "subnet 10.9.0.0/24: network blue's / nobody's",
+            "claim of 10.9.0.2: none / its subnet 10.9.0.0/24 is gone",
+            "claim of 10.9.0.3: none / its subnet 10.9.0.0/24 is gone",
+        ]
+    );
     assert_eq!(
         gone("v1/addresses/10.9.0.0_24/10.9.0.2"),
         ["claim of 10.9.0.2 for container c-e1: held by this host / nobody's"]
@@ -266,9 +273,7 @@ fn the_engine_is_asked_what_it_has() {
     let unknown = objects(compare_engine(&engine, &nothing));
     assert_eq!(unknown, ["Docker network blue (d1)", "container c1, endpoint e1"]);
     let mut dead = own();
-    dead.endpoints.values_mut().for_each(|endpoint| endpoint.alive = false);
-    let id = EndpointId::new("e1").unwrap();
-    assert!(dead.endpoints.contains_key(&id));
+    dead.endpoints.get_mut(&EndpointId::new("e1").unwrap()).unwrap().alive = false;
     let gone = objects(compare_engine(&EngineView::default(), &dead));
     assert_eq!(gone, ["Docker network blue (d1)", "endpoint e1 (c-e1)"]);
 }

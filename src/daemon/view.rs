@@ -206,7 +206,26 @@ impl View {
         }));
         problems.extend(engine.problems.iter().cloned());
         problems.extend(self.names.borrow().unable.clone());
+        problems.extend(self.lost_addresses(&snapshot));
         problems
+    }
+
+    /// Addresses of containers here that another host holds by now.
+    fn lost_addresses(&self, snapshot: &Snapshot) -> Vec<String> {
+        self.local.read(|data| {
+            let lost = data.lost_claims().map(|claim| {
+                let user = data.user_of(&claim.cidr, claim.ip);
+                let name = user.and_then(|user| user.container.as_deref()).unwrap_or("a container");
+                let network = &claim.network;
+                let title = snapshot.networks.get(network).map_or(network.short(), |network| network.title());
+                let host = claim.lost_to.as_ref().map_or("another", |node| snapshot.node_title(node));
+                format!(
+                    "{name} has address {} of network {title}, which host {host} holds by now: start it again, and it gets another",
+                    claim.ip
+                )
+            });
+            lost.collect()
+        })
     }
 
     fn network_row(

@@ -18,6 +18,16 @@ pub enum DriverError {
     /// The store is needed and does not help.
     #[error("rs-overlay: {0}; running containers are not affected, try again when the store is back")]
     Store(#[from] StoreError),
+    /// The store is needed and does not help; something else can be done.
+    #[error("rs-overlay: {what} needs the cluster store: {cause}; {instead}")]
+    NeedsStore {
+        /// What cannot be done, as the beginning of a sentence.
+        what: String,
+        /// What is the matter with the store.
+        cause: StoreError,
+        /// What can be done.
+        instead: String,
+    },
     /// The state directory is in trouble.
     #[error("rs-overlay: {0}")]
     Local(#[from] LocalError),
@@ -182,6 +192,18 @@ pub enum DriverError {
 }
 
 impl DriverError {
+    /// The same of a network that cannot be made.
+    pub(super) fn of_new_network(self) -> Self {
+        match self {
+            Self::Store(cause) => Self::NeedsStore {
+                what: "a new network".to_owned(),
+                cause,
+                instead: "networks that exist work without it, also for new containers; try again when the store is back".to_owned(),
+            },
+            other => other,
+        }
+    }
+
     pub(super) fn invalid(what: &'static str, value: &str, wanted: &str) -> Self {
         Self::Invalid { what, value: value.to_owned(), wanted: wanted.to_owned() }
     }

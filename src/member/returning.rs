@@ -36,11 +36,13 @@ pub struct Lost {
     pub container: Option<String>,
 }
 
-/// Looks for addresses of this host's endpoints that others hold. In pools that a swarm's manager hands
+/// Looks for addresses of this host's endpoints that others hold. Addresses that it only has in reserve are
+/// struck out of its book, so that no container gets one. In pools that a swarm's manager hands
 /// out from, claims say nothing about where a container is.
 pub async fn find_lost(ledger: &Ledger, local: &Local) -> Result<Vec<Lost>, StoreError> {
     let wanted = local.read(|data| {
-        let mut wanted: BTreeMap<IpNet, BTreeMap<IpAddr, LocalEndpoint>> = BTreeMap::new();
+        let mut wanted: BTreeMap<IpNet, BTreeMap<IpAddr, LocalEndpoint>> =
+            data.claims.values().map(|claim| (claim.cidr, BTreeMap::new())).collect();
         for endpoint in data.connected() {
             let Some(binding) = data.bindings.get(&endpoint.docker_network) else { continue };
             for ip in &endpoint.addresses {
@@ -58,6 +60,13 @@ pub async fn find_lost(ledger: &Ledger, local: &Local) -> Result<Vec<Lost>, Stor
             continue;
         }
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&cidr)).await?;
+        for claim in claims.iter().filter(|claim| claim.record.node != *local.node()) {
+            if let Some(ip) = keys::address_of(&claim.entry.key) {
+                local.mark_lost(&cidr, ip, Some(&claim.record.node)).map_err(|error| {
+                    StoreError::Refused { store: ledger.store().kind().to_owned(), detail: error.to_string() }
+                })?;
+            }
+        }
         lost.extend(claims.iter().filter_map(|claim| lost_to(claim, &users, local.node())));
     }
     Ok(lost)

@@ -1,7 +1,11 @@
 //! What one host knows of the cluster at one moment.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Death, Endpoint, EndpointId, KnownHost, Meta, Network, NetworkId, Node, NodeId};
@@ -24,6 +28,9 @@ pub struct Snapshot {
     pub networks: BTreeMap<NetworkId, Network>,
     /// Endpoints of all hosts, by network.
     pub endpoints: BTreeMap<NetworkId, BTreeMap<EndpointId, Endpoint>>,
+    /// Subnets, or single addresses of them, that no host may hold in reserve now.
+    #[serde(default)]
+    pub wanted: BTreeSet<(IpNet, Option<IpAddr>)>,
 }
 
 impl Snapshot {

@@ -201,7 +201,9 @@ mod tests {
         let start = Instant::now();
         let collected = |container: Option<&str>, running: &[&str]| {
             let mut endpoints = one(Some("/ns"));
-            endpoints.values_mut().for_each(|e| e.container_id = container.map(str::to_owned));
+            for endpoint in endpoints.values_mut() {
+                endpoint.container_id = container.map(str::to_owned);
+            }
             let running = running.iter().map(|&id| id.to_owned()).collect();
             let engine = EngineWord { running, ..EngineWord::default() };
             let mut missing = BTreeMap::new();

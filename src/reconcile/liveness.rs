@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::Applied;
 use crate::{
-    clock,
+    chance, clock,
     dataplane::{DataplaneError, Prober},
     jury::{Unreachable, Verdict, cases, verdict},
     model::{Death, KnownHost, NodeId, Snapshot},
@@ -26,9 +26,9 @@ use crate::{
 /// several watches, one after the other.
 const SETTLE: Duration = Duration::from_millis(250);
 /// Rest before a host that has answered, or could not be asked for, is asked for again.
-const AGAIN: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_secs(4);
 /// Rest before one that has not: nobody should be called missing any longer than it is.
-const MISSED_AGAIN: Duration = Duration::from_millis(500);
+const MISSED_AGAIN: Duration = Duration::from_millis(600);
 /// Rest until the kernel is looked at again for a way to a host.
 const SOON: Duration = Duration::from_millis(100);
 /// Age from which this host's own word no longer counts: it may have been frozen since.
@@ -83,6 +83,7 @@ impl Liveness {
             let wake = ask_at.into_iter().chain(retry).min();
             // Every arm is cancel safe: a change stays visible, and an answer stays in its set.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 changed = self.snapshot.changed() => if changed.is_err() { return },
                 Some(answer) = asking.join_next() => {
@@ -228,5 +229,5 @@ fn take_answer((id, incarnation, answer): Answer, open: &mut BTreeMap<NodeId, Ca
         }
     };
     // Apart, so that the jurors of many suspects do not all ask at once.
-    case.ask_at = Some(now + rest.mul_f64(rand::random_range(0.8..1.2)));
+    case.ask_at = Some(now + rest.mul_f64(chance::half_to_all()));
 }

@@ -58,6 +58,7 @@ enum Source {
     Hosts,
     Dead,
     Networks,
+    Wanted,
     Endpoints(NetworkId),
 }
 
@@ -107,6 +108,7 @@ impl Mirror {
             (Source::Hosts, keys::HOSTS),
             (Source::Dead, keys::DEAD),
             (Source::Networks, keys::NETWORKS),
+            (Source::Wanted, keys::WANTED),
         ] {
             self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
         }
@@ -269,6 +271,10 @@ impl Mirror {
             Some(section) => section.by_id(|network: &Network| network.id.clone()),
             None => old.networks.clone(),
         };
+        let wanted = match listed(&Source::Wanted) {
+            Some(section) => section.keys().filter_map(keys::wanted_of).collect(),
+            None => old.wanted.clone(),
+        };
         let endpoints = self.watches.keys().map(|id| {
             let endpoints = match listed(&Source::Endpoints(id.clone())) {
                 Some(section) => section.by_id(|endpoint: &Endpoint| endpoint.id.clone()),
@@ -276,7 +282,7 @@ impl Mirror {
             };
             (id.clone(), endpoints)
         });
-        Snapshot { meta, nodes, hosts, dead, networks, endpoints: endpoints.collect() }
+        Snapshot { meta, nodes, hosts, dead, networks, endpoints: endpoints.collect(), wanted }
     }
 
     fn save(&self) {

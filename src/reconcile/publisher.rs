@@ -36,7 +36,7 @@ impl Publisher {
     /// Runs until `cancel`.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut changes = self.local.changes();
-        let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         let mut published: Option<BTreeMap<String, String>> = None;
         loop {
             let pause = match self.round(&mut published).await {

@@ -185,9 +185,7 @@ async fn users(
     let mut users: Vec<NodeId> = Vec::new();
     for pool in pools {
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&pool.record.cidr)).await?;
-        let held = claims
-            .into_iter()
-            .filter(|c| matches!(c.record.kind, ClaimKind::Container | ClaimKind::Engine { .. }));
+        let held = claims.into_iter().filter(|c| c.record.kind.is_use());
         users.extend(held.map(|claim| claim.record.node));
     }
     let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
@@ -205,17 +203,22 @@ async fn users(
     Ok(Users { living: users, deaths })
 }
 
-/// Whether this host holds an address of the network that is not about to be given back.
+/// Whether a container here has, or is about to have, an address of the network: by the book, and by the
+/// store where that knows of a claim that is not entered yet.
 async fn own_claims(ledger: &Ledger, local: &Local, network: &Network) -> Result<bool, StoreError> {
-    let queued = local.read(|data| data.releases.clone());
     for subnet in &network.subnets {
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&subnet.cidr)).await?;
-        let own = claims.iter().filter(|claim| {
-            claim.record.node == *local.node()
-                && matches!(claim.record.kind, ClaimKind::Container | ClaimKind::Engine { .. })
+        let own = claims.iter().filter(|c| c.record.node == *local.node() && c.record.kind.is_use());
+        let own: Vec<_> = own.filter_map(|claim| keys::address_of(&claim.entry.key)).collect();
+        // The book and the queue are read afterwards: what has left them since is in the book's own words.
+        let in_use = local.read(|data| {
+            let unsettled = |ip: &std::net::IpAddr| {
+                !data.claims.contains_key(&(subnet.cidr, *ip))
+                    && !data.releases.contains_key(&Release::key_of(&subnet.cidr, *ip))
+            };
+            data.uses(&network.id) || own.iter().any(unsettled)
         });
-        let mut kept = own.filter_map(|claim| keys::address_of(&claim.entry.key));
-        if kept.any(|ip| !queued.contains_key(&Release::key_of(&subnet.cidr, ip))) {
+        if in_use {
             return Ok(true);
         }
     }
@@ -232,6 +235,7 @@ async fn delete_all(
     let mut loose = Vec::new();
     for pool in pools {
         loose.extend(ledger.store().range(&keys::addresses(&pool.record.cidr)).await?);
+        loose.extend(ledger.store().range(&keys::wanted(&pool.record.cidr, None)).await?);
     }
     loose.extend(ledger.store().range(&keys::endpoints(id)).await?);
     loose.extend(ledger.store().range(&keys::departed_of(id)).await?);

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -228,7 +229,10 @@ impl<D: Dataplane> Worker<D> {
         }
         self.announce(&to, spoken).await;
         let complete = done.len() == ops.len();
-        let repaired = left.map(|left| repairs(&left, &from, &done)).unwrap_or_default();
+        let mut repaired = left.map(|left| repairs(&left, &from, &done)).unwrap_or_default();
+        // A port that went with its sandbox is the container's end, and nobody's doing.
+        repaired
+            .retain(|step| remade_port(step, &from).is_none_or(|endpoint| !self.has_lost_sandbox(&endpoint)));
         for step in repaired.iter().take(TOLD) {
             info!(%step, "somebody else has changed the kernel's state; repaired");
         }
@@ -251,6 +255,11 @@ impl<D: Dataplane> Worker<D> {
             applied.steps = steps;
         });
         (reached, complete, remade)
+    }
+
+    fn has_lost_sandbox(&self, endpoint: &EndpointId) -> bool {
+        let sandbox = self.local.read(|data| data.endpoints.get(endpoint).and_then(|e| e.sandbox.clone()));
+        sandbox.is_some_and(|path| !path.is_empty() && !Path::new(&path).exists())
     }
 
     /// Tells containers which addresses have moved. One that is not told asks again after some time, so a

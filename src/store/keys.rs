@@ -13,6 +13,7 @@
 //! v1/endpoints/<net>/<ep>        an endpoint and the host it is on
 //! v1/departed/<net>/<node>       a host on which the network was removed while others still use it
 //! v1/present/<net>/<node>        a host whose engine has the network
+//! v1/wanted/<pool>[/<ip>]        a host needs an address that others hold in reserve
 //! ```
 
 use std::net::IpAddr;
@@ -43,6 +44,8 @@ pub const DEPARTED: &str = "v1/departed/";
 pub const PRESENT: &str = "v1/present/";
 /// All claims on addresses.
 pub const ADDRESSES: &str = "v1/addresses/";
+/// All calls for addresses that are held in reserve.
+pub const WANTED: &str = "v1/wanted/";
 /// All endpoints.
 pub const ENDPOINTS: &str = "v1/endpoints/";
 
@@ -123,6 +126,24 @@ pub fn endpoint_of(key: &str) -> Option<(NetworkId, EndpointId)> {
     Some((NetworkId::new(network).ok()?, EndpointId::new(endpoint).ok()?))
 }
 
+/// The call for an address of a subnet: for any, or for just that one.
+pub fn wanted(cidr: &IpNet, ip: Option<IpAddr>) -> String {
+    let pool = pool_part(cidr);
+    ip.map_or_else(|| format!("{WANTED}{pool}"), |ip| format!("{WANTED}{pool}/{ip}"))
+}
+
+/// Subnet and address in a key that [`wanted`] made.
+pub fn wanted_of(key: &str) -> Option<(IpNet, Option<IpAddr>)> {
+    let rest = key.strip_prefix(WANTED)?;
+    let (pool, ip) = rest.split_once('/').map_or((rest, None), |(pool, ip)| (pool, Some(ip)));
+    let (address, length) = pool.rsplit_once('_')?;
+    let cidr = IpNet::new(address.parse().ok()?, length.parse().ok()?).ok()?;
+    match ip {
+        None => Some((cidr, None)),
+        Some(ip) => Some((cidr, Some(ip.parse().ok()?))),
+    }
+}
+
 /// All endpoints of a network.
 pub fn endpoints(network: &NetworkId) -> String {
     format!("{ENDPOINTS}{network}/")
@@ -186,6 +207,12 @@ mod tests {
         assert_eq!(network_and_node(&present(&network, &node)), both);
         assert_eq!(network_and_node(&departed(&network, &node)), both);
         assert_eq!(network_and_node("v1/networks/n/h"), None);
+        for ip in [None, Some(ip)] {
+            assert_eq!(wanted_of(&wanted(&cidr, ip)), Some((cidr, ip)));
+        }
+        for odd in ["v1/wanted/", "v1/wanted/10.9.0.0", "v1/wanted/10.9.0.0_99", "v1/wanted/10.9.0.0_24/x"] {
+            assert_eq!(wanted_of(odd), None, "{odd}");
+        }
         assert_eq!(name("my net/ä"), "v1/names/my%20net%2F%C3%A4");
     }
 }

@@ -31,7 +31,22 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
     ("member", &["model", "jury", "store", "local", "clock", "chance", "backoff"]),
-    ("reconcile", &["model", "plan", "jury", "store", "dataplane", "engine", "local", "clock", "backoff"]),
+    (
+        "reconcile",
+        &[
+            "model",
+            "plan",
+            "ipam",
+            "jury",
+            "store",
+            "dataplane",
+            "engine",
+            "local",
+            "clock",
+            "chance",
+            "backoff",
+        ],
+    ),
     (
         "driver",
         &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "chance", "reconcile"],

@@ -21,10 +21,11 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     http::{AdminView, Journal, Plugin, router},
     local::Local,
-    model::{HostRoute, Node, Snapshot},
+    model::{ForeignVxlan, HostRoute, Node, Snapshot},
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
+        keeper::Keeper,
         mirror::{Health, Mirror},
         publisher::Publisher,
         worker::Worker,
@@ -112,6 +113,12 @@ impl Host {
             Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
         let housekeeping =
             Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+        let keeper = Keeper {
+            ledger: ledger.clone(),
+            local: Arc::clone(&local),
+            snapshot: snapshot.clone(),
+            health: health.clone(),
+        };
         let node = node(&local, &name, vtep, scope);
         let register = Txn::new().put(keys::node(&node.id), record::encode(&node));
         store.txn(register).await.unwrap();
@@ -120,6 +127,9 @@ impl Host {
         tasks.spawn(mirror.run(cancel.clone()));
         tasks.spawn(publisher.run(cancel.clone()));
         tasks.spawn(housekeeping.run(cancel.clone()));
+        if scope == "local" {
+            tasks.spawn(keeper.run(cancel.clone()));
+        }
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
         let calls = TaskTracker::new();
         let journal = Arc::new(Journal::open(&dir.join(&name).join("calls")).unwrap());
@@ -178,11 +188,19 @@ impl Host {
                 || overlay.networks().next().is_some()
                 || !data.bindings.is_empty()
                 || !data.endpoints.is_empty()
+                || !data.claims.is_empty()
                 || !data.releases.is_empty()
                 || !data.departures.is_empty();
             busy.then(|| format!("store {keys:?}, kernel {overlay:?}, local {data:?}"))
         })
         .await;
+    }
+
+    /// Shows VXLAN devices of other programs on this host to the cluster.
+    pub(crate) async fn publish_vxlans(&self, vxlans: Vec<ForeignVxlan>) {
+        let mut node = node(&self.local, &self.name, [192, 0, 2, 99].into(), "local");
+        node.vxlans = vxlans;
+        self.store.txn(Txn::new().put(keys::node(&node.id), record::encode(&node))).await.unwrap();
     }
 
     /// Shows routes of this host to the cluster.

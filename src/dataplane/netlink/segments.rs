@@ -173,20 +173,20 @@ impl Kernel {
     pub(super) async fn vni_taken(&self, vni: Vni, vxlan: &Vxlan, what: &str) -> DataplaneError {
         let here = self.host.links().await.unwrap_or_default();
         let here = here.iter().find(|link| link.vxlan_key() == Some((vni.get(), vxlan.port)));
-        let (holder, remedy) = match here {
-            Some(link) => (
+        let (holder, remedy) = if let Some(link) = here {
+            (
                 format!("VXLAN device {} of this host", link.name),
                 format!("delete it (`ip link delete {}`), or give the network another VNI", link.name),
-            ),
-            None => {
-                let moved = moved_vxlans().await;
-                let moved = moved.into_iter().find(|dev| (dev.vni, dev.port) == (vni.get(), vxlan.port));
-                let device = moved.map_or("in another network namespace of this host".into(), |dev| dev.dev);
-                (
-                    format!("a VXLAN device of another program, {device},"),
-                    "delete it (Docker's own overlay networks have such devices), or give the network another VNI".into(),
-                )
-            }
+            )
+        } else {
+            let moved = moved_vxlans().await;
+            let moved = moved.into_iter().find(|dev| (dev.vni, dev.port) == (vni.get(), vxlan.port));
+            let device = moved.map_or("in another network namespace of this host".into(), |dev| dev.dev);
+            (
+                format!("a VXLAN device of another program, {device},"),
+                "delete it (Docker's own overlay networks have such devices), or give the network another VNI"
+                    .into(),
+            )
         };
         DataplaneError::Taken {
             what: format!("{what}: VNI {vni} on UDP port {}", vxlan.port),
@@ -199,12 +199,11 @@ impl Kernel {
     pub(super) async fn port_taken(&self, port: u16, what: &str) -> DataplaneError {
         let links = self.host.links().await.unwrap_or_default();
         let device = links.iter().find(|link| link.vxlan_key().is_some_and(|(_, held)| held == port));
-        let holder = match device {
-            Some(link) => Some(format!("VXLAN device {} of this host", link.name)),
-            None => {
-                let host = self.host.namespace().clone();
-                tokio::task::spawn_blocking(move || port_holder(&host, port)).await.ok().flatten()
-            }
+        let holder = if let Some(link) = device {
+            Some(format!("VXLAN device {} of this host", link.name))
+        } else {
+            let host = self.host.namespace().clone();
+            tokio::task::spawn_blocking(move || port_holder(&host, port)).await.ok().flatten()
         };
         DataplaneError::Taken {
             what: format!("{what}: UDP port {port}"),

@@ -150,14 +150,9 @@ fn the_names_of_a_dead_host_are_withdrawn_and_come_back_with_its_lease() {
         endpoints: BTreeMap::from([(id(1), [here, there].map(|e| (e.id.clone(), e)).into())]),
         ..Default::default()
     };
+    let here_id = crate::model::NodeId::new("n9").unwrap();
     let ask = |snapshot: &crate::model::Snapshot, name| {
-        lookup(
-            &Zone::of(snapshot, &crate::model::NodeId::new("nobody").unwrap(), &[]),
-            &[id(1)],
-            name,
-            Kind::A,
-            0,
-        )
+        lookup(&Zone::of(snapshot, &here_id, &[]), &[id(1)], name, Kind::A, 0)
     };
     assert_eq!(ask(&snapshot, "store"), ips(&["10.9.0.3"]));
     let dead = crate::model::NodeId::new("n2").unwrap();

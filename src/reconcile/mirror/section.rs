@@ -53,6 +53,11 @@ impl Section {
         self.known.get(key).and_then(parse)
     }
 
+    /// All keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
     /// All records, by what `id` makes of each.
     pub(super) fn by_id<T: DeserializeOwned, K: Ord>(&self, id: impl Fn(&T) -> K) -> BTreeMap<K, T> {
         self.known.values().filter_map(parse::<T>).map(|record| (id(&record), record)).collect()
