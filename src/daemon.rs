@@ -2,6 +2,7 @@
 
 mod facts;
 mod hosts;
+mod losses;
 mod names;
 mod orders;
 mod verify;
@@ -38,9 +39,9 @@ use crate::{
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, liveness::Liveness,
         mirror::Mirror, naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher,
-        worker::Worker,
+        refill::Refill, worker::Worker,
     },
-    store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
+    store::{Store, gate::Gate, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
 use facts::FactFinder;
 use orders::Orders;
@@ -154,6 +155,8 @@ async fn start(
     cancel: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Plugin> {
+    let gate = Gate::new(store);
+    let store: Arc<dyn Store> = Arc::new(gate.clone());
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = driver_name(&config.socket);
@@ -186,7 +189,8 @@ async fn start(
         applied_now.clone(),
         mtu_now.clone(),
     );
-    let driver = Arc::new(driver.confirmed_by(reports.clone()).informed_by(health.clone()));
+    let driver = driver.confirmed_by(reports.clone()).informed_by(health.clone());
+    let driver = Arc::new(driver.standing_on(gate.footing()));
     let worker = Worker {
         dataplane: kernel,
         local: local.clone(),
@@ -197,6 +201,12 @@ async fn start(
         vxlan_port: config.vxlan_port,
         applied,
     };
+    let refill = Refill {
+        gate: gate.clone(),
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        health: health.clone(),
+    };
     let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
     let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
     let keeper = Keeper {
@@ -204,6 +214,7 @@ async fn start(
         local: local.clone(),
         snapshot: snapshot.clone(),
         health: health.clone(),
+        footing: Some(gate.footing()),
     };
     let node = this_node(config, vtep, &local, &facts_now.borrow());
     let member = Member {
@@ -257,6 +268,7 @@ async fn start(
         engine: reports,
         names: names_told,
         verifier,
+        footing: gate.footing(),
     };
 
     tasks.spawn(mirror.run(cancel.clone()));
@@ -266,6 +278,7 @@ async fn start(
             error!(%error, "the kernel can no longer be followed");
         }
     });
+    tasks.spawn(refill.run(cancel.clone()));
     tasks.spawn(publisher.run(cancel.clone()));
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));

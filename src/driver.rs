@@ -13,6 +13,7 @@ mod network;
 mod options;
 mod pool;
 mod sandbox;
+mod settled;
 mod takeover;
 mod wanted;
 
@@ -31,7 +32,7 @@ use crate::{
     local::{Binding, Local},
     model::{Network, NetworkId, NodeId, Snapshot},
     reconcile::{Applied, mirror::Health, propagate::EngineReport},
-    store::{keys, ledger::Ledger},
+    store::{gate::Footing, keys, ledger::Ledger},
 };
 pub use address::AddressRequest;
 pub use endpoint::NewEndpoint;
@@ -73,6 +74,8 @@ pub struct Driver {
     engine: Option<watch::Receiver<EngineReport>>,
     /// Whether the store is known to be away; absent: nobody knows.
     health: Option<watch::Receiver<Health>>,
+    /// How the store is; absent: it is never lost.
+    footing: Option<watch::Receiver<Footing>>,
 }
 
 impl Driver {
@@ -86,7 +89,18 @@ impl Driver {
         underlay_mtu: watch::Receiver<u32>,
     ) -> Self {
         let (refused, _) = watch::channel(BTreeMap::new());
-        Self { config, ledger, local, snapshot, applied, underlay_mtu, refused, engine: None, health: None }
+        Self {
+            config,
+            ledger,
+            local,
+            snapshot,
+            applied,
+            underlay_mtu,
+            refused,
+            engine: None,
+            health: None,
+            footing: None,
+        }
     }
 
     /// Lets no container begin on a network before it is certain that the network is the cluster's one of
@@ -101,6 +115,13 @@ impl Driver {
     #[must_use]
     pub fn informed_by(mut self, health: watch::Receiver<Health>) -> Self {
         self.health = Some(health);
+        self
+    }
+
+    /// Lets nothing new be claimed while hosts fill a store that was lost.
+    #[must_use]
+    pub fn standing_on(mut self, footing: watch::Receiver<Footing>) -> Self {
+        self.footing = Some(footing);
         self
     }
 

@@ -7,6 +7,7 @@
 
 mod allocating;
 mod claims;
+mod cluster;
 mod data;
 mod endpoints;
 mod fence;
@@ -34,6 +35,7 @@ use crate::{
 };
 pub use allocating::{Allocating, Filling, InFlight};
 pub use claims::{OwnClaim, Taken};
+pub use cluster::{KnownCluster, Told};
 pub use data::LocalData;
 pub use identity::boot_id;
 pub use record::{Binding, CutOff, Departure, LocalEndpoint, Release};
@@ -92,7 +94,8 @@ impl Local {
         let lock = identity::lock(dir)?;
         let node = identity::node_id(dir, random)?;
         let data = LocalData {
-            cluster: files::read(&dir.join("cluster.json"))?,
+            cluster: cluster::read_cluster(dir)?,
+            told: cluster::read_told(dir)?,
             incarnation: files::read(&dir.join("incarnation.json"))?.unwrap_or_default(),
             departures: keyed(files::read_all(&dir.join("departures"))?, |d: &Departure| d.network.clone()),
             releases: keyed(files::read_all(&dir.join("releases"))?, Release::key),
@@ -165,15 +168,6 @@ impl Local {
     /// Tells of every change from now on.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
-    }
-
-    /// Remembers the cluster.
-    pub fn set_cluster(&self, cluster: &str) -> Result<(), LocalError> {
-        self.change(|data| {
-            files::write(&self.dir.join("cluster.json"), &cluster, true)?;
-            data.cluster = Some(cluster.to_owned());
-            Ok(())
-        })
     }
 
     /// Adds or replaces a network of the engine.

@@ -8,20 +8,21 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use super::{hosts, names, orders::Orders, verify::Verifier};
+use super::{hosts, losses, names, orders::Orders, verify::Verifier};
 use crate::{
     admin::{
         EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
         NetworkOrder, NetworkRow, NodeRow, ReconcileStatus, RepairRow, StatusReport, StoreStatus,
         VerifyReport,
     },
+    clock,
     dns::manager::Told,
     http::AdminView,
     local::Local,
     model::{Death, Endpoint, KnownHost, Network, NetworkId, Node, NodeId, Snapshot},
     plan::effective_mtu,
     reconcile::{Applied, Repaired, mirror::Health, propagate::EngineReport},
-    store::{Entry, StoreError, keys, ledger::Ledger},
+    store::{Entry, StoreError, gate::Footing, keys, ledger::Ledger},
 };
 
 /// The parts that are asked.
@@ -37,6 +38,7 @@ pub(super) struct View {
     pub(super) engine: watch::Receiver<EngineReport>,
     pub(super) names: watch::Receiver<Told>,
     pub(super) verifier: Verifier,
+    pub(super) footing: watch::Receiver<Footing>,
 }
 
 impl AdminView for View {
@@ -171,15 +173,7 @@ impl View {
             );
         }
         let snapshot = self.snapshot.borrow().clone();
-        let known = self.local.read(|data| data.cluster.clone());
-        if let (Some(known), Some(meta)) = (&known, &snapshot.meta)
-            && *known != meta.cluster
-        {
-            problems.push(format!(
-                "the store holds cluster {}, this host belongs to {known}: the store was wiped, or it is another one",
-                meta.cluster
-            ));
-        }
+        problems.extend(losses::problems(&self.footing.borrow(), &snapshot, clock::unix_seconds()));
         problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&self.node, other)));
         problems.extend(hosts::problems(&snapshot, &self.local, applied));
         let own = snapshot.nodes.get(&self.node.id);

@@ -28,6 +28,14 @@ pub enum DriverError {
         /// What can be done.
         instead: String,
     },
+    /// The store was emptied or set back, and does not have all that is in use yet.
+    #[error(
+        "rs-overlay: the cluster store has lost its data and the hosts are filling it again; new networks and addresses wait for that, try again in {seconds} s; running containers are not affected"
+    )]
+    Refilling {
+        /// When to try again.
+        seconds: u64,
+    },
     /// The state directory is in trouble.
     #[error("rs-overlay: {0}")]
     Local(#[from] LocalError),

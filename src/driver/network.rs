@@ -83,6 +83,7 @@ impl Driver {
         if let Some(binding) = self.local.read(|data| data.bindings.get(&new.docker_id).cloned()) {
             return same_subnets(&binding.network, &new);
         }
+        self.settled().await?;
         if !self.takes_part(&new).await? {
             self.settle_departures().await;
         }

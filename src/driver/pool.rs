@@ -77,6 +77,7 @@ impl Driver {
     }
 
     async fn find_pool(&self, request: PoolRequest) -> Result<PoolId, DriverError> {
+        self.settled().await?;
         if let Some(name) = request.options.get(JOIN_OPTION) {
             return self.pool_to_join(name, &request).await;
         }

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Binding, Departure, LocalEndpoint, OwnClaim, Release};
+use super::{Binding, Departure, KnownCluster, LocalEndpoint, OwnClaim, Release, Told};
 use crate::model::{EndpointId, NetworkId};
 
 /// All of the host's own state, as it was at one moment.
@@ -26,7 +26,9 @@ pub struct LocalData {
     /// Counts this host's registrations.
     pub incarnation: u64,
     /// The cluster that all this belongs to.
-    pub cluster: Option<String>,
+    pub cluster: Option<KnownCluster>,
+    /// This host's mark in the store.
+    pub told: Option<Told>,
 }
 
 impl LocalData {

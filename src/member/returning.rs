@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use crate::{
     clock,
     local::{CutOff, Local, LocalEndpoint},
-    model::{AddressClaim, ClaimKind, Endpoint, EndpointId, KnownHost, NetworkId, NodeId, Pool, Space},
+    model::{AddressClaim, Endpoint, EndpointId, KnownHost, NetworkId, NodeId, Pool, Space},
     store::{
         StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -61,7 +61,8 @@ pub async fn find_lost(ledger: &Ledger, local: &Local) -> Result<Vec<Lost>, Stor
         }
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&cidr)).await?;
         for claim in claims.iter().filter(|claim| claim.record.node != *local.node()) {
-            if let Some(ip) = keys::address_of(&claim.entry.key) {
+            let Some(ip) = keys::address_of(&claim.entry.key) else { continue };
+            if claim.record.generation > local.read(|data| data.generation_of(&cidr, ip)) {
                 local.mark_lost(&cidr, ip, Some(&claim.record.node)).map_err(|error| {
                     StoreError::Refused { store: ledger.store().kind().to_owned(), detail: error.to_string() }
                 })?;
@@ -79,8 +80,9 @@ fn lost_to(
 ) -> Option<Lost> {
     let ip = keys::address_of(&claim.entry.key)?;
     let endpoint = users.get(&ip)?;
-    let reserved = matches!(claim.record.kind, ClaimKind::Gateway | ClaimKind::Auxiliary);
-    (claim.record.node != *own && !reserved).then(|| Lost {
+    // A takeover raises the generation. A claim of the same one is what a store that was set back remembers.
+    let taken = claim.record.node != *own && claim.record.generation > endpoint.generation;
+    (taken && !claim.record.kind.is_fixed()).then(|| Lost {
         endpoint: endpoint.id.clone(),
         network: endpoint.network.clone(),
         ip,

@@ -1,4 +1,4 @@
-//! A host of the cluster, and the cluster itself.
+//! A host of the cluster.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -118,16 +118,4 @@ pub struct HostRoute {
     pub cidr: IpNet,
     /// Name of the outgoing interface.
     pub dev: String,
-}
-
-/// The cluster's own record. Another id means another, or a wiped, store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
-    /// Drawn by the first host.
-    pub cluster: String,
-    /// When, in seconds since 1970.
-    pub created_at: u64,
-    /// Fields of a newer release, kept when this one rewrites the record.
-    #[serde(flatten)]
-    pub extra: BTreeMap<String, Value>,
 }

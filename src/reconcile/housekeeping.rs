@@ -17,7 +17,7 @@ use crate::{
     backoff::Backoff,
     clock,
     local::{Local, LocalData, LocalError, Release},
-    model::{AddressClaim, Network, NetworkId, Pool, Space},
+    model::{AddressClaim, Mark, Network, NetworkId, Pool, Removed, Space},
     store::{Revision, StoreError, Txn, keys, ledger::Ledger},
 };
 
@@ -28,6 +28,9 @@ const CALL: Duration = Duration::from_secs(50);
 /// Age, in seconds, from which a subnet without a network, or an address without an endpoint, was left
 /// behind: an engine goes from one to the other in seconds.
 const LEFT_BEHIND: u64 = 180;
+/// For how long, in seconds, the cluster remembers which networks were removed, and hosts that are gone: a
+/// host that was away for longer may bring a network back into a store that was lost meanwhile.
+const REMEMBERED: u64 = 30 * 24 * 3600;
 
 /// The housekeeping task.
 pub struct Housekeeping {
@@ -115,6 +118,7 @@ impl Housekeeping {
             self.sweep_addresses().await?;
             self.sweep_departed(used).await?;
             self.sweep_present().await?;
+            self.sweep_old().await?;
         }
         Ok(())
     }
@@ -150,6 +154,23 @@ impl Housekeeping {
             if nodes.iter().all(|e| e.key != node) && networks.iter().all(|e| e.key != network) {
                 self.ledger.commit(Txn::new().unchanged(&entry).delete(entry.key.as_str())).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Tombstones, and marks of hosts that are gone, that nobody can need any more.
+    async fn sweep_old(&self) -> Result<(), Unfinished> {
+        let now = clock::unix_seconds();
+        let old = |since: u64| now.saturating_sub(since) > REMEMBERED;
+        let nodes = self.ledger.store().range(keys::NODES).await?;
+        let marks = self.ledger.list::<Mark>(keys::MARKS).await?.into_iter().filter(|mark| {
+            let node = keys::marked(&mark.entry.key).map(|node| keys::node(&node));
+            old(mark.record.at) && nodes.iter().all(|entry| Some(&entry.key) != node.as_ref())
+        });
+        let removed = self.ledger.list::<Removed>(keys::REMOVED).await?.into_iter();
+        let removed = removed.filter(|removed| old(removed.record.since));
+        for entry in marks.map(|held| held.entry).chain(removed.map(|held| held.entry)) {
+            self.ledger.commit(Txn::new().unchanged(&entry).delete(entry.key.as_str())).await?;
         }
         Ok(())
     }

@@ -25,7 +25,9 @@ use crate::{
     local::{Local, OwnClaim},
     model::{AddressClaim, Network, NetworkId, Pool, Snapshot, Subnet},
     store::{
-        Entry, keys,
+        Entry,
+        gate::Footing,
+        keys,
         ledger::{Held, Ledger},
         record,
     },
@@ -49,6 +51,8 @@ pub struct Keeper {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// Tells when the store is back.
     pub health: watch::Receiver<Health>,
+    /// Whether the store has what all hosts know; absent: it is never lost.
+    pub footing: Option<watch::Receiver<Footing>>,
 }
 
 /// All that decides about the records of one subnet, as it is here.
@@ -208,6 +212,15 @@ impl Keeper {
             Some(found) => self.keep_reserve(view, &found).await,
             None => Ok(Done::LookAgain),
         }
+    }
+
+    /// Whether what the store says of other hosts is what they say themselves: after it was lost, they need
+    /// a moment to fill it again.
+    fn is_settled(&self) -> bool {
+        self.footing.as_ref().is_none_or(|footing| match &*footing.borrow() {
+            Footing::Sure { settles, .. } => settles.is_none_or(|until| until <= Instant::now()),
+            _ => false,
+        })
     }
 
     async fn find(&self, view: &View) -> Result<Option<Found>, Unfinished> {

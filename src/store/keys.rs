@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! v1/meta                        the cluster
+//! v1/meta/<incarnation>          there as long as the store has not been emptied or set back
+//! v1/marks/<node>                how far a host has come in telling what it has
 //! v1/nodes/<node>                a host, leased
 //! v1/hosts/<node>                a host that has once been here
 //! v1/dead/<node>                 a host that was declared dead and has not returned
@@ -14,6 +16,7 @@
 //! v1/departed/<net>/<node>       a host on which the network was removed while others still use it
 //! v1/present/<net>/<node>        a host whose engine has the network
 //! v1/wanted/<pool>[/<ip>]        a host needs an address that others hold in reserve
+//! v1/removed/<net>               a network that was removed, which nobody may bring back
 //! ```
 
 use std::net::IpAddr;
@@ -24,6 +27,14 @@ use crate::model::{EndpointId, NetworkId, NodeId, Vni};
 
 /// The cluster's own record.
 pub const META: &str = "v1/meta";
+/// The cluster, its incarnation and all marks: what tells in one read whether the store is as it was.
+pub const CLUSTER: &str = "v1/m";
+/// All marks.
+pub const MARKS: &str = "v1/marks/";
+/// All names.
+pub const NAMES: &str = "v1/names/";
+/// All networks that were removed.
+pub const REMOVED: &str = "v1/removed/";
 /// All hosts.
 pub const NODES: &str = "v1/nodes/";
 /// All hosts that have ever been here.
@@ -32,8 +43,6 @@ pub const HOSTS: &str = "v1/hosts/";
 pub const DEAD: &str = "v1/dead/";
 /// All networks.
 pub const NETWORKS: &str = "v1/networks/";
-/// All names of networks.
-pub const NAMES: &str = "v1/names/";
 /// All VNIs.
 pub const VNIS: &str = "v1/vnis/";
 /// All pools.
@@ -48,6 +57,31 @@ pub const ADDRESSES: &str = "v1/addresses/";
 pub const WANTED: &str = "v1/wanted/";
 /// All endpoints.
 pub const ENDPOINTS: &str = "v1/endpoints/";
+
+/// What goes with an incarnation of the store.
+pub fn incarnation(id: &str) -> String {
+    format!("{META}/{id}")
+}
+
+/// A host's mark.
+pub fn mark(node: &NodeId) -> String {
+    format!("{MARKS}{node}")
+}
+
+/// The host in a key that [`mark`] made.
+pub fn marked(key: &str) -> Option<NodeId> {
+    NodeId::new(key.strip_prefix(MARKS)?).ok()
+}
+
+/// The tombstone of a network.
+pub fn removed(id: &NetworkId) -> String {
+    format!("{REMOVED}{id}")
+}
+
+/// The network in a key that [`removed`] made.
+pub fn buried(key: &str) -> Option<NetworkId> {
+    NetworkId::new(key.strip_prefix(REMOVED)?).ok()
+}
 
 /// A host.
 pub fn node(id: &NodeId) -> String {
@@ -212,6 +246,11 @@ mod tests {
         }
         for odd in ["v1/wanted/", "v1/wanted/10.9.0.0", "v1/wanted/10.9.0.0_99", "v1/wanted/10.9.0.0_24/x"] {
             assert_eq!(wanted_of(odd), None, "{odd}");
+        }
+        let node = NodeId::new("h").unwrap();
+        assert_eq!(marked(&mark(&node)), Some(node.clone()));
+        for key in [META.to_owned(), incarnation("i"), mark(&node)] {
+            assert!(key.starts_with(CLUSTER), "{key}");
         }
         assert_eq!(name("my net/ä"), "v1/names/my%20net%2F%C3%A4");
     }

@@ -56,8 +56,8 @@ fn nothing_left(lab: &Lab) -> Result<()> {
         let pins: Vec<_> = pins.lines().filter(|name| *name != ".overlay.lock").collect();
         ensure!(pins == ["overlay"], "namespaces of {}: {pins:?}", host.name());
     }
-    let kept =
-        |key: &String| key == "v1/meta" || key.starts_with("v1/nodes/") || key.starts_with("v1/hosts/");
+    let lasting = ["v1/meta", "v1/nodes/", "v1/hosts/", "v1/marks/", "v1/removed/"];
+    let kept = |key: &String| lasting.iter().any(|beginning| key.starts_with(beginning));
     let left: Vec<String> = store_keys(lab)?.into_iter().filter(|key| !kept(key)).collect();
     ensure!(left.is_empty(), "left in the store: {}", left.join(", "));
     Ok(())

@@ -33,6 +33,7 @@ struct Progress {
 impl Driver {
     /// Claims an address in the store and enters it in the book.
     pub(super) async fn claim_address(&self, request: &AddressRequest) -> Result<IpAddr, DriverError> {
+        self.settled().await?;
         let cidr = request.pool.cidr;
         let mut progress = Progress::default();
         for attempt in 0..TRIES {

@@ -104,6 +104,7 @@ impl Driver {
             if missing.len() < before {
                 continue;
             }
+            self.settled().await?;
             let mut txn = Txn::new();
             let mut claims = Vec::new();
             let mut taken = Vec::new();

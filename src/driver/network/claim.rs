@@ -11,7 +11,7 @@ use crate::{
     driver::{Driver, DriverError, NetworkOptions, claims::TRIES},
     ipam::{choose_vni, foreign_vnis},
     model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkClaim, Pool, Space, Subnet, Vni},
-    store::{Outcome, TXN_LIMIT, Txn, keys, ledger::Held, record},
+    store::{Outcome, TXN_ROOM, Txn, keys, ledger::Held, record},
 };
 
 impl Driver {
@@ -64,7 +64,7 @@ impl Driver {
             let vni = self.pick_vni(options, attempt).await?;
             let network = self.new_network(new, options, vni, pools, ipam);
             let txn = network_txn(&network, pools);
-            if txn.len() > TXN_LIMIT {
+            if txn.len() > TXN_ROOM {
                 return Err(DriverError::invalid(
                     "network",
                     new.docker_id.short(),
@@ -150,6 +150,7 @@ impl Driver {
             allocated: new.allocate,
             extra: BTreeMap::new(),
         }
+        .in_incarnation(self.local.read(|data| data.store_incarnation().map(str::to_owned)).as_deref())
     }
 }
 

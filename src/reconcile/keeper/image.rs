@@ -25,6 +25,13 @@ pub(super) struct Told {
     pub(super) freed: bool,
 }
 
+/// A host that holds, by the store's word, an address of this host's book.
+enum Rival {
+    Wins,
+    Loses,
+    Undecided,
+}
+
 /// One record to write.
 struct Step {
     ip: IpAddr,
@@ -42,7 +49,13 @@ impl Keeper {
             let held = found.records.get(&claim.ip);
             let wanted = claim.record(self.local.node());
             match held {
-                Some(held) if held.record.node != *self.local.node() => self.lose(view, claim, held)?,
+                Some(held) if held.record.node != *self.local.node() => match self.rival(view, claim, held) {
+                    Rival::Wins => self.lose(view, claim, held)?,
+                    Rival::Loses => {
+                        steps.push(Step { ip: claim.ip, claim: wanted, old: Some(held.clone()) });
+                    }
+                    Rival::Undecided => done = Done::LookAgain,
+                },
                 Some(held) if held.record == wanted => self.keep_own(claim)?,
                 _ if found.unreadable.contains(&claim.ip) => {}
                 _ => {
@@ -64,6 +77,26 @@ impl Keeper {
             adopted |= self.adopt(view, held).await?;
         }
         Ok(Told { done, changed: adopted || !steps.is_empty(), freed: freed || adopted })
+    }
+
+    /// Which of two hosts has an address that both have in their books: the higher generation, which a
+    /// takeover leaves. The same generation twice comes of a store that was lost. Then a claim that is held
+    /// in reserve yields at once, and of two hosts that both use the address the one with the lower id stays,
+    /// when all have had the time to give up what they no longer have.
+    fn rival(&self, view: &View, claim: &OwnClaim, held: &Held<AddressClaim>) -> Rival {
+        let (own, other) = (claim.generation, held.record.generation);
+        if other > own {
+            return Rival::Wins;
+        }
+        if !self.is_settled() {
+            return Rival::Undecided;
+        }
+        let used = view.used.contains(&claim.ip);
+        if used && (own > other || *self.local.node() < held.record.node) {
+            Rival::Loses
+        } else {
+            Rival::Wins
+        }
     }
 
     async fn write(&self, view: &View, found: &Found, batch: &[Step]) -> Result<Outcome, Unfinished> {
