@@ -23,6 +23,11 @@ pub const REMOVE_PATH: &str = "/rs-overlay/v1/networks/remove";
 /// Path to which a `NameQuestion` is sent as a query; the answer is a `NameReport`.
 pub const NAMES_PATH: &str = "/rs-overlay/v1/names";
 
+/// Path of a `VerifyReport`.
+pub const VERIFY_PATH: &str = "/rs-overlay/v1/verify";
+/// Path to which a `GcOrder` is posted; the answer is a `GcReport`.
+pub const GC_PATH: &str = "/rs-overlay/v1/gc";
+
 /// A name to be looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameQuestion {
@@ -43,6 +48,9 @@ pub struct NameReport {
     pub searched: Vec<String>,
     /// Who answers to it; empty: nobody.
     pub holders: Vec<NameRow>,
+    /// Why revisions are not known, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// An endpoint that answers to a name.
@@ -56,7 +64,7 @@ pub struct NameRow {
     pub host: String,
     /// Name of its network.
     pub network: String,
-    /// Its creation.
+    /// Since when it holds the name: its creation, or when its host learnt of the name.
     pub since: u64,
     /// Key of its record in the store, below the prefix.
     pub record: String,
@@ -139,6 +147,63 @@ pub struct NetworkEnded {
     pub still_on: Vec<String>,
 }
 
+/// How kernel, plan, store, engine and a host's own state differ from each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// What differs, and still did a moment later.
+    pub differences: Vec<DifferenceRow>,
+    /// What could not be compared and why, a sentence each.
+    pub unknown: Vec<String>,
+    /// How much was compared: each thing with its number.
+    pub compared: BTreeMap<String, u32>,
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferenceRow {
+    /// What it lies between: `kernel`, `container`, `store`, `copy` or `engine`.
+    pub area: String,
+    /// What it is about.
+    pub object: String,
+    /// How that should be.
+    pub expected: String,
+    /// How it is.
+    pub found: String,
+}
+
+/// Has a host collect what was left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcOrder {
+    /// Only say what would be collected.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What was left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcReport {
+    /// Each thing.
+    pub rows: Vec<GcRow>,
+    /// What could not be looked at and why, a sentence each.
+    pub unknown: Vec<String>,
+}
+
+/// One thing that was left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcRow {
+    /// What kind of thing it is.
+    pub kind: String,
+    /// Which one.
+    pub object: String,
+    /// Why nobody needs it.
+    pub why: String,
+    /// What has become of it: `collected`, `would be collected`, or why it stays.
+    pub outcome: String,
+    /// It should be gone and is not.
+    #[serde(default)]
+    pub failed: bool,
+}
+
 /// How one daemon is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -162,6 +227,9 @@ pub struct StatusReport {
     pub endpoints: u32,
     /// The last time that the kernel was compared with what should be there.
     pub reconcile: Option<ReconcileStatus>,
+    /// What somebody else had changed and was repaired since the daemon's start, by kind of thing.
+    #[serde(default)]
+    pub repairs: Vec<RepairRow>,
     /// Networks that were removed here and live on other hosts, a sentence each.
     #[serde(default)]
     pub elsewhere: Vec<String>,
@@ -202,6 +270,20 @@ pub struct ReconcileStatus {
     /// Steps of these that failed and will be tried again.
     #[serde(default)]
     pub failed: u32,
+}
+
+/// Repairs of one kind of thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairRow {
+    /// What was repaired: `bridge`, `VXLAN device`, `MTU`, `port`, `forwarding entry`, `neighbour`,
+    /// `guard route`, `container's link`, `DNS sockets` or `namespace's pin`.
+    pub thing: String,
+    /// How often.
+    pub count: u64,
+    /// When last; 0 where that is not known.
+    pub last_at: u64,
+    /// What the last one was.
+    pub last: String,
 }
 
 /// One network of the cluster.
@@ -259,6 +341,14 @@ pub struct NodeRow {
     pub networks: u32,
     /// Endpoints there.
     pub endpoints: u32,
-    /// Start of its daemon.
+    /// Start of its daemon; of a dead one, when it was declared dead. 0 where neither is known.
     pub since: u64,
+    /// `alive`, `suspect` (its lease has ended, and everything that is known of it stays) or `dead`.
+    #[serde(default = "alive")]
+    pub state: String,
+}
+
+/// What a daemon that tells no state has: only hosts with a lease.
+fn alive() -> String {
+    "alive".to_owned()
 }

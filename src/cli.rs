@@ -6,6 +6,7 @@ mod network;
 mod output;
 mod table;
 mod usage;
+mod verify;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -25,6 +26,10 @@ Every flag is also an environment variable (--cluster-store is RS_OVERLAY_CLUSTE
 TOML file given with --config (cluster-store = \"...\"). A flag goes before a variable, a variable before the
 file. Repeatable flags are arrays in the file; in a variable their values are separated by blanks or
 semicolons. An empty variable counts as not set.";
+
+const VERIFY_HELP: &str = "\
+Compares twice where something differs, and shows what stays: a change on its way is none.
+Exit status: 0 nothing differs, 1 something does, 2 it cannot be told, 64 wrong usage.";
 
 const EXIT_HELP: &str = "Exit status: 0 done, 1 failed, 64 wrong usage.";
 
@@ -59,6 +64,17 @@ enum Question {
     /// Show the cluster's hosts
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Compare kernel, plan, store and engine on this host, and show every difference
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Ask),
+    /// Collect what was left behind: claims, marks, records and links that nobody needs
+    Gc {
+        /// Only show what would be collected
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        ask: Ask,
+    },
     /// Show the release of this program and of the daemon that runs
     Version(Ask),
 }
@@ -147,6 +163,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Daemon(flags) => run_daemon(*flags),
+        Command::Question(Question::Verify(ask)) => verify::verify(&ask),
+        Command::Question(Question::Gc { dry_run, ask }) => verify::gc(dry_run, &ask.socket(), &ask),
         Command::Question(question) => output::finish(answer(question)),
     }
 }
@@ -201,6 +219,8 @@ fn answer(question: Question) -> anyhow::Result<()> {
             rows.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
             ask.print(&rows, || table::nodes(&rows, crate::clock::unix_seconds()))
         }
+        // Their exit status says more.
+        Question::Verify(_) | Question::Gc { .. } => Ok(()),
         Question::Version(ask) => {
             let daemon =
                 client::get::<StatusReport>(&ask.socket(), STATUS_PATH).map(|status| status.version).ok();

@@ -1,8 +1,10 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
 mod facts;
+mod hosts;
 mod names;
 mod orders;
+mod verify;
 mod view;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
@@ -23,22 +25,24 @@ use crate::{
     dataplane::{
         host::Host,
         netlink::{Kernel, KernelConfig},
+        prober::NeighbourProber,
     },
-    dns::manager::Manager,
+    dns::manager::{Manager, Told},
     driver::{Driver, DriverConfig},
     engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
     local::{self, Local},
-    member::{Facts, Member},
+    member::{Facts, Member, Unreachable},
     model::Node,
     reconcile::{
-        Applied, collect::Collector, housekeeping::Housekeeping, mirror::Mirror, naming::Naming,
-        propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
+        Applied, collect::Collector, housekeeping::Housekeeping, liveness::Liveness, mirror::Mirror,
+        naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
     },
     store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
 use facts::FactFinder;
 use orders::Orders;
+use verify::Verifier;
 use view::View;
 
 /// How long a shutdown waits for calls and tasks before it ends them.
@@ -81,6 +85,9 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
         anyhow::Ok((store, Arc::new(kernel)))
     };
     let (store, kernel) = opened.await.inspect_err(|_| remove_socket(&config.socket))?;
+    let about = format!("socket {}, state directory {}", config.socket.display(), config.state_dir.display());
+    local.sign(&about);
+    kernel.sign(&about);
     if !kernel.adopted() {
         let lost = local.forget_lost(|sandbox| Path::new(sandbox).exists())?;
         if lost > 0 {
@@ -153,7 +160,23 @@ async fn start(
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder = FactFinder { host, vtep, snapshot: snapshot.clone(), engine: reports.clone() };
+    let finder = FactFinder {
+        host,
+        vtep,
+        snapshot: snapshot.clone(),
+        engine: reports.clone(),
+        applied: applied_now.clone(),
+    };
+    let (unreachable, missed) = watch::channel(Unreachable::new());
+    let prober = NeighbourProber { namespace: kernel.namespace().to_owned(), vtep };
+    let liveness = Liveness {
+        ledger: ledger.clone(),
+        node: local.node().clone(),
+        prober: Arc::new(prober),
+        snapshot: snapshot.clone(),
+        applied: applied_now.clone(),
+        unreachable,
+    };
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
@@ -181,8 +204,13 @@ async fn start(
     let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
     let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
     let node = this_node(config, vtep, &local, &facts_now.borrow());
-    let member =
-        Member { ledger: ledger.clone(), local: local.clone(), node: node.clone(), facts: facts_now };
+    let member = Member {
+        ledger: ledger.clone(),
+        local: local.clone(),
+        node: node.clone(),
+        facts: facts_now,
+        unreachable: missed,
+    };
     let naming = Naming { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
     let collector = Collector { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
     let orders = Orders {
@@ -193,16 +221,27 @@ async fn start(
         driver: driver_name.clone(),
     };
     let propagator = Propagator {
-        engine,
+        engine: engine.clone(),
         ledger: ledger.clone(),
         local: local.clone(),
-        driver: driver_name,
+        driver: driver_name.clone(),
         shared_by_engine: config.scope.as_str() == "global",
         snapshot: snapshot.clone(),
         health: health.clone(),
         report,
     };
-    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep };
+    let (told, names_told) = watch::channel(Told::default());
+    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep, told };
+    let verifier = Verifier {
+        worker: worker.clone(),
+        store: ledger.store().clone(),
+        engine: engine.clone(),
+        driver: driver_name.clone(),
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        names: names_told.clone(),
+        vtep,
+    };
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
@@ -214,6 +253,8 @@ async fn start(
         health,
         applied: applied_now,
         engine: reports,
+        names: names_told,
+        verifier,
     };
 
     tasks.spawn(mirror.run(cancel.clone()));
@@ -226,6 +267,7 @@ async fn start(
     tasks.spawn(publisher.run(cancel.clone()));
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));
+    tasks.spawn(liveness.run(cancel.clone()));
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
@@ -278,6 +320,9 @@ fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) 
         boot_id: local::boot_id(),
         since: clock::unix_seconds(),
         routes: facts.routes.clone(),
+        incarnation: 0,
+        probe: false,
+        unreachable: std::collections::BTreeMap::new(),
         extra: std::collections::BTreeMap::new(),
     }
 }

@@ -8,13 +8,19 @@ pub mod names;
 pub mod namespace;
 pub mod netlink;
 mod nftables;
+pub mod prober;
 mod raw;
 
-use std::future::Future;
+use std::{collections::BTreeSet, future::Future, net::IpAddr, path::PathBuf};
 
+use futures_util::future::BoxFuture;
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
-use crate::plan::{Op, Overlay};
+use crate::{
+    model::EndpointId,
+    plan::{Op, Overlay},
+};
 
 /// Why the kernel could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +55,17 @@ pub enum DataplaneError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changed;
 
+/// What a container's end needs inside of the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The container's network namespace.
+    pub sandbox: PathBuf,
+    /// Its addresses, each with the length of its subnet's prefix.
+    pub addresses: Vec<IpNet>,
+}
+
 /// A host's kernel. One reconciler is its only writer.
 pub trait Dataplane: Send + Sync + 'static {
     /// Reads all kernel state that is provably ours.
@@ -58,6 +75,33 @@ pub trait Dataplane: Send + Sync + 'static {
     /// does not stop those behind it.
     fn apply(&self, ops: &[Op]) -> impl Future<Output = Vec<Result<(), DataplaneError>>> + Send;
 
+    /// Endpoints whose container's end waits in the host's namespace for somebody to come for it.
+    fn waiting(&self) -> impl Future<Output = Result<BTreeSet<EndpointId>, DataplaneError>> + Send {
+        async { Ok(BTreeSet::new()) }
+    }
+
+    /// Puts an end that waits into a running container, as an engine does, and answers the name that it has
+    /// there: the first free one of `eth0`, `eth1` and so on.
+    fn attach(&self, link: &Attachment) -> impl Future<Output = Result<String, DataplaneError>> + Send {
+        async {
+            let what = format!("link of endpoint {}", link.endpoint.short());
+            Err(DataplaneError::Refused { what, detail: "this kernel has no containers".into() })
+        }
+    }
+
+    /// Makes sure that what has to outlive this process does; answers whether something had to be done.
+    fn keep(&self) -> impl Future<Output = Result<bool, DataplaneError>> + Send {
+        async { Ok(false) }
+    }
+
     /// Notices of changes from now on. The channel is bounded; a full one already says "look again".
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError>;
+}
+
+/// Asks other hosts whether they are there. The kernel of a host answers, so that one whose daemon has died
+/// is there still.
+pub trait Prober: Send + Sync + 'static {
+    /// Whether the host that takes VXLAN packets at `vtep` answers within about two seconds. An error means
+    /// that this host cannot ask, which says nothing about the other.
+    fn answers(&self, vtep: IpAddr) -> BoxFuture<'_, Result<bool, DataplaneError>>;
 }

@@ -6,8 +6,9 @@
 
 mod answer;
 mod interceptor;
+mod lifetimes;
 pub mod manager;
-mod negative;
+mod place;
 mod sandboxes;
 mod tcp;
 mod udp;

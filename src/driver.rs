@@ -13,6 +13,7 @@ mod network;
 mod options;
 mod pool;
 mod sandbox;
+mod takeover;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -53,6 +53,8 @@ pub fn router(plugin: Plugin) -> Router {
         .route("/rs-overlay/v1/names", get(admin::names))
         .route("/rs-overlay/v1/networks/create", post(admin::create))
         .route("/rs-overlay/v1/networks/remove", post(admin::remove))
+        .route("/rs-overlay/v1/verify", get(admin::verify))
+        .route("/rs-overlay/v1/gc", post(admin::gc))
         .route("/{method}", post(call))
         .fallback(|| async { Reply::not_found("no such call") })
         .method_not_allowed_fallback(|| async {

@@ -1,10 +1,11 @@
 //! One VXLAN network for the containers of several plain Docker hosts.
 //!
-//! The crate is read from the inside out. `model`, `plan`, `ipam` and `names` are pure: no async, no I/O,
+//! The crate is read from the inside out. `model`, `plan`, `ipam`, `names` and `jury` are pure: no async, no I/O,
 //! no clock. `store`, `dataplane` and `engine` are the three edges (cluster store, kernel, Docker API).
 //! `driver`, `reconcile` and `dns` join them, `http` is Docker's way in, `daemon` wires it all together.
 
 pub mod admin;
+pub mod audit;
 pub mod backoff;
 pub mod chance;
 pub mod cli;
@@ -17,7 +18,9 @@ pub mod driver;
 pub mod engine;
 pub mod http;
 pub mod ipam;
+pub mod jury;
 pub mod local;
+pub mod lockfile;
 pub mod member;
 pub mod model;
 pub mod names;

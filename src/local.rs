@@ -6,6 +6,7 @@
 //! replaced by a rename.
 
 mod data;
+mod fence;
 mod files;
 mod identity;
 mod record;
@@ -25,10 +26,13 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use crate::model::{EndpointId, Network, NetworkId, NodeId};
+use crate::{
+    lockfile::Lockfile,
+    model::{EndpointId, Network, NetworkId, NodeId},
+};
 pub use data::LocalData;
 pub use identity::boot_id;
-pub use record::{Binding, Departure, LocalEndpoint, Release};
+pub use record::{Binding, CutOff, Departure, LocalEndpoint, Release, Takeover};
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +48,16 @@ pub enum LocalError {
         cause: io::Error,
     },
     /// Another daemon runs on this directory.
-    #[error("another rs-overlay daemon is running with state directory {0}; stop it first: a host has one")]
-    Busy(PathBuf),
+    #[error(
+        "another rs-overlay daemon{holder} is running with state directory {}; stop it first: a host has one",
+        .dir.display()
+    )]
+    Busy {
+        /// The directory.
+        dir: PathBuf,
+        /// What that daemon says of itself, in brackets.
+        holder: String,
+    },
 }
 
 /// The host's own state: in memory for readers, in files for the next start.
@@ -57,7 +69,7 @@ pub struct Local {
     data: Mutex<LocalData>,
     version: watch::Sender<u64>,
     moment: AtomicU64,
-    _lock: nix::fcntl::Flock<std::fs::File>,
+    lock: Lockfile,
 }
 
 impl Local {
@@ -68,13 +80,15 @@ impl Local {
 
     /// The same, in the boot of that id.
     pub fn open_in(dir: &Path, random: u64, boot: String) -> Result<Self, LocalError> {
-        for part in ["endpoints", "networks", "releases", "departures"] {
+        for part in ["endpoints", "networks", "releases", "departures", "takeovers"] {
             files::create_dir(&dir.join(part))?;
         }
         let lock = identity::lock(dir)?;
         let node = identity::node_id(dir, random)?;
         let data = LocalData {
             cluster: files::read(&dir.join("cluster.json"))?,
+            incarnation: files::read(&dir.join("incarnation.json"))?.unwrap_or_default(),
+            takeovers: keyed(files::read_all(&dir.join("takeovers"))?, Takeover::key),
             departures: keyed(files::read_all(&dir.join("departures"))?, |d: &Departure| d.network.clone()),
             releases: keyed(files::read_all(&dir.join("releases"))?, Release::key),
             bindings: keyed(files::read_all(&dir.join("networks"))?, |b: &Binding| b.docker_id.clone()),
@@ -86,12 +100,16 @@ impl Local {
             data.endpoints.values().filter(|e| e.boot_id != boot).map(|e| e.id.clone()).collect();
         let (version, _) = watch::channel(0);
         let moment = AtomicU64::new(data.releases.values().map(|r| r.until_ms).max().unwrap_or_default());
-        let local =
-            Self { dir: dir.to_owned(), node, boot, data: Mutex::new(data), version, moment, _lock: lock };
+        let local = Self { dir: dir.to_owned(), node, boot, data: Mutex::new(data), version, moment, lock };
         for endpoint in stale {
             local.remove_lost(&endpoint)?;
         }
         Ok(local)
+    }
+
+    /// Leaves `about` for a second daemon that is refused the directory.
+    pub fn sign(&self, about: &str) {
+        self.lock.sign(about);
     }
 
     /// This host.

@@ -1,6 +1,8 @@
 //! This host's place in the cluster: its record, which lives as long as its lease, and the cluster's own.
 
-use std::{sync::Arc, time::Duration};
+pub mod returning;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -10,12 +12,22 @@ use crate::{
     backoff::Backoff,
     chance, clock,
     local::Local,
-    model::{HostRoute, Meta, Node},
-    store::{LeaseId, StoreError, Txn, keys, ledger::Ledger, record},
+    model::{Death, HostRoute, KnownHost, Meta, Node, NodeId},
+    store::{
+        LeaseId, Outcome, StoreError, Txn, keys,
+        ledger::{Held, Ledger},
+        record,
+    },
 };
 
-/// Time after which a host that no longer renews its record is missed. Consul takes no shorter one.
-const TTL: Duration = Duration::from_secs(10);
+/// Time after which a host that no longer renews its record is missed. Consul makes 10 to 20 s of it. To be
+/// missed costs nothing as long as the host answers its peers, so it can be short: from a power cut to the
+/// word of death it takes this long, half a second of etcd's, and the two seconds of a jury.
+const TTL: Duration = Duration::from_secs(8);
+/// How often it is renewed: three may be lost.
+const RENEW: Duration = Duration::from_secs(2);
+/// How often to look again when others write of this host's death at the same time.
+const TRIES: u32 = 8;
 
 /// What changes about a host while it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +38,12 @@ pub struct Facts {
     pub underlay_mtu: u32,
     /// Release of its engine, once it has answered.
     pub engine_version: Option<String>,
+    /// Its probe device is there.
+    pub probe: bool,
 }
+
+/// Hosts that did not answer this one, each with the incarnation that it asked for.
+pub type Unreachable = BTreeMap<NodeId, u64>;
 
 /// The membership task.
 pub struct Member {
@@ -38,6 +55,8 @@ pub struct Member {
     pub node: Node,
     /// What does.
     pub facts: watch::Receiver<Facts>,
+    /// What it says as a juror.
+    pub unreachable: watch::Receiver<Unreachable>,
 }
 
 impl Member {
@@ -72,42 +91,106 @@ impl Member {
     async fn stay(&mut self, retry: &mut Backoff, told: &mut bool) -> Result<(), StoreError> {
         self.meet_cluster().await?;
         let lease = self.ledger.store().lease(TTL).await?;
-        self.write(&lease).await?;
-        info!(node = %self.node.id, "registered in the cluster");
+        self.register(&lease).await?;
+        info!(node = %self.node.id, incarnation = self.node.incarnation, "registered in the cluster");
         retry.reset();
         *told = false;
         let mut last_answer = Instant::now();
         loop {
-            tokio::select! {
+            let changed = tokio::select! {
                 biased;
-                () = tokio::time::sleep(TTL / 3) => match self.ledger.store().keep_alive(&lease).await {
-                    Ok(()) => last_answer = Instant::now(),
-                    Err(error @ StoreError::LeaseEnded(_)) => return Err(error),
-                    // A store that is away for a moment has not forgotten the lease yet.
-                    Err(error) if last_answer.elapsed() > TTL => return Err(error),
-                    Err(_) => {}
-                },
-                changed = self.facts.changed() => {
-                    if changed.is_err() {
-                        std::future::pending::<()>().await;
+                () = tokio::time::sleep(RENEW) => {
+                    match self.ledger.store().keep_alive(&lease).await {
+                        Ok(()) => last_answer = Instant::now(),
+                        Err(error @ StoreError::LeaseEnded(_)) => return Err(error),
+                        // A store that is away for a moment has not forgotten the lease yet.
+                        Err(error) if last_answer.elapsed() > TTL => return Err(error),
+                        Err(_) => {}
                     }
-                    self.write(&lease).await?;
+                    continue;
                 }
+                changed = self.facts.changed() => changed,
+                changed = self.unreachable.changed() => changed,
+            };
+            if changed.is_err() {
+                std::future::pending::<()>().await;
             }
+            self.write(&lease).await?;
         }
     }
 
+    /// Puts this host's record. Whatever happened while it had none comes first: an address of it that is
+    /// another's now is found before anything here is offered to the cluster, and once more afterwards,
+    /// since only the end of its death ends the takeovers.
+    async fn register(&mut self, lease: &LeaseId) -> Result<(), StoreError> {
+        let (host_key, dead_key) = (keys::host(&self.node.id), keys::dead(&self.node.id));
+        for _ in 0..TRIES {
+            let known = self.ledger.get::<KnownHost>(&host_key).await?;
+            let death = self.ledger.get::<Death>(&dead_key).await?;
+            let lost = returning::find_lost(&self.ledger, &self.local).await?;
+            returning::cut_off(&self.ledger, &self.local, lost).await?;
+            let before = known.as_ref().map_or(0, |held| held.record.incarnation);
+            self.node.incarnation =
+                self.local.next_incarnation(before).map_err(|error| StoreError::Refused {
+                    store: self.ledger.store().kind().to_owned(),
+                    detail: error.to_string(),
+                })?;
+            let txn = match &death {
+                Some(death) => Txn::new().unchanged(&death.entry).delete(dead_key.as_str()),
+                None => Txn::new().absent(dead_key.as_str()),
+            };
+            let (node, host) = self.records(known.as_ref());
+            let txn = txn
+                .put_leased(keys::node(&node.id), record::encode(&node), lease)
+                .put(host_key.as_str(), record::encode(&host));
+            if self.ledger.commit(txn).await? == Outcome::Conflict {
+                continue;
+            }
+            if let Some(death) = death {
+                let by = death.record.by;
+                warn!(declared_by = %by, "this host was declared dead while it was away; it is back");
+                let lost = returning::find_lost(&self.ledger, &self.local).await?;
+                returning::cut_off(&self.ledger, &self.local, lost).await?;
+            }
+            return Ok(());
+        }
+        Err(StoreError::Unavailable {
+            store: self.ledger.store().kind().to_owned(),
+            detail: "what the cluster says of this host keeps changing".to_owned(),
+        })
+    }
+
+    /// The lease ends when the host is missed: from then on this fails, and the host registers anew.
     async fn write(&mut self, lease: &LeaseId) -> Result<(), StoreError> {
+        let known = self.ledger.get::<KnownHost>(&keys::host(&self.node.id)).await?;
+        let (node, host) = self.records(known.as_ref());
+        let mut txn = Txn::new().put_leased(keys::node(&node.id), record::encode(&node), lease);
+        if known.is_none_or(|known| known.record != host) {
+            txn = txn.put(keys::host(&node.id), record::encode(&host));
+        }
+        self.ledger.commit(txn).await?;
+        Ok(())
+    }
+
+    fn records(&mut self, known: Option<&Held<KnownHost>>) -> (Node, KnownHost) {
         let facts = self.facts.borrow_and_update().clone();
         let node = Node {
             routes: facts.routes,
             underlay_mtu: facts.underlay_mtu,
             engine_version: facts.engine_version,
+            probe: facts.probe,
+            unreachable: self.unreachable.borrow_and_update().clone(),
             ..self.node.clone()
         };
-        let txn = Txn::new().put_leased(keys::node(&node.id), record::encode(&node), lease);
-        self.ledger.commit(txn).await?;
-        Ok(())
+        let host = KnownHost {
+            id: node.id.clone(),
+            hostname: node.hostname.clone(),
+            vtep: node.vtep,
+            incarnation: node.incarnation,
+            probe: node.probe,
+            extra: known.map(|held| held.record.extra.clone()).unwrap_or_default(),
+        };
+        (node, host)
     }
 
     /// Finds the cluster's record, or makes it where there is none. A host remembers its first cluster:
@@ -118,8 +201,7 @@ impl Member {
                 break held.record;
             }
             let cluster = format!("{:016x}", chance::number());
-            let meta =
-                Meta { cluster, created_at: clock::unix_seconds(), extra: std::collections::BTreeMap::new() };
+            let meta = Meta { cluster, created_at: clock::unix_seconds(), extra: BTreeMap::new() };
             // Whoever loses this race finds the winner's record in the next round.
             self.ledger.commit(Txn::new().absent(keys::META).put(keys::META, record::encode(&meta))).await?;
         };

@@ -6,6 +6,7 @@ mod ids;
 mod mac;
 mod network;
 mod node;
+mod probe;
 mod snapshot;
 mod vni;
 
@@ -14,6 +15,7 @@ pub use endpoint::Endpoint;
 pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};
 pub use network::{IpamMode, JOIN_OPTION, Network, Presence, Subnet};
-pub use node::{HostRoute, Meta, Node};
+pub use node::{Death, HostRoute, KnownHost, Meta, Node};
+pub use probe::{PROBE_MTU, PROBE_PREFIX, probe_address, probe_mac};
 pub use snapshot::Snapshot;
 pub use vni::{Vni, VniError};

@@ -4,10 +4,12 @@
 //! found by its name, its aliases and the first 12 digits of its id, alone or with `.network` behind it,
 //! by those only who share the network.
 
+mod life;
 mod lookup;
 mod reverse;
 mod zone;
 
+pub use life::{LIFE, life};
 pub use lookup::{Answer, Evidence, Kind, could_come, explain, lookup};
 pub use reverse::question as reverse_question;
 pub use zone::Zone;

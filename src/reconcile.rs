@@ -6,6 +6,8 @@
 
 pub mod collect;
 pub mod housekeeping;
+pub mod liveness;
+mod loose;
 pub mod mirror;
 pub mod naming;
 pub mod propagate;
@@ -13,11 +15,11 @@ pub mod publisher;
 mod removal;
 pub mod worker;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
-    model::{EndpointId, NetworkId},
-    plan::Overlay,
+    model::{EndpointId, NetworkId, Vni, probe_address, probe_mac},
+    plan::{Overlay, Segment},
 };
 
 /// What the worker has made of the kernel.
@@ -33,6 +35,21 @@ pub struct Applied {
     pub compared_at: u64,
     /// Steps taken since the start.
     pub steps: u64,
+    /// What somebody else had changed and was repaired since the start, by kind of thing.
+    pub repairs: BTreeMap<&'static str, Repaired>,
+    /// Endpoints whose containers have lost their link: their end waits in the host's namespace.
+    pub loose: BTreeMap<EndpointId, String>,
+}
+
+/// Repairs of one kind of thing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// How many.
+    pub count: u64,
+    /// When the last one was, in seconds since 1970.
+    pub last_at: u64,
+    /// What the last one was.
+    pub last: String,
 }
 
 impl Applied {
@@ -41,6 +58,36 @@ impl Applied {
     pub fn has_port(&self, endpoint: &EndpointId) -> bool {
         let whole = self.overlay.segments.values().filter(|segment| segment.vxlan.port != 0);
         whole.map(|segment| &segment.ports).any(|ports| ports.contains_key(endpoint))
+    }
+
+    /// Counts one repair.
+    pub fn count_repair(&mut self, thing: &'static str, step: String, now: u64) {
+        let repaired = self.repairs.entry(thing).or_default();
+        *repaired = Repaired { count: repaired.count.saturating_add(1), last_at: now, last: step };
+    }
+
+    /// Whether this host can be asked for, and can ask, on the probe network.
+    pub fn has_probe(&self) -> bool {
+        self.probe().is_some()
+    }
+
+    /// Whether the way to another host's probe device is there: a question without it would tell nothing.
+    pub fn can_ask(&self, vtep: IpAddr) -> bool {
+        let mac = probe_mac(vtep);
+        self.probe().is_some_and(|probe| {
+            probe.fdb.get(&mac) == Some(&vtep)
+                && probe.neighbours.get(&IpAddr::V6(probe_address(vtep))) == Some(&mac)
+        })
+    }
+
+    /// Why it cannot, if it has been tried.
+    pub fn probe_trouble(&self) -> Option<&str> {
+        self.complaints.get(&NetworkId::of_probes()).filter(|_| !self.has_probe()).map(String::as_str)
+    }
+
+    fn probe(&self) -> Option<&Segment> {
+        let found = self.overlay.segments.get(&Vni::PROBE);
+        found.filter(|segment| segment.network == NetworkId::of_probes() && segment.vxlan.port != 0)
     }
 
     /// Why a network is not as it should be.

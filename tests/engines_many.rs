@@ -9,7 +9,15 @@
 #[path = "engines/kit.rs"]
 mod kit;
 
-use std::{collections::BTreeMap, net::IpAddr, thread, time::Instant};
+#[path = "engines/dns.rs"]
+mod dns;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    thread,
+    time::Instant,
+};
 
 use kit::{appears, assert_clean, create, lab, logs, ping, try_run};
 use netns_harness::{
@@ -26,7 +34,8 @@ fn sixty_containers_at_once_have_sixty_addresses() {
     }
     let lab = lab(&[V20_10_24, V28_5, V26_1], StoreKind::Etcd);
     create(&lab, 1, "ours", &["--subnet", "10.61.0.0/24"]);
-    start_all(&lab, "ours");
+    let all = start_all(&lab, "ours");
+    sixty_holders_of_a_name(&lab, &all);
     remove_all(&lab);
     // The engine of host 1 allocates by itself here, and does not know of the other two.
     lab.host(1).docker(&["network", "create", "-d", "rs-overlay", "theirs"]).unwrap();
@@ -35,7 +44,33 @@ fn sixty_containers_at_once_have_sixty_addresses() {
     assert_clean(&lab);
 }
 
-fn start_all(lab: &Lab, network: &str) {
+/// All that fits into an answer, and the rest over TCP.
+fn sixty_holders_of_a_name(lab: &Lab, all: &[(String, IpAddr)]) {
+    let all: BTreeSet<_> = all.iter().map(|(_, ip)| dns::address(*ip)).collect();
+    for host in lab.hosts() {
+        let from = name(host, 0);
+        let ask = |question: &[&str]| dns::dig(host, &from, question).unwrap();
+        // `dig` asks again over TCP by itself.
+        for question in [&["+noedns", "crowd"][..], &["+tcp", "crowd"], &["+bufsize=4096", "crowd.ours"]] {
+            dns::answers(host, &from, question, &all.iter().collect::<Vec<_>>());
+        }
+        // 12 bytes of header, 11 of question, 16 of each address; EDNS takes 11 more.
+        for (how, room) in [
+            (&["+noedns"][..], (512 - 12 - 11) / 16),
+            (&["+bufsize=512"], (512 - 12 - 11 - 11) / 16),
+            (&["+bufsize=800"], (800 - 12 - 11 - 11) / 16),
+        ] {
+            let said = ask(&[&["+notcp", "+ignore"], how, &["crowd"]].concat());
+            let told = said.set();
+            assert!(said.truncated, "{how:?}: {said:?}");
+            assert!(told.len() == room && told.iter().all(|ip| all.contains(*ip)), "{how:?}: {said:?}");
+        }
+        let whole = ask(&["+notcp", "+ignore", "+bufsize=1232", "crowd"]);
+        assert!(!whole.truncated && whole.answers.len() == all.len(), "{whole:?}");
+    }
+}
+
+fn start_all(lab: &Lab, network: &str) -> Vec<(String, IpAddr)> {
     let started = Instant::now();
     let all: Vec<(String, IpAddr)> = thread::scope(|scope| {
         let hosts: Vec<_> = lab.hosts().iter().map(|host| scope.spawn(|| start_on(host, network))).collect();
@@ -55,13 +90,14 @@ fn start_all(lab: &Lab, network: &str) {
             ping(host, &name(host, 0), *ip);
         }
     }
+    all
 }
 
 fn start_on(host: &Host, network: &str) -> Vec<(String, IpAddr)> {
     thread::scope(|scope| {
         let start = |number| {
             let name = name(host, number);
-            try_run(host, &name, network, &[])
+            try_run(host, &name, network, &["--network-alias", "crowd"])
                 .unwrap_or_else(|error| panic!("{error:#}\n{}", host.daemon_log()));
             let ip = host.address(&name, network).unwrap();
             (name, ip)

@@ -15,12 +15,18 @@ mod dns;
 #[path = "engines/compared.rs"]
 mod compared;
 
+#[path = "engines/everywhere.rs"]
+mod everywhere;
+
+#[path = "engines/figures.rs"]
+mod figures;
+
 #[path = "engines/names.rs"]
 mod names;
 
 use netns_harness::{EngineVersion, Lab, StoreKind};
 
-use EngineVersion::{V20_10_24, V28_5};
+use EngineVersion::{V20_10_24, V26_1, V28_5};
 
 fn lab(engines: &[EngineVersion]) -> Lab {
     let outside = [("outside.example", "198.51.100.7".parse().unwrap())];
@@ -43,15 +49,37 @@ fn answered_and_followed_across_hosts() {
 }
 
 #[test]
-fn as_on_a_bridge_of_20_10() {
+fn on_four_hosts_with_three_kinds_of_engines() {
     if kit::allowed() {
-        compared::on(&lab(&[V20_10_24]));
+        let lab = lab(&[V20_10_24, V26_1, V28_5, V28_5]);
+        let mut figures = figures::Figures::default();
+        let scene = |name: &str, play: &mut dyn FnMut()| {
+            let started = std::time::Instant::now();
+            play();
+            eprintln!("scene {name} took {:.1?}", started.elapsed());
+        };
+        scene("everyone", &mut || everywhere::everyone(&lab));
+        scene("followed", &mut || everywhere::followed(&lab, &mut figures));
+        scene("unsettled", &mut || everywhere::unsettled(&lab));
+        scene("since when", &mut || everywhere::since_when(&lab));
+        scene("options", &mut || everywhere::options(&lab));
+        scene("shared only", &mut || everywhere::shared_only(&lab));
+        scene("first process", &mut || everywhere::first_process(&lab));
+        scene("after the daemon", &mut || everywhere::after_the_daemon(&lab, &mut figures));
+        scene("after the engine", &mut || everywhere::after_the_engine(&lab, &mut figures));
+        figures.tell();
+        kit::assert_clean(&lab);
     }
 }
 
+/// Mostly they wait for those of Docker's answers that never come, so they do that side by side.
 #[test]
-fn as_on_a_bridge_of_28_5() {
+fn as_on_a_bridge() {
     if kit::allowed() {
-        compared::on(&lab(&[V28_5]));
+        std::thread::scope(|scope| {
+            for engine in [V20_10_24, V26_1, V28_5] {
+                scope.spawn(move || compared::on(&lab(&[engine])));
+            }
+        });
     }
 }

@@ -253,7 +253,7 @@ async fn the_socket_is_ours_alone() {
     let mode = std::fs::metadata(&lab.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let error = bind(&lab.socket).err();
-    assert!(matches!(error, Some(ListenError::Busy(_))), "{error:?}");
+    assert!(matches!(error, Some(ListenError::Busy { .. })), "{error:?}");
     Connection::open(&lab.socket).await.call("/Plugin.Activate", b"").await.success("still there");
 
     // What a dead daemon left is replaced.

@@ -6,6 +6,7 @@
 )]
 
 mod demo;
+mod fault;
 mod status;
 mod up;
 
@@ -109,6 +110,8 @@ enum Command {
         #[arg(value_enum)]
         state: Link,
     },
+    /// Make something go wrong: with the store, a host, its daemon or its engine
+    Fault(fault::FaultArgs),
     /// Download all engines and store servers into the cache
     Fetch,
 }
@@ -204,6 +207,7 @@ fn run(command: Command) -> Result<()> {
             let lab = Lab::attach(&lab.name)?;
             pick(&lab, host)?.cut(matches!(state, Link::Cut))
         }
+        Command::Fault(args) => fault::fault(&args),
         Command::Fetch => fetch(),
     }
 }
@@ -247,6 +251,11 @@ fn interrupt_on_signals() -> Result<()> {
 /// A line for a person who waits: to standard error, so that output stays what was asked for.
 fn progress(line: &str) {
     if std::io::stderr().is_terminal() { eprintln!("\u{2713} {line}") } else { eprintln!("{line}") }
+}
+
+/// The same for what goes on and is not done yet.
+fn waiting(line: &str) {
+    if std::io::stderr().is_terminal() { eprintln!("\u{2026} {line}") } else { eprintln!("{line}") }
 }
 
 /// Print to standard output; a reader that has seen enough (`| head`) is no error.

@@ -3,8 +3,10 @@
 mod containers;
 mod daemon;
 mod engine;
+mod freeze;
 mod leftovers;
 mod power;
+mod store_link;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -108,6 +110,11 @@ impl Host {
     /// The same as [`Self::command`], to run to its end with a time limit and input of the caller's choice.
     pub fn run(&self, argv: &[&str]) -> Run {
         Run::from_command(self.command(argv))
+    }
+
+    /// A path of the host's as this machine sees it; `path` is absolute and free of symbolic links.
+    pub fn path(&self, path: &str) -> Result<PathBuf> {
+        self.namespaces.path(path)
     }
 
     /// Run a program inside the host; gives its output without surrounding white space.

@@ -1,5 +1,7 @@
 //! A set of namespaces with an init process of its own: when that ends, all that ran inside ends with it.
 
+mod freeze;
+
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write, pipe};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ exec 3<&0 </dev/null
 trap 'exit 0' TERM
 if [ "$GUARDED" = yes ]; then
   ( trap - TERM; IFS= read -r word <&3 || true; [ "$word" = detach ] || kill -TERM 1 ) &
+  echo $! >"$STATE_DIR/guard"
 fi
 exec 3<&-
 mount -t proc proc /proc
@@ -75,6 +78,7 @@ impl Namespaces {
         let ready = self.state.join("ready");
         let log = self.state.join("init.log");
         files::remove(&ready)?;
+        files::remove(&self.state.join("guard"))?;
         let (reader, writer) = pipe().context("cannot make a pipe")?;
         // `setsid` replaces itself, so the child is `unshare`, which waits for the init process.
         let mut command = Command::new("setsid");
@@ -204,6 +208,6 @@ pub(crate) fn end_recorded(state: &Path) -> Result<()> {
     let record: Record = files::read_json(&path)?;
     record.init.signal(Signal::SIGKILL)?;
     // The kernel reports the init process's end only after that of all others in its namespace.
-    record.outer.wait_gone(Duration::from_mins(1), || crate::service::wake_recorded(state))?;
+    record.outer.wait_gone(Duration::from_mins(1), || freeze::wake(record.init))?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
 }

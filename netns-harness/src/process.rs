@@ -46,6 +46,11 @@ impl Process {
         Self::find(self.pid) == Some(self)
     }
 
+    /// Whether a signal has stopped it.
+    pub(crate) fn stopped(self) -> bool {
+        Stat::read(self.pid).is_some_and(|stat| stat.stopped && stat.started == self.started)
+    }
+
     /// Send a signal; one that is gone is left alone.
     pub(crate) fn signal(self, signal: Signal) -> Result<()> {
         if !self.alive() {
@@ -71,6 +76,7 @@ impl Process {
 
 struct Stat {
     dead: bool,
+    stopped: bool,
     parent: i32,
     started: u64,
 }
@@ -83,6 +89,7 @@ impl Stat {
         let fields: Vec<&str> = fields.split_whitespace().collect();
         Some(Self {
             dead: matches!(*fields.first()?, "Z" | "X"),
+            stopped: *fields.first()? == "T",
             parent: fields.get(1)?.parse().ok()?,
             started: fields.get(19)?.parse().ok()?,
         })
@@ -99,6 +106,8 @@ mod tests {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
         assert!(process.alive() && Process::current().unwrap().child().is_some());
+        process.signal(Signal::SIGSTOP).unwrap();
+        crate::wait_until("the stop", Duration::from_mins(1), || process.stopped()).unwrap();
         process.signal(Signal::SIGKILL).unwrap();
         process.wait_gone(Duration::from_mins(1), || Ok(())).unwrap();
         child.wait().unwrap();

@@ -33,18 +33,6 @@ struct Record {
     inner: Process,
 }
 
-/// Wake every stopped `nsenter` of the services recorded in this directory.
-///
-/// One that sleeps does not reap its child, and a PID namespace does not end before all in it are reaped.
-pub(crate) fn wake_recorded(state: &Path) -> Result<()> {
-    for entry in fs::read_dir(state)?.flatten() {
-        if let Ok(record) = files::read_json::<Record>(&entry.path()) {
-            record.outer.signal(Signal::SIGCONT)?;
-        }
-    }
-    Ok(())
-}
-
 impl Service {
     /// The service `name` of a part of the lab whose files are in `state`.
     pub(crate) fn new(owner: &str, name: &str, state: &Path) -> Self {

@@ -1,7 +1,7 @@
 //! What a lab is, as written to its directory: enough for another invocation to find and use it.
 
 use std::env;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -100,15 +100,22 @@ impl Shape {
         self.directory().join("store").join("cluster.sock")
     }
 
+    /// Port on which the store's server takes clients; none without a server.
+    pub(crate) fn store_port(&self) -> Option<u16> {
+        match self.store {
+            StoreKind::Etcd => Some(ETCD_PORT),
+            StoreKind::Consul => Some(CONSUL_PORT),
+            StoreKind::Embedded | StoreKind::None => None,
+        }
+    }
+
     /// Value of `--cluster-store` for host `number`; none without a store.
     pub(crate) fn store_url(&self, number: u8) -> Option<String> {
-        let server = |scheme, port| {
-            let address = std::net::SocketAddr::new(self.store_address(), port);
-            Some(format!("{scheme}://{address}"))
-        };
         match self.store {
-            StoreKind::Etcd => server("etcd", ETCD_PORT),
-            StoreKind::Consul => server("consul", CONSUL_PORT),
+            StoreKind::Etcd | StoreKind::Consul => {
+                let server = SocketAddr::new(self.store_address(), self.store_port()?);
+                Some(format!("{}://{server}", self.store))
+            }
             StoreKind::Embedded if number == 1 => {
                 Some(format!("embedded://{}", self.directory().join("store").join("cluster").display()))
             }
@@ -122,10 +129,10 @@ impl Shape {
 pub(crate) const RECORD: &str = "lab.json";
 
 /// Client port of etcd.
-pub(crate) const ETCD_PORT: u16 = 2379;
+const ETCD_PORT: u16 = 2379;
 
 /// HTTP port of consul.
-pub(crate) const CONSUL_PORT: u16 = 8500;
+const CONSUL_PORT: u16 = 8500;
 
 /// Cgroup of all containers of the lab of this name. Cgroups are one tree for the whole machine, and labs under
 /// different directories may have the same name.

@@ -1,5 +1,7 @@
 //! The server that holds the cluster's state, and what can go wrong with it.
 
+mod faults;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use crate::http;
 use crate::kinds::StoreKind;
 use crate::parts;
 use crate::service::Service;
-use crate::shape::{CONSUL_PORT, ETCD_PORT, Shape};
+use crate::shape::Shape;
 
 const START_LIMIT: Duration = Duration::from_mins(2);
 
@@ -42,6 +44,11 @@ impl StoreServer {
 
     /// Start the server and wait until it answers. Nothing to do for the embedded store, which a daemon opens.
     pub fn start(&self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// The same with more arguments for the server.
+    pub fn start_with(&self, more: &[&str]) -> Result<()> {
         fs::create_dir_all(&self.data).with_context(|| format!("cannot create {}", self.data.display()))?;
         let Some(server) = self.server() else { return Ok(()) };
         let data = self.data.to_string_lossy();
@@ -51,7 +58,7 @@ impl StoreServer {
             (parts::consul_binary()?, consul_args(server, &data), "/v1/status/leader")
         };
         let mut command = self.fabric.namespaces.command(&binary.to_string_lossy());
-        command.args(args);
+        command.args(args).args(more);
         let fabric = self.fabric.namespaces.on()?;
         self.service.start(&command, START_LIMIT, || {
             let answer = http::get_tcp(fabric, server, path)?;
@@ -111,11 +118,7 @@ impl StoreServer {
     }
 
     fn server(&self) -> Option<SocketAddr> {
-        let port = match self.shape.store {
-            StoreKind::Etcd => ETCD_PORT,
-            StoreKind::Consul => CONSUL_PORT,
-            StoreKind::Embedded | StoreKind::None => return None,
-        };
+        let port = self.shape.store_port()?;
         Some(SocketAddr::new(self.shape.store_address(), port))
     }
 

@@ -16,7 +16,13 @@ pub(super) fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Res
     runtime.block_on(fetch(socket, path, Request::Get, DEADLINE))
 }
 
-/// The same, where `question` is the URL's query; a refusal is an error in the daemon's words.
+/// The same, of a daemon that has to ask others first.
+pub(super) fn get_slowly<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(fetch(socket, path, Request::Get, ORDER_DEADLINE))
+}
+
+/// The JSON of the daemon's answer, where `question` is the URL's query; a refusal is an error in the daemon's words.
 pub(super) fn ask<T: DeserializeOwned>(
     socket: &Path,
     path: &str,

@@ -30,7 +30,11 @@ pub(super) fn lookup(wanted: &Lookup, ask: &Ask) -> anyhow::Result<()> {
     }
     ask.print(&report, || {
         let rows = table::names(&report.holders, wanted.explain, crate::clock::unix_seconds());
-        if wanted.explain { format!("searched {}\n{rows}", places(&report.searched)) } else { rows }
+        if !wanted.explain {
+            return rows;
+        }
+        let trouble = report.trouble.iter().map(|trouble| format!("revisions are not known: {trouble}\n"));
+        format!("searched {}\n{}{rows}", places(&report.searched), trouble.collect::<String>())
     })
 }
 

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::admin::{NameRow, NetworkRow, NodeRow, StatusReport};
+use crate::admin::{GcReport, NameRow, NetworkRow, NodeRow, RepairRow, StatusReport, VerifyReport};
 
 /// `network ls`.
 pub(super) fn networks(rows: &[NetworkRow]) -> String {
@@ -64,21 +64,32 @@ pub(super) fn names(rows: &[NameRow], explain: bool, now: u64) -> String {
 
 /// `node ls`.
 pub(super) fn nodes(rows: &[NodeRow], now: u64) -> String {
-    let heads =
-        ["NODE ID", "HOSTNAME", "VTEP", "ENGINE", "DAEMON", "SCOPE", "NETWORKS", "ENDPOINTS", "SINCE"];
+    let heads = [
+        "NODE ID",
+        "HOSTNAME",
+        "STATE",
+        "VTEP",
+        "ENGINE",
+        "DAEMON",
+        "SCOPE",
+        "NETWORKS",
+        "ENDPOINTS",
+        "SINCE",
+    ];
     grid(
         &heads,
         rows.iter().map(|row| {
             vec![
                 row.id.clone(),
                 row.hostname.clone(),
+                row.state.clone(),
                 row.vtep.to_string(),
                 row.engine.clone().unwrap_or_else(|| "-".to_owned()),
                 row.daemon.clone(),
                 row.scope.clone(),
                 row.networks.to_string(),
                 row.endpoints.to_string(),
-                ago(row.since, now),
+                if row.since == 0 { "-".to_owned() } else { ago(row.since, now) },
             ]
         }),
     )
@@ -131,6 +142,9 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
         ("Endpoints here", status.endpoints.to_string()),
         ("Last reconcile", reconcile),
     ];
+    for (index, repair) in repairs(&status.repairs, now).into_iter().enumerate() {
+        lines.push((if index == 0 { "Repairs" } else { "" }, repair));
+    }
     for (index, network) in status.elsewhere.iter().enumerate() {
         lines.push((if index == 0 { "Elsewhere" } else { "" }, network.clone()));
     }
@@ -141,6 +155,42 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
         lines.push((if index == 0 { "Problems" } else { "" }, problem.clone()));
     }
     pairs(&lines)
+}
+
+/// `verify`.
+pub(super) fn verify(report: &VerifyReport) -> String {
+    let compared: Vec<_> =
+        report.compared.iter().map(|(thing, number)| format!("{number} {thing}")).collect();
+    let compared = format!("compared {}", compared.join(", "));
+    if report.differences.is_empty() {
+        return format!("{compared}: no difference");
+    }
+    let rows = report
+        .differences
+        .iter()
+        .map(|row| vec![row.area.clone(), row.object.clone(), row.expected.clone(), row.found.clone()]);
+    let number = report.differences.len();
+    let end = if number == 1 { "1 difference".to_owned() } else { format!("{number} differences") };
+    format!("{}\n{compared}: {end}", grid(&["AREA", "OBJECT", "EXPECTED", "FOUND"], rows))
+}
+
+/// `gc`.
+pub(super) fn gc(report: &GcReport) -> String {
+    if report.rows.is_empty() {
+        return "nothing was left behind".to_owned();
+    }
+    let rows = report.rows.iter();
+    let rows =
+        rows.map(|row| vec![row.kind.clone(), row.object.clone(), row.why.clone(), row.outcome.clone()]);
+    grid(&["KIND", "OBJECT", "WHY", "OUTCOME"], rows)
+}
+
+fn repairs(rows: &[RepairRow], now: u64) -> Vec<String> {
+    let line = |row: &RepairRow| {
+        let at = if row.last_at > 0 { format!(" {}", ago(row.last_at, now)) } else { String::new() };
+        format!("{} x {}, last{at}: {}", row.count, row.thing, row.last)
+    };
+    if rows.is_empty() { vec!["none".to_owned()] } else { rows.iter().map(line).collect() }
 }
 
 /// Names and values in two columns.

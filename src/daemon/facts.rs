@@ -10,7 +10,7 @@ use crate::{
     dataplane::{DataplaneError, host::Host},
     member::Facts,
     model::Snapshot,
-    reconcile::propagate::EngineReport,
+    reconcile::{Applied, propagate::EngineReport},
 };
 
 /// How often the host's routes are read. Two dumps of the kernel's tables cost less than a millisecond.
@@ -24,6 +24,7 @@ pub(super) struct FactFinder {
     pub(super) vtep: IpAddr,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) engine: watch::Receiver<EngineReport>,
+    pub(super) applied: watch::Receiver<Arc<Applied>>,
 }
 
 impl FactFinder {
@@ -40,7 +41,8 @@ impl FactFinder {
             }
         }
         let engine_version = self.engine.borrow().version.clone();
-        Ok(Facts { routes, underlay_mtu, engine_version })
+        let probe = self.applied.borrow().has_probe();
+        Ok(Facts { routes, underlay_mtu, engine_version, probe })
     }
 
     /// Tells changes until `cancel`.
@@ -50,16 +52,28 @@ impl FactFinder {
         mtu: watch::Sender<u32>,
         cancel: CancellationToken,
     ) {
+        let mut applied = self.applied.clone();
+        let mut failed = false;
         loop {
+            let probe = facts.borrow().probe;
+            let told = async {
+                // Where facts cannot be found, and after the worker's end, it is the period that counts.
+                if failed || applied.wait_for(|applied| applied.has_probe() != probe).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
                 _ = self.engine.changed() => {}
                 _ = self.snapshot.changed() => {}
+                () = told => {}
                 () = tokio::time::sleep(PERIOD) => {}
             }
-            match self.find().await {
+            let found = self.find().await;
+            failed = found.is_err();
+            match found {
                 Ok(found) => {
                     let changed = mtu.send_if_modified(|mtu| {
                         std::mem::replace(mtu, found.underlay_mtu) != found.underlay_mtu

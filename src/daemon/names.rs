@@ -8,7 +8,7 @@ use std::{
 use crate::{
     admin::{NameQuestion, NameReport, NameRow},
     local::Local,
-    model::{Endpoint, EndpointId, NetworkId, Snapshot},
+    model::{Endpoint, EndpointId, NetworkId, NodeId, Snapshot},
     names::{Kind, Zone, explain, reverse_question},
     store::keys,
 };
@@ -24,16 +24,21 @@ pub(super) fn answer(
     question: &NameQuestion,
 ) -> Result<NameReport, String> {
     let own: Vec<Endpoint> =
-        local.read(|data| data.endpoints.values().map(|e| e.publish(local.node(), vtep)).collect());
-    lookup(snapshot, &own, question)
+        local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
+    lookup(snapshot, local.node(), &own, question)
 }
 
-fn lookup(snapshot: &Snapshot, own: &[Endpoint], question: &NameQuestion) -> Result<NameReport, String> {
+fn lookup(
+    snapshot: &Snapshot,
+    node: &NodeId,
+    own: &[Endpoint],
+    question: &NameQuestion,
+) -> Result<NameReport, String> {
     let networks = match &question.from {
-        Some(from) => networks_of(snapshot, own, from)?,
+        Some(from) => networks_of(snapshot, node, own, from)?,
         None => ordered(snapshot, snapshot.networks.keys().collect()),
     };
-    let zone = Zone::of(snapshot, own);
+    let zone = Zone::of(snapshot, node, own);
     let reverse = question.name.parse().ok().map(reverse_question);
     let name = reverse.as_ref().unwrap_or(&question.name);
     // Whoever asks from nowhere asks each network for itself; a container gets the first one that answers.
@@ -56,12 +61,18 @@ fn lookup(snapshot: &Snapshot, own: &[Endpoint], question: &NameQuestion) -> Res
         }
     }
     let searched = networks.iter().map(|id| title(snapshot, id)).collect();
-    Ok(NameReport { searched, holders: rows.into_values().collect() })
+    Ok(NameReport { searched, holders: rows.into_values().collect(), trouble: None })
 }
 
 /// The networks of a container on any host, in the order in which its engine searches them.
-fn networks_of(snapshot: &Snapshot, own: &[Endpoint], from: &str) -> Result<Vec<NetworkId>, String> {
-    let all = || snapshot.endpoints.values().flat_map(BTreeMap::values).chain(own);
+fn networks_of(
+    snapshot: &Snapshot,
+    node: &NodeId,
+    own: &[Endpoint],
+    from: &str,
+) -> Result<Vec<NetworkId>, String> {
+    let published = || snapshot.endpoints.values().flat_map(BTreeMap::values);
+    let all = || published().filter(|e| e.node != *node).chain(own);
     let named: Vec<_> = all().filter(|e| e.container.as_deref() == Some(from)).collect();
     let by_id = |e: &&Endpoint| {
         from.len() >= ID_DIGITS && e.container_id.as_deref().is_some_and(|id| id.starts_with(from))
@@ -124,7 +135,7 @@ mod tests {
 
     fn ask(name: &str, from: Option<&str>) -> Result<NameReport, String> {
         let question = NameQuestion { name: name.to_owned(), from: from.map(str::to_owned), explain: false };
-        lookup(&snapshot(), &[], &question)
+        lookup(&snapshot(), &NodeId::new("n2").unwrap(), &[], &question)
     }
 
     fn records(name: &str, from: Option<&str>) -> Vec<String> {

@@ -8,17 +8,19 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use super::{names, orders::Orders};
+use super::{hosts, names, orders::Orders, verify::Verifier};
 use crate::{
     admin::{
-        EngineStatus, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
-        NetworkRow, NodeRow, ReconcileStatus, StatusReport, StoreStatus,
+        EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
+        NetworkOrder, NetworkRow, NodeRow, ReconcileStatus, RepairRow, StatusReport, StoreStatus,
+        VerifyReport,
     },
+    dns::manager::Told,
     http::AdminView,
     local::Local,
-    model::{Endpoint, Network, NetworkId, Node, NodeId, Snapshot},
+    model::{Death, Endpoint, KnownHost, Network, NetworkId, Node, NodeId, Snapshot},
     plan::effective_mtu,
-    reconcile::{Applied, mirror::Health, propagate::EngineReport},
+    reconcile::{Applied, Repaired, mirror::Health, propagate::EngineReport},
     store::{Entry, StoreError, keys, ledger::Ledger},
 };
 
@@ -33,6 +35,8 @@ pub(super) struct View {
     pub(super) health: watch::Receiver<Health>,
     pub(super) applied: watch::Receiver<Arc<Applied>>,
     pub(super) engine: watch::Receiver<EngineReport>,
+    pub(super) names: watch::Receiver<Told>,
+    pub(super) verifier: Verifier,
 }
 
 impl AdminView for View {
@@ -61,6 +65,7 @@ impl AdminView for View {
                 steps: u32::try_from(applied.steps).unwrap_or(u32::MAX),
                 failed: count(applied.complaints.len()) + u32::from(applied.trouble.is_some()),
             }),
+            repairs: repairs(&applied, &self.names.borrow()),
             elsewhere: engine.elsewhere.clone(),
             problems: self.problems(&health, &engine, &applied),
         }
@@ -74,10 +79,7 @@ impl AdminView for View {
                 present: marks(&self.ledger.store().range(keys::PRESENT).await?),
                 departed: marks(&self.ledger.store().range(keys::DEPARTED).await?),
             };
-            let nodes = self.ledger.list::<Node>(keys::NODES).await?;
-            let nodes = nodes.into_iter().map(|held| (held.record.id.clone(), held.record)).collect();
-            // The names of hosts as the store has them now: this copy may be a moment behind.
-            let snapshot = Snapshot { nodes, ..Snapshot::clone(&self.snapshot.borrow()) };
+            let snapshot = self.hosts().await?;
             let mut by_network: BTreeMap<_, Vec<Endpoint>> = BTreeMap::new();
             for held in endpoints {
                 by_network.entry(held.record.network.clone()).or_default().push(held.record);
@@ -101,8 +103,14 @@ impl AdminView for View {
                 found.map_err(|error| format!("the lookup failed inside the daemon: {error}"))??;
             if question.explain {
                 for row in &mut report.holders {
-                    let held = self.ledger.get::<Endpoint>(&row.record).await;
-                    row.revision = held.map_err(|error| error.to_string())?.map(|held| held.entry.revision.0);
+                    match self.ledger.get::<Endpoint>(&row.record).await {
+                        Ok(held) => row.revision = held.map(|held| held.entry.revision.0),
+                        // Who answers is known without the store.
+                        Err(error) => {
+                            report.trouble = Some(error.to_string());
+                            break;
+                        }
+                    }
                 }
             }
             Ok(report)
@@ -117,32 +125,38 @@ impl AdminView for View {
         Box::pin(async move { self.orders.remove(&end.name).await.map_err(|error| error.to_string()) })
     }
 
+    fn verify(&self) -> BoxFuture<'_, VerifyReport> {
+        Box::pin(self.verifier.verify())
+    }
+
+    fn gc(&self, order: GcOrder) -> BoxFuture<'_, GcReport> {
+        Box::pin(async move { self.verifier.gc(&order).await })
+    }
+
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
         Box::pin(async {
-            let nodes = self.ledger.list::<Node>(keys::NODES).await?;
             let endpoints = self.ledger.list::<Endpoint>(keys::ENDPOINTS).await?;
-            let rows = nodes.into_iter().map(|held| {
-                let node = held.record;
-                let own: Vec<_> = endpoints.iter().filter(|e| e.record.node == node.id).collect();
-                let networks: BTreeSet<_> = own.iter().map(|e| &e.record.network).collect();
-                NodeRow {
-                    id: node.id.to_string(),
-                    hostname: node.hostname,
-                    vtep: node.vtep,
-                    engine: node.engine_version,
-                    daemon: node.daemon_version,
-                    scope: node.scope,
-                    networks: count(networks.len()),
-                    endpoints: count(own.len()),
-                    since: node.since,
-                }
-            });
-            Ok(rows.collect())
+            let endpoints: Vec<_> = endpoints.into_iter().map(|held| held.record).collect();
+            Ok(hosts::rows(&self.hosts().await?, &endpoints))
         })
     }
 }
 
 impl View {
+    /// What is known of the cluster, with its hosts as the store has them now: this copy may be a moment
+    /// behind.
+    async fn hosts(&self) -> Result<Snapshot, StoreError> {
+        let nodes = self.ledger.list::<Node>(keys::NODES).await?.into_iter().map(|held| held.record);
+        let known = self.ledger.list::<KnownHost>(keys::HOSTS).await?.into_iter().map(|held| held.record);
+        let dead = self.ledger.list::<Death>(keys::DEAD).await?.into_iter().map(|held| held.record);
+        Ok(Snapshot {
+            nodes: hosts::by_id(nodes, |node| node.id.clone()),
+            hosts: hosts::by_id(known, |host| host.id.clone()),
+            dead: hosts::by_id(dead, |death| death.id.clone()),
+            ..Snapshot::clone(&self.snapshot.borrow())
+        })
+    }
+
     fn problems(&self, health: &Health, engine: &EngineReport, applied: &Applied) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(trouble) = &health.trouble {
@@ -167,12 +181,23 @@ impl View {
             ));
         }
         problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&self.node, other)));
-        problems.extend(applied.complaints.iter().map(|(id, complaint)| {
+        problems.extend(hosts::problems(&snapshot, &self.local, applied));
+        let of_networks = applied.complaints.iter().filter(|(id, _)| **id != NetworkId::of_probes());
+        problems.extend(of_networks.map(|(id, complaint)| {
             let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());
             format!("network {title}: {complaint}")
         }));
         problems.extend(applied.trouble.clone());
+        problems.extend(applied.loose.iter().map(|(id, complaint)| {
+            let name = self.local.read(|data| data.endpoints.get(id).and_then(|e| e.container.clone()));
+            let name = name.unwrap_or_else(|| id.short().to_owned());
+            format!("container {name} has lost its link: {complaint}; restart it")
+        }));
+        problems.extend(self.names.borrow().complaints.iter().map(|(sandbox, complaint)| {
+            format!("names of other hosts are not answered in sandbox {}: {complaint}", sandbox.display())
+        }));
         problems.extend(engine.problems.iter().cloned());
+        problems.extend(self.names.borrow().unable.clone());
         problems
     }
 
@@ -184,7 +209,7 @@ impl View {
         marks: &Marks,
     ) -> NetworkRow {
         let titles = |nodes: &BTreeSet<NodeId>| -> Vec<String> {
-            let names: BTreeSet<_> = nodes.iter().map(|node| snapshot.node_title(node).to_owned()).collect();
+            let names: BTreeSet<_> = nodes.iter().map(|node| title(snapshot, node)).collect();
             names.into_iter().collect()
         };
         let hosts = endpoints.iter().map(|e| e.node.clone()).collect();
@@ -212,6 +237,27 @@ impl View {
             attachable: network.attachable,
         }
     }
+}
+
+fn repairs(applied: &Applied, names: &Told) -> Vec<RepairRow> {
+    let row = |(thing, repaired): (&&'static str, &Repaired)| RepairRow {
+        thing: (*thing).to_owned(),
+        count: repaired.count,
+        last_at: repaired.last_at,
+        last: repaired.last.clone(),
+    };
+    let mut rows: Vec<_> = applied.repairs.iter().map(row).collect();
+    if names.reopened > 0 {
+        let last = "sockets in a sandbox were closed from outside".to_owned();
+        rows.push(RepairRow { thing: "DNS sockets".to_owned(), count: names.reopened, last_at: 0, last });
+    }
+    rows
+}
+
+/// What people call a host, and whether it is dead.
+fn title(snapshot: &Snapshot, node: &NodeId) -> String {
+    let title = snapshot.node_title(node);
+    if snapshot.is_dead(node) { format!("{title} (dead)") } else { title.to_owned() }
 }
 
 /// Which hosts have, or have removed, which network.
@@ -254,6 +300,6 @@ fn disagreement(own: &Node, other: &Node) -> Option<String> {
     })
 }
 
-fn count(number: usize) -> u32 {
+pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

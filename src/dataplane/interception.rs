@@ -80,6 +80,13 @@ pub struct Interception {
 pub struct Rules(#[expect(dead_code, reason = "held for what happens when it is closed")] OwnedFd);
 
 impl Interception {
+    /// Whether this kernel has what it takes: makes rules in a namespace that nobody uses. Takes some
+    /// milliseconds.
+    pub fn try_out() -> Result<(), InterceptionError> {
+        let failed = |source| InterceptionError::Failed { what: "make a network namespace", source };
+        Namespace::run_in_new(|| Rules::make(1, 1).map(drop)).map_err(failed)?
+    }
+
     /// Takes the queries of the sandbox from now on. Takes about 1 ms.
     pub fn open(sandbox: &Namespace) -> Result<Self, InterceptionError> {
         let inside = sandbox.run(|| {

@@ -97,6 +97,26 @@ impl Namespace {
         Self::open(path)
     }
 
+    /// Pins the namespace again where it was opened, should the pin be gone; answers whether it was. Without
+    /// it the namespace would die with this process, and every link in it.
+    pub fn pin_again(&self) -> io::Result<bool> {
+        match Self::open(&self.path) {
+            Ok(found) if self.is(&found)? => return Ok(false),
+            Ok(_) => return Err(io::Error::other("another namespace is pinned in its place; unmount that")),
+            Err(_) => {}
+        }
+        if let Some(directory) = self.path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| !found.is_file() || found.len() > 0) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else lies there; remove it"));
+        }
+        File::options().create(true).append(true).open(&self.path)?;
+        let here = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        mount(Some(here.as_str()), &self.path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(true)
+    }
+
     /// Takes the pin at `path` away. The namespace dies with its last user, and all links in it.
     pub fn unpin(path: &Path) -> io::Result<()> {
         umount2(path, MntFlags::MNT_DETACH)?;
@@ -120,6 +140,14 @@ impl Namespace {
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> io::Result<T> {
         on_own_thread(|| {
             setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            Ok(f())
+        })?
+    }
+
+    /// Runs `f` inside a new namespace, which dies with the last that `f` has opened there.
+    pub fn run_in_new<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
+        on_own_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
             Ok(f())
         })?
     }

@@ -18,9 +18,13 @@
 //! | one of an FDB entry's two rows missing or wrong | VTEP `0.0.0.0` | `SetFdb` |
 //! | neighbour of ours that is not permanent | the bridge's own MAC | `SetNeighbour` |
 //!
+//! The probe segment is one VXLAN device without a bridge (see `probe`); its address is part of being as it
+//! should be, and what it learns is not shown.
+//!
 //! A MAC cannot be behind a port and behind a VTEP of the same segment at once: the bridge has one row for
 //! it, and the later step wins.
 
+mod attach;
 mod entries;
 mod error;
 mod events;
@@ -30,28 +34,31 @@ mod links;
 mod neighbours;
 mod observe;
 mod ports;
+mod probe;
 mod routes;
 mod segments;
 mod socket;
 
 use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use netlink_packet_route::link::InfoKind;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub(super) use self::{error::Failure, links::Link, socket::Channel};
 use super::{
-    Changed, Dataplane, DataplaneError,
+    Attachment, Changed, Dataplane, DataplaneError,
     names::{Named, parse_link},
     namespace::Namespace,
 };
-use crate::plan::{Op, Overlay};
+use crate::{
+    lockfile::{LockError, Lockfile, in_brackets},
+    model::EndpointId,
+    plan::{Op, Overlay},
+};
 
 /// Where our namespace is pinned unless the user says otherwise: under a directory that a managed plugin
 /// shares with the host, so that a plugin and a plain daemon adopt each other's state.
@@ -82,23 +89,21 @@ pub(super) fn host_namespace(path: Option<&Path>) -> Result<Namespace, Dataplane
 
 /// Keeps a second daemon away from the namespace: each would undo the other's work. The kernel drops the
 /// lock with the process.
-fn lock(namespace: &Path) -> Result<Flock<File>, DataplaneError> {
+fn lock(namespace: &Path) -> Result<Lockfile, DataplaneError> {
     // A dot in front: whoever looks for namespaces here is not to meet it.
     let name = namespace.file_name().unwrap_or_default().to_string_lossy();
     let path = namespace.with_file_name(format!(".{name}.lock"));
     let what = format!("network namespace {}", namespace.display());
-    let open = || {
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)
-    };
-    let file =
-        open().map_err(|error| DataplaneError::Refused { what: what.clone(), detail: error.to_string() })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| DataplaneError::Taken {
-        what,
-        holder: "another rs-overlay daemon".into(),
-        remedy: "stop it first: a host has one".into(),
+    if let Some(Err(error)) = path.parent().map(std::fs::create_dir_all) {
+        return Err(DataplaneError::Refused { what, detail: error.to_string() });
+    }
+    Lockfile::take(&path).map_err(|error| match error {
+        LockError::Io(error) => DataplaneError::Refused { what, detail: error.to_string() },
+        LockError::Held(holder) => DataplaneError::Taken {
+            what,
+            holder: format!("another rs-overlay daemon{}", in_brackets(&holder)),
+            remedy: "stop it first: a host has one".into(),
+        },
     })
 }
 
@@ -109,7 +114,7 @@ pub struct Kernel {
     host: Channel,
     adopted: bool,
     /// Held for as long as this kernel is written to from here.
-    _lock: Flock<File>,
+    lock: Lockfile,
     /// Listeners for changes; they end with it.
     listeners: Mutex<JoinSet<()>>,
 }
@@ -122,7 +127,7 @@ impl Kernel {
         let adopted = Namespace::open(&config.namespace).is_ok();
         let inside = Namespace::pinned(&config.namespace, &host)?;
         let kernel = Self {
-            _lock: lock,
+            lock,
             adopted,
             inside: Channel::new(Arc::new(inside)),
             host: Channel::new(Arc::new(host)),
@@ -137,9 +142,19 @@ impl Kernel {
         self.adopted
     }
 
+    /// Leaves `about` for a second daemon that is refused the namespace.
+    pub fn sign(&self, about: &str) {
+        self.lock.sign(about);
+    }
+
     /// The file on which our namespace is pinned.
     pub fn namespace(&self) -> &Path {
         self.inside.namespace().path()
+    }
+
+    /// Whether our namespace is still pinned, and so outlives this process.
+    pub fn is_pinned(&self) -> bool {
+        self.inside.namespace().is_at(self.namespace()).unwrap_or(false)
     }
 
     /// Brings up the loopback and removes ports that a crash left without their alias: nobody has been
@@ -201,6 +216,21 @@ impl Dataplane for Kernel {
             rest = &rest[entries.max(1)..];
         }
         results
+    }
+
+    async fn waiting(&self) -> Result<BTreeSet<EndpointId>, DataplaneError> {
+        self.ends_here().await
+    }
+
+    async fn attach(&self, link: &Attachment) -> Result<String, DataplaneError> {
+        self.attach_end(link).await
+    }
+
+    async fn keep(&self) -> Result<bool, DataplaneError> {
+        self.inside.namespace().pin_again().map_err(|error| DataplaneError::Refused {
+            what: format!("pinning network namespace {} again", self.namespace().display()),
+            detail: error.to_string(),
+        })
     }
 
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError> {

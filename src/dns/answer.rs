@@ -8,10 +8,8 @@ use hickory_proto::{
 };
 
 use super::{interceptor::Names, wire};
-use crate::names::{Answer, Kind, could_come, lookup};
+use crate::names::{Answer, Kind, could_come, life, lookup};
 
-/// Seconds for which an answer of ours may be kept.
-const TTL: u32 = 5;
 /// What a UDP answer may take if the question does not say (RFC 1035, section 4.2.1).
 const PLAIN: u16 = 512;
 /// What we say that we take in one datagram.
@@ -31,20 +29,26 @@ pub(super) enum Decision {
     Reply(Vec<u8>),
     /// It is Docker's to answer.
     Forward {
-        /// A container may take this name any moment: nobody shall remember that there is none.
-        may_come: bool,
+        /// Seconds for which that answer may be kept at most, as a container may take the name any moment;
+        /// a negative one not at all. `None`: as long as it says.
+        keep: Option<u32>,
     },
 }
 
 /// Decides about a query. What cannot be read is Docker's to refuse.
 pub(super) fn decide(query: &[u8], names: &Names, way: Way, seed: u64) -> Decision {
-    let foreign = Decision::Forward { may_come: false };
+    let foreign = Decision::Forward { keep: None };
     let Ok(read) = Message::from_vec(query) else { return foreign };
     let Some((question, name)) = question(&read) else { return foreign };
-    let (zone, networks) = names.now();
-    let answer = lookup(&zone, &networks, &name, kind(question.query_type()), seed);
+    let (zone, networks, now) = names.now();
+    let kind = kind(question.query_type());
+    let answer = lookup(&zone, &networks, &name, kind, seed);
+    let ttl = life(&zone, &networks, &name, kind, now);
     let data = match &answer {
-        Answer::NotOurs => return Decision::Forward { may_come: could_come(&zone, &networks, &name) },
+        Answer::NotOurs => {
+            let ours_at_times = ttl == 0 || could_come(&zone, &networks, &name);
+            return Decision::Forward { keep: ours_at_times.then_some(ttl) };
+        }
         Answer::Addresses(ips) => Some(ips.iter().map(|ip| address(*ip)).collect()),
         Answer::Name(name) => wire::name(name).map(|name| vec![name]),
         // Without a record that says how long, nobody may keep "there is none" (RFC 2308, section 5).
@@ -56,7 +60,8 @@ pub(super) fn decide(query: &[u8], names: &Names, way: Way, seed: u64) -> Decisi
     };
     // A container may be called what no DNS message can hold; nor can Docker's resolver answer it then.
     data.and_then(|data: Vec<_>| {
-        reply(query, read.edns.is_some(), 0, question.query_type(), &data, usize::from(room))
+        let records = Records { kind: question.query_type(), ttl, data: &data };
+        reply(query, read.edns.is_some(), 0, &records, usize::from(room))
     })
     .map_or(foreign, Decision::Reply)
 }
@@ -69,7 +74,8 @@ pub(super) fn failure(query: &[u8], busy: bool) -> Option<Vec<u8>> {
     if read.metadata.message_type != MessageType::Query || read.queries.len() != 1 {
         return None;
     }
-    reply(query, read.edns.is_some(), code.low(), RecordType::A, &[], usize::from(PLAIN))
+    let none = Records { kind: RecordType::A, ttl: 0, data: &[] };
+    reply(query, read.edns.is_some(), code.low(), &none, usize::from(PLAIN))
 }
 
 /// The one question of a plain query in the Internet class, and its name as text.
@@ -113,17 +119,18 @@ fn address(ip: IpAddr) -> Vec<u8> {
     }
 }
 
+/// What an answer says, with the question's name.
+struct Records<'a> {
+    kind: RecordType,
+    ttl: u32,
+    data: &'a [Vec<u8>],
+}
+
 /// An answer with as many records as there is room for, which says so if that is not all of them. The
 /// question comes back byte for byte: some clients compare its upper and lower case. `None` if the query is
 /// cut off.
-fn reply(
-    query: &[u8],
-    edns: bool,
-    code: u8,
-    kind: RecordType,
-    data: &[Vec<u8>],
-    room: usize,
-) -> Option<Vec<u8>> {
+fn reply(query: &[u8], edns: bool, code: u8, records: &Records<'_>, room: usize) -> Option<Vec<u8>> {
+    let &Records { kind, ttl, data } = records;
     let question = query.get(12..wire::after_name(query, 12)? + 4)?;
     // Without the name, which is a pointer to the question's.
     let length = |data: &Vec<u8>| 12 + data.len();
@@ -147,7 +154,7 @@ fn reply(
     bytes.extend([0, 0, 0, u8::from(edns)]);
     bytes.extend(question);
     for data in data.iter().take(fit) {
-        wire::record(&mut bytes, kind.into(), TTL, data)?;
+        wire::record(&mut bytes, kind.into(), ttl, data)?;
     }
     bytes.extend(option);
     Some(bytes)

@@ -1,6 +1,11 @@
 //! The interceptor of one sandbox.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -25,17 +30,23 @@ pub struct Names {
     pub zone: watch::Receiver<Arc<Zone>>,
     /// The sandbox's networks.
     pub networks: watch::Receiver<Arc<[NetworkId]>>,
+    /// From when on the zone's moments are counted.
+    pub epoch: Instant,
 }
 
 impl Names {
     /// Names that never change.
     pub fn fixed(zone: Zone, networks: Vec<NetworkId>) -> Self {
         // A value whose sender is gone stays readable.
-        Self { zone: watch::channel(Arc::new(zone)).1, networks: watch::channel(networks.into()).1 }
+        Self {
+            zone: watch::channel(Arc::new(zone)).1,
+            networks: watch::channel(networks.into()).1,
+            epoch: Instant::now(),
+        }
     }
 
-    pub(super) fn now(&self) -> (Arc<Zone>, Arc<[NetworkId]>) {
-        (self.zone.borrow().clone(), self.networks.borrow().clone())
+    pub(super) fn now(&self) -> (Arc<Zone>, Arc<[NetworkId]>, Duration) {
+        (self.zone.borrow().clone(), self.networks.borrow().clone(), self.epoch.elapsed())
     }
 }
 

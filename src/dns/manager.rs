@@ -1,10 +1,9 @@
 //! Keeps one interceptor in every sandbox of this host, and the zone that they answer from.
 
 use std::{
-    collections::BTreeMap,
-    io,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -15,28 +14,19 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
-    interceptor::{Interceptor, Names},
+    interceptor::Interceptor,
+    place::{Common, Place},
     sandboxes::wanted,
 };
 use crate::{
-    backoff::Backoff,
-    dataplane::interception::InterceptionError,
+    dataplane::interception::{Interception, InterceptionError},
     local::Local,
     model::{Endpoint, NetworkId, Snapshot},
     names::Zone,
 };
-
-/// How often a sandbox that is about to appear is looked for. Engines up to 27 make its file after `Join`,
-/// some 10 to 100 ms before the container's first process.
-const SOON: Duration = Duration::from_millis(5);
-/// For how long.
-const FRESH: Duration = Duration::from_secs(5);
-/// How often sandboxes are checked for being there still: an engine that crashed does not say `Leave`, and
-/// our sockets would keep the namespace alive.
-const CHECK: Duration = Duration::from_secs(1);
 
 /// What the manager works with.
 pub struct Manager {
@@ -46,29 +36,47 @@ pub struct Manager {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// This host's underlay address.
     pub vtep: IpAddr,
+    /// Where it is told how sandboxes are served.
+    pub told: watch::Sender<Told>,
 }
 
-/// A sandbox that is to be served.
-struct Place {
-    networks: watch::Sender<Arc<[NetworkId]>>,
-    interceptor: Option<Interceptor>,
-    since: Instant,
-    retry: Backoff,
-    /// When to look next.
-    look_at: Instant,
-    /// The last complaint, told once.
-    complaint: Option<String>,
+/// How the sandboxes of this host are served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Those whose queries are answered.
+    pub served: BTreeSet<PathBuf>,
+    /// Why others are not.
+    pub complaints: BTreeMap<PathBuf, String>,
+    /// Why none is, where the kernel is not able to.
+    pub unable: Option<String>,
+    /// How often sockets that somebody else had closed were opened anew.
+    pub reopened: u64,
 }
 
 impl Manager {
     /// Runs until `cancel`, and gives all queries back to Docker then.
     pub async fn run(self, cancel: CancellationToken) {
         let (zone, zone_now) = watch::channel(Arc::default());
+        let common = Common { zone: zone_now, epoch: Instant::now(), open: Interceptor::open };
         tokio::join!(
-            keep_zone(&self.local, self.snapshot.clone(), self.vtep, &zone, &cancel),
-            keep_sandboxes(&self.local, &zone_now, &cancel),
+            keep_zone(&self.local, self.snapshot.clone(), self.vtep, &zone, common.epoch, &cancel),
+            async {
+                // So that people hear of it before the first container misses a name. Whatever else goes
+                // wrong here is no reason not to try in earnest.
+                match spawn_blocking(Interception::try_out).await {
+                    Ok(Err(error @ InterceptionError::Unsupported(_))) => give_up(&self.told, &error),
+                    _ => keep_sandboxes(&self.local, &common, &self.told, &cancel).await,
+                }
+            },
         );
     }
+}
+
+fn give_up(told: &watch::Sender<Told>, error: &InterceptionError) {
+    warn!("{error}");
+    told.send_modify(|told| {
+        *told = Told { unable: Some(error.to_string()), reopened: told.reopened, ..Told::default() };
+    });
 }
 
 /// Builds the zone anew after each change, on a thread of its own: a hundred thousand names take a moment.
@@ -77,15 +85,18 @@ async fn keep_zone(
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
     vtep: IpAddr,
     zone: &watch::Sender<Arc<Zone>>,
+    epoch: Instant,
     cancel: &CancellationToken,
 ) {
     let mut changes = local.changes();
     loop {
         let now = snapshot.borrow_and_update().clone();
         let own: Vec<Endpoint> =
-            local.read(|data| data.endpoints.values().map(|e| e.publish(local.node(), vtep)).collect());
+            local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
+        let (node, before) = (local.node().clone(), zone.borrow().clone());
         let began = Instant::now();
-        match spawn_blocking(move || Zone::of(&now, &own)).await {
+        let work = move || Zone::of(&now, &node, &own).after(&before, began - epoch);
+        match spawn_blocking(work).await {
             Ok(built) => drop(zone.send_replace(Arc::new(built))),
             Err(error) => warn!(%error, "the index of names is not built; the last one stays"),
         }
@@ -101,115 +112,78 @@ async fn keep_zone(
     }
 }
 
-async fn keep_sandboxes(local: &Local, zone: &watch::Receiver<Arc<Zone>>, cancel: &CancellationToken) {
+async fn keep_sandboxes(
+    local: &Local,
+    common: &Common,
+    told: &watch::Sender<Told>,
+    cancel: &CancellationToken,
+) {
     let mut changes = local.changes();
     let mut places: BTreeMap<PathBuf, Place> = BTreeMap::new();
-    let mut able = true;
-    while able && !cancel.is_cancelled() {
+    let unable = loop {
+        if cancel.is_cancelled() {
+            break None;
+        }
         changes.mark_unchanged();
         follow(&mut places, local.read(wanted)).await;
-        let mut look_at = Instant::now() + Duration::from_hours(1);
-        for (path, place) in &mut places {
-            if place.look_at <= Instant::now() {
-                able &= place.look(path, zone).await;
-            }
-            look_at = look_at.min(place.look_at);
+        if let Err(error) = look(&mut places, common).await {
+            break Some(error);
         }
+        tell(&mut places, told);
+        let soonest = places.values().map(Place::look_at).min();
+        let look_at = soonest.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         // Every arm is cancel safe.
         tokio::select! {
             () = cancel.cancelled() => {}
             _ = changes.changed() => {}
             () = sleep_until(look_at) => {}
         }
+    };
+    if let Some(error) = unable {
+        give_up(told, &error);
     }
     follow(&mut places, BTreeMap::new()).await;
-    cancel.cancelled().await;
+}
+
+/// Looks at all places whose time has come.
+async fn look(places: &mut BTreeMap<PathBuf, Place>, common: &Common) -> Result<(), InterceptionError> {
+    for (path, place) in places {
+        if place.look_at() <= Instant::now() {
+            place.look(path, common).await?;
+        }
+    }
+    Ok(())
+}
+
+fn tell(places: &mut BTreeMap<PathBuf, Place>, told: &watch::Sender<Told>) {
+    let reopened: u64 = places.values_mut().map(Place::take_reopened).sum();
+    let served = places.iter().filter(|(_, place)| place.is_served()).map(|(path, _)| path.clone()).collect();
+    let complaint = |(path, place): (&PathBuf, &Place)| Some((path.clone(), place.complaint()?.to_owned()));
+    let complaints = places.iter().filter_map(complaint).collect();
+    told.send_if_modified(|before| {
+        let reopened = before.reopened.saturating_add(reopened);
+        let now = Told { served, complaints, unable: None, reopened };
+        let changed = *before != now;
+        *before = now;
+        changed
+    });
 }
 
 /// Makes the list of places what is wanted; those that are not are closed.
 async fn follow(places: &mut BTreeMap<PathBuf, Place>, wanted: BTreeMap<PathBuf, Vec<NetworkId>>) {
     let gone: Vec<_> = places.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
     for path in gone {
-        if let Some(interceptor) = places.remove(&path).and_then(|place| place.interceptor) {
-            interceptor.close().await;
+        if let Some(place) = places.remove(&path)
+            && place.close().await
+        {
             debug!(sandbox = %path.display(), "the sandbox's queries are Docker's again");
         }
     }
     for (path, networks) in wanted {
         let networks: Arc<[NetworkId]> = networks.into();
-        let place = places.entry(path).or_insert_with(|| Place::new(networks.clone()));
-        place.networks.send_if_modified(|current| {
-            let changed = **current != *networks;
-            *current = networks;
-            changed
-        });
+        places.entry(path).or_insert_with(|| Place::new(networks.clone())).show(&networks);
     }
 }
 
-impl Place {
-    fn new(networks: Arc<[NetworkId]>) -> Self {
-        Self {
-            networks: watch::channel(networks).0,
-            interceptor: None,
-            since: Instant::now(),
-            retry: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
-            look_at: Instant::now(),
-            complaint: None,
-        }
-    }
-
-    /// Opens the interceptor if there is a sandbox without one, closes one whose sandbox is gone. Answers
-    /// whether this kernel is able to.
-    async fn look(&mut self, path: &Path, zone: &watch::Receiver<Arc<Zone>>) -> bool {
-        if let Some(mut interceptor) = self.interceptor.take() {
-            if interceptor.serves(path).unwrap_or(false) && !interceptor.has_ended() {
-                self.interceptor = Some(interceptor);
-                self.look_at = Instant::now() + CHECK;
-                return true;
-            }
-            interceptor.close().await;
-            info!(sandbox = %path.display(), "the sandbox is another one now, or its DNS has ended");
-            self.since = Instant::now();
-        }
-        let names = Names { zone: zone.clone(), networks: self.networks.subscribe() };
-        let opening = {
-            let path = path.to_owned();
-            spawn_blocking(move || Interceptor::open(&path, names)).await
-        };
-        let error = match opening {
-            Ok(Ok(interceptor)) => {
-                debug!(sandbox = %path.display(), after = ?self.since.elapsed(), "answers the sandbox's queries");
-                self.interceptor = Some(interceptor);
-                self.complaint = None;
-                self.retry.reset();
-                self.look_at = Instant::now() + CHECK;
-                return true;
-            }
-            Ok(Err(InterceptionError::Failed { source, .. })) if is_not_there(&source) => {
-                let fresh = self.since.elapsed() < FRESH;
-                self.look_at = Instant::now() + if fresh { SOON } else { self.retry.pause() };
-                return true;
-            }
-            Ok(Err(error @ InterceptionError::Unsupported(_))) => {
-                warn!("{error}");
-                return false;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        self.look_at = Instant::now() + self.retry.pause();
-        if self.complaint.as_ref() != Some(&error) {
-            warn!(sandbox = %path.display(), %error, "names of other hosts are not answered in a container, trying again");
-            self.complaint = Some(error);
-        }
-        true
-    }
-}
-
-/// No file yet, or one that nothing is mounted on yet, or a sandbox whose loopback is still down.
-fn is_not_there(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::InvalidInput | io::ErrorKind::NetworkUnreachable
-    )
-}
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::{
     answer::{Decision, Way, decide, failure},
     interceptor::Names,
-    negative::forget_at_once,
+    lifetimes::shorten,
     upstream::{DEADLINE, LONGEST, Unanswered, Upstream},
 };
 
@@ -24,7 +24,8 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Pause after a connection that could not be accepted: descriptors are short.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
-/// Accepts until it is dropped.
+/// Accepts until it is dropped, or until somebody else has closed the listener (`SOCK_DESTROY`, as `ss -K`
+/// does).
 pub(super) async fn serve(listener: TcpListener, names: Names, upstream: Arc<Upstream>) {
     let mut connections = JoinSet::new();
     loop {
@@ -42,6 +43,8 @@ pub(super) async fn serve(listener: TcpListener, names: Names, upstream: Arc<Ups
                     }
                 });
             }
+            // A listener that was closed from outside listens no more.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
                 debug!(%error, "a DNS connection cannot be accepted");
                 tokio::time::sleep(SHORTAGE).await;
@@ -56,10 +59,10 @@ async fn connection(mut client: TcpStream, names: &Names, upstream: &Upstream) -
     while let Some(query) = within(IDLE, read(&mut client)).await? {
         let answer = match decide(&query, names, Way::Tcp, rand::random()) {
             Decision::Reply(answer) => answer,
-            Decision::Forward { may_come } => match ask(&mut docker, upstream, &query).await {
+            Decision::Forward { keep } => match ask(&mut docker, upstream, &query).await {
                 Ok(mut answer) => {
-                    if may_come {
-                        forget_at_once(&mut answer);
+                    if let Some(seconds) = keep {
+                        shorten(&mut answer, seconds);
                     }
                     answer
                 }

@@ -8,15 +8,16 @@ use tracing::debug;
 use super::{
     answer::{Decision, Way, decide, failure},
     interceptor::Names,
-    negative::forget_at_once,
+    lifetimes::shorten,
     upstream::{AT_ONCE, LONGEST, Unanswered, Upstream},
 };
 
 /// Pause after an error that is not about one datagram.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Answers until it is dropped.
+/// Answers until it is dropped, or until somebody else has closed the socket (`SOCK_DESTROY`, as `ss -K` does).
 pub(super) async fn serve(socket: UdpSocket, names: Names, upstream: Arc<Upstream>) {
+    let place = socket.local_addr().ok();
     let socket = Arc::new(socket);
     let mut forwarded = JoinSet::new();
     // Only as much of it as datagrams fill ever takes memory.
@@ -27,6 +28,10 @@ pub(super) async fn serve(socket: UdpSocket, names: Names, upstream: Arc<Upstrea
             Ok((_, client)) => client,
             Err(error) => {
                 debug!(%error, "a sandbox's DNS socket is in trouble");
+                // A socket that was closed from outside has lost its port.
+                if socket.local_addr().ok() != place {
+                    return;
+                }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -37,8 +42,8 @@ pub(super) async fn serve(socket: UdpSocket, names: Names, upstream: Arc<Upstrea
             Decision::Forward { .. } if forwarded.len() >= AT_ONCE => {
                 let _ = failure(&buffer, true).map(|answer| send(&socket, &answer, client));
             }
-            Decision::Forward { may_come } => {
-                forwarded.spawn(forward(buffer.clone(), client, may_come, socket.clone(), upstream.clone()));
+            Decision::Forward { keep } => {
+                forwarded.spawn(forward(buffer.clone(), client, keep, socket.clone(), upstream.clone()));
             }
         }
     }
@@ -47,14 +52,14 @@ pub(super) async fn serve(socket: UdpSocket, names: Names, upstream: Arc<Upstrea
 async fn forward(
     query: Vec<u8>,
     client: SocketAddr,
-    may_come: bool,
+    keep: Option<u32>,
     socket: Arc<UdpSocket>,
     upstream: Arc<Upstream>,
 ) {
     match upstream.ask(&query).await {
         Ok(mut answer) => {
-            if may_come {
-                forget_at_once(&mut answer);
+            if let Some(seconds) = keep {
+                shorten(&mut answer, seconds);
             }
             send(&socket, &answer, client);
         }

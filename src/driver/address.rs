@@ -1,6 +1,9 @@
 //! Addresses for networks whose IPAM driver is ours: `RequestAddress` and `ReleaseAddress`.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -105,18 +108,30 @@ impl Driver {
         let txn = Txn::new().unchanged(&pool.entry);
         // Before the claim is read: a claim that is met afterwards, and was not queued, is one that stays.
         let queued = self.local.read(|data| data.releases.contains_key(&Release::key_of(&cidr, ip)));
+        let mut claim = self.new_claim(request, &pool.record);
+        let mut taken = None;
         let txn = match self.ledger.get::<AddressClaim>(&key).await? {
             None => txn.absent(key.as_str()),
-            Some(old) if self.may_renew(&old.record, request, &cidr, ip, queued) => txn.unchanged(&old.entry),
+            Some(old) if self.may_renew(&old.record, request, &cidr, ip, queued) => {
+                claim.generation = old.record.generation;
+                txn.unchanged(&old.entry)
+            }
             Some(old) => {
-                let advice = "choose another --ip, or remove that container";
-                return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
+                let leave = self.leave_to_take(&pool.record, &old).await?.filter(|_| !request.gateway);
+                let Some(leave) = taken.insert(leave).as_ref() else {
+                    let advice = "choose another --ip, or remove that container";
+                    return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
+                };
+                claim.generation = leave.generation;
+                leave.guard(txn)
             }
         };
-        let claim = self.new_claim(request, &pool.record);
         let outcome = self.ledger.commit(txn.put(key.as_str(), record::encode(&claim))).await?;
         if outcome == Outcome::Conflict {
             return Ok(None);
+        }
+        if let Some(leave) = taken.flatten() {
+            self.taken_over(cidr, ip, &leave)?;
         }
         // A container that comes back at once finds its address still queued to be given back.
         self.local.cancel_release(&cidr, ip)?;
@@ -156,15 +171,36 @@ impl Driver {
         let claimed: BTreeSet<IpAddr> =
             entries.iter().filter_map(|entry| keys::address_of(&entry.key)).collect();
         let known = self.known_subnet(&cidr).filter(|(n, _)| pool.record.network.as_ref() == Some(&n.id));
-        let Some(ip) = self.choose(request, &pool.record, known.as_ref(), &claimed, attempt) else {
+        let mut choice = self.choose(request, &pool.record, known.as_ref(), &claimed, attempt);
+        let mut left = BTreeMap::new();
+        if choice.is_none() && !request.gateway {
+            left = self.left_by_the_dead(&pool.record).await?;
+            let living = claimed.iter().filter(|ip| !left.contains_key(*ip)).copied().collect();
+            choice = self.choose(request, &pool.record, known.as_ref(), &living, attempt);
+        }
+        let Some(ip) = choice else {
             let network = self.pool_title(&pool.record);
             return Err(DriverError::Full { cidr, network, claimed: claimed.len() });
         };
-        let key = keys::address(&cidr, ip);
-        let claim = record::encode(&self.new_claim(request, &pool.record));
-        let txn = Txn::new().unchanged(&pool.entry).absent(key.as_str()).put(key, claim);
         let _in_flight = InFlight { driver: self, address: (cidr, ip) };
-        Ok((self.ledger.commit(txn).await? == Outcome::Committed).then_some(ip))
+        let key = keys::address(&cidr, ip);
+        let mut claim = self.new_claim(request, &pool.record);
+        let txn = Txn::new().unchanged(&pool.entry);
+        let leave = left.remove(&ip);
+        let txn = match &leave {
+            Some(leave) => {
+                claim.generation = leave.generation;
+                leave.guard(txn)
+            }
+            None => txn.absent(key.as_str()),
+        };
+        if self.ledger.commit(txn.put(key, record::encode(&claim))).await? == Outcome::Conflict {
+            return Ok(None);
+        }
+        if let Some(leave) = &leave {
+            self.taken_over(cidr, ip, leave)?;
+        }
+        Ok(Some(ip))
     }
 
     /// Chooses a free address and notes it as being claimed, so that calls of one host, which come by the

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tracing::info;
 
-use super::{Driver, DriverError, claims::TRIES};
+use super::{Driver, DriverError, claims::TRIES, takeover::Leave};
 use crate::{
     clock,
     local::{Binding, LocalEndpoint},
@@ -69,6 +69,7 @@ impl Driver {
             Vec::new()
         };
         self.supersede(&binding, &new)?;
+        let generation = self.generation(&binding, &new.addresses);
         let mtu =
             effective_mtu(&self.snapshot(), &binding.network, self.config.vtep, *self.underlay_mtu.borrow());
         self.local.put_endpoint(LocalEndpoint {
@@ -83,11 +84,23 @@ impl Driver {
             container: None,
             container_id: None,
             aliases: Vec::new(),
+            named_at: std::collections::BTreeMap::new(),
             created_at: clock::unix_seconds(),
             boot_id: self.local.boot().to_owned(),
+            generation,
+            cut_off: None,
         })?;
         info!(network = binding.network.title(), endpoint = new.id.short(), "endpoint created");
         Ok(mac)
+    }
+
+    /// The highest generation of the claims on an endpoint's addresses.
+    fn generation(&self, binding: &Binding, addresses: &[IpAddr]) -> u64 {
+        let of = |ip: &IpAddr| {
+            let subnet = binding.network.subnet_of(*ip)?;
+            Some(self.local.read(|data| data.generation_of(&subnet.cidr, *ip)))
+        };
+        addresses.iter().filter_map(of).max().unwrap_or(0)
     }
 
     /// After a crash an engine may forget an endpoint without a word and give its address to the next
@@ -130,10 +143,16 @@ impl Driver {
         }
         for _ in 0..TRIES {
             let mut txn = Txn::new();
+            let mut taken = Vec::new();
             for (cidr, ip) in &wanted {
-                txn = self.engine_claim(txn, new, cidr, *ip).await?;
+                let leave;
+                (txn, leave) = self.engine_claim(txn, new, cidr, *ip).await?;
+                taken.extend(leave.map(|leave| (*cidr, *ip, leave)));
             }
             if self.ledger.commit(txn).await? == Outcome::Committed {
+                for (cidr, ip, leave) in taken {
+                    self.taken_over(cidr, ip, &leave)?;
+                }
                 return Ok(wanted);
             }
         }
@@ -146,7 +165,7 @@ impl Driver {
         new: &NewEndpoint,
         cidr: &IpNet,
         ip: IpAddr,
-    ) -> Result<Txn, DriverError> {
+    ) -> Result<(Txn, Option<Leave>), DriverError> {
         let pool = self.ledger.get::<Pool>(&keys::pool(cidr)).await?;
         let pool = pool.ok_or(DriverError::PoolGone { cidr: *cidr, why: "is not claimed in the cluster" })?;
         if pool.record.closing {
@@ -154,17 +173,23 @@ impl Driver {
         }
         let key = keys::address(cidr, ip);
         let txn = txn.unchanged(&pool.entry);
+        let (mut generation, mut taken) = (0, None);
         let txn = match self.ledger.get::<AddressClaim>(&key).await? {
             None => txn.absent(key.as_str()),
             // The engine has given it away anew, so whoever held it on this host is gone.
             Some(old)
                 if old.record.node == *self.node() && matches!(old.record.kind, ClaimKind::Engine { .. }) =>
             {
+                generation = old.record.generation;
                 txn.unchanged(&old.entry)
             }
             Some(old) => {
-                let advice = "if Docker chose it, start the container again and it will get another; a network created with --ipam-driver rs-overlay never meets this";
-                return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
+                let Some(leave) = self.leave_to_take(&pool.record, &old).await? else {
+                    let advice = "if Docker chose it, start the container again and it will get another; a network created with --ipam-driver rs-overlay never meets this";
+                    return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
+                };
+                generation = leave.generation;
+                taken.insert(leave).guard(txn)
             }
         };
         let kind = ClaimKind::Engine { endpoint: new.id.clone() };
@@ -172,10 +197,10 @@ impl Driver {
             node: self.node().clone(),
             kind,
             container: None,
-            generation: 0,
+            generation,
             since_ms: self.local.moment(),
         };
-        Ok(txn.put(key, record::encode(&claim)))
+        Ok((txn.put(key, record::encode(&claim)), taken))
     }
 
     /// Forgets an endpoint; its link, its record and its claims follow. An unknown one is no error.

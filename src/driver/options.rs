@@ -58,11 +58,11 @@ fn parse_mtu(value: &str) -> Result<u32, DriverError> {
 
 fn parse_vni(value: &str) -> Result<Vni, DriverError> {
     // Docker's overlay takes one VNI per subnet; here all subnets of a network share one segment.
-    value.parse().map_err(|_| {
+    value.parse().ok().filter(|vni| *vni != Vni::PROBE).ok_or_else(|| {
         DriverError::invalid(
             "VNI",
             value,
-            "one number from 1 to 16777215 (all subnets of a network share one)",
+            "one number from 1 to 16777214 (all subnets of a network share one; hosts ask for each other on 16777215)",
         )
     })
 }

@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 use super::{Plugin, reply::Reply};
 use crate::{
     admin::{
-        NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, NodeRow,
-        StatusReport,
+        GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
+        NetworkRow, NodeRow, StatusReport, VerifyReport,
     },
     store::StoreError,
 };
@@ -32,6 +32,11 @@ pub trait AdminView: Send + Sync {
     fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>>;
     /// Has this host's engine remove a network; an error is a sentence for the person who asked.
     fn remove_network(&self, end: NetworkEnd) -> BoxFuture<'_, Result<NetworkEnded, String>>;
+    /// Compares kernel, plan, store, engine and this host's own state; takes some seconds where they differ.
+    /// What cannot be compared is told in the report.
+    fn verify(&self) -> BoxFuture<'_, VerifyReport>;
+    /// Collects what was left behind, or only says what that is.
+    fn gc(&self, order: GcOrder) -> BoxFuture<'_, GcReport>;
 }
 
 pub(super) async fn status(State(plugin): State<Plugin>) -> Response {
@@ -61,6 +66,14 @@ pub(super) async fn names(
         Ok(report) => Reply::ok(&report),
         Err(text) => Reply::error(409, &text),
     }
+}
+
+pub(super) async fn verify(State(plugin): State<Plugin>) -> Response {
+    Reply::ok(&plugin.admin.verify().await)
+}
+
+pub(super) async fn gc(State(plugin): State<Plugin>, body: Bytes) -> Response {
+    order(&plugin.calls.clone(), &body, |order| async move { Ok(plugin.admin.gc(order).await) }).await
 }
 
 pub(super) async fn create(State(plugin): State<Plugin>, body: Bytes) -> Response {

@@ -9,14 +9,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use tokio::net::UnixListener;
 
 /// Why the socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Somebody answers there.
-    #[error("another program is listening on {0}; stop it first, or choose another --socket")]
-    Busy(PathBuf),
+    #[error("{program} is listening on {path}; stop it first, or choose another --socket", path = .path.display())]
+    Busy {
+        /// The socket.
+        path: PathBuf,
+        /// Who listens there.
+        program: String,
+    },
     /// Something else has that name.
     #[error("{0} is there and is not a socket; choose another --socket, or remove it")]
     NotASocket(PathBuf),
@@ -37,8 +43,8 @@ pub fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(failed)?;
     }
-    if UnixStream::connect(path).is_ok() {
-        return Err(ListenError::Busy(path.to_owned()));
+    if let Ok(stream) = UnixStream::connect(path) {
+        return Err(ListenError::Busy { path: path.to_owned(), program: listener(&stream) });
     }
     match fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_socket() => {}
@@ -53,4 +59,14 @@ pub fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     fs::set_permissions(&unborn, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     fs::rename(&unborn, path).map_err(failed)?;
     Ok(listener)
+}
+
+/// The program at the other end of a connection, as far as the kernel tells.
+fn listener(stream: &UnixStream) -> String {
+    let Ok(peer) = getsockopt(stream, PeerCredentials) else { return "another program".to_owned() };
+    let pid = peer.pid();
+    match fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("program {} (process {pid})", name.trim()),
+        Err(_) => format!("another program (process {pid})"),
+    }
 }

@@ -7,7 +7,7 @@ use crate::model::Vni;
 /// The lowest free VNI that is left to automatic choice, after skipping `skip` free ones (a host that has
 /// lost a race skips a few, so that hosts that create at once part ways). `None` when all are taken.
 pub fn choose_vni(taken: &BTreeSet<Vni>, skip: u32) -> Option<Vni> {
-    let mut free = (Vni::FIRST_AUTOMATIC..=Vni::MAX)
+    let mut free = (Vni::FIRST_AUTOMATIC..Vni::PROBE.get())
         .filter_map(|number| Vni::new(number).ok())
         .filter(|vni| !taken.contains(vni));
     let first = free.next()?;

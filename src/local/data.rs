@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Binding, Departure, LocalEndpoint, Release};
+use super::{Binding, Departure, LocalEndpoint, Release, Takeover};
 use crate::model::{EndpointId, NetworkId};
 
 /// All of the host's own state, as it was at one moment.
@@ -21,6 +21,10 @@ pub struct LocalData {
     pub releases: BTreeMap<String, Release>,
     /// Networks that the engine has removed, whose removal is not settled in the store.
     pub departures: BTreeMap<NetworkId, Departure>,
+    /// Addresses that were taken over from dead hosts.
+    pub takeovers: BTreeMap<String, Takeover>,
+    /// Counts this host's registrations.
+    pub incarnation: u64,
     /// The cluster that all this belongs to.
     pub cluster: Option<String>,
 }
@@ -29,6 +33,16 @@ impl LocalData {
     /// The binding of a network of the cluster.
     pub fn binding_of(&self, network: &NetworkId) -> Option<&Binding> {
         self.bindings.values().find(|binding| binding.network.id == *network)
+    }
+
+    /// Endpoints that are on their networks: all but those that were cut off.
+    pub fn connected(&self) -> impl Iterator<Item = &LocalEndpoint> {
+        self.endpoints.values().filter(|endpoint| endpoint.cut_off.is_none())
+    }
+
+    /// The generation of an address that this host holds: 0 unless it was taken over.
+    pub fn generation_of(&self, cidr: &IpNet, ip: IpAddr) -> u64 {
+        self.takeovers.get(&Release::key_of(cidr, ip)).map_or(0, |takeover| takeover.generation)
     }
 
     /// Networks that have an endpoint here.

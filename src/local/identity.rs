@@ -2,10 +2,11 @@
 
 use std::{fs, path::Path};
 
-use nix::fcntl::{Flock, FlockArg};
-
 use super::{LocalError, files};
-use crate::model::NodeId;
+use crate::{
+    lockfile::{LockError, Lockfile, in_brackets},
+    model::NodeId,
+};
 
 /// The kernel's boot id; empty where the kernel tells none.
 pub fn boot_id() -> String {
@@ -13,15 +14,12 @@ pub fn boot_id() -> String {
 }
 
 /// Takes the directory's lock, which the kernel drops with the process.
-pub(super) fn lock(dir: &Path) -> Result<Flock<fs::File>, LocalError> {
+pub(super) fn lock(dir: &Path) -> Result<Lockfile, LocalError> {
     let path = dir.join("lock");
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|source| LocalError::File { what: "open", path: path.clone(), cause: source })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| LocalError::Busy(dir.to_owned()))
+    Lockfile::take(&path).map_err(|error| match error {
+        LockError::Held(holder) => LocalError::Busy { dir: dir.to_owned(), holder: in_brackets(&holder) },
+        LockError::Io(cause) => LocalError::File { what: "open", path, cause },
+    })
 }
 
 /// The node id of this directory, drawn from `random` at the first start.

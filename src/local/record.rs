@@ -1,6 +1,6 @@
 //! The records of a host's own state.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -50,10 +50,47 @@ pub struct LocalEndpoint {
     /// Further names.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Names that it did not have from the beginning, in lower case, and when the engine told each, in
+    /// seconds since 1970.
+    #[serde(default)]
+    pub named_at: BTreeMap<String, u64>,
     /// When, in seconds since 1970.
     pub created_at: u64,
     /// The boot it belongs to.
     pub boot_id: String,
+    /// The highest generation of the claims on its addresses.
+    #[serde(default)]
+    pub generation: u64,
+    /// Set once an address of it is another container's: it is off the network for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_off: Option<CutOff>,
+}
+
+/// Why an endpoint is off its network: an address of it was taken over while this host was away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutOff {
+    /// The address.
+    pub ip: IpAddr,
+    /// The host that holds it now.
+    pub node: NodeId,
+    /// Name of that host at the time.
+    pub host: String,
+    /// Name of the container that has it now, where it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// When this was found, in seconds since 1970.
+    pub since: u64,
+}
+
+/// An address that this host took over from a dead one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// The pool.
+    pub cidr: IpNet,
+    /// The address.
+    pub ip: IpAddr,
+    /// Of the claim; the former holder's had the one before.
+    pub generation: u64,
 }
 
 /// A claim that is to be given back.
@@ -91,10 +128,18 @@ impl LocalEndpoint {
             container: self.container.clone(),
             container_id: self.container_id.clone(),
             aliases: self.aliases.clone(),
-            generation: 0,
+            named_at: self.named_at.clone(),
+            generation: self.generation,
             created_at: self.created_at,
-            extra: std::collections::BTreeMap::new(),
+            extra: BTreeMap::new(),
         }
+    }
+}
+
+impl Takeover {
+    /// Identity, the same as a release's.
+    pub fn key(&self) -> String {
+        Release::key_of(&self.cidr, self.ip)
     }
 }
 
@@ -111,6 +156,11 @@ impl Release {
 
     /// Name of its file, without the ending.
     pub(super) fn file_name(&self) -> String {
-        self.key().replace('/', "_")
+        file_of(&self.key())
     }
+}
+
+/// Name of the file of an address, without the ending.
+pub(super) fn file_of(key: &str) -> String {
+    key.replace('/', "_")
 }

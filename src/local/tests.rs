@@ -19,8 +19,11 @@ fn endpoint(id: &str, boot: &str) -> LocalEndpoint {
         container: None,
         container_id: None,
         aliases: vec![],
+        named_at: std::collections::BTreeMap::new(),
         created_at: 1,
         boot_id: boot.to_owned(),
+        generation: 0,
+        cut_off: None,
     }
 }
 

@@ -31,6 +31,10 @@ pub struct Endpoint {
     /// Further names: aliases, hostname.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Names that it did not have from the beginning, in lower case, and when its host learnt of each, in
+    /// seconds since 1970.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named_at: BTreeMap<String, u64>,
     /// Counts takeovers of the address; a lower one is ignored.
     #[serde(default)]
     pub generation: u64,

@@ -82,6 +82,13 @@ id!(
     "node"
 );
 
+impl NetworkId {
+    /// What stands in a network's place for the segment on which hosts ask for each other.
+    pub fn of_probes() -> Self {
+        Self("rs-overlay-probe".to_owned())
+    }
+}
+
 fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))

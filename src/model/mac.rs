@@ -44,6 +44,11 @@ impl MacAddr {
         Self([0x02, 0x72, 0x73, a, b, c])
     }
 
+    /// A locally administered unicast address that is none of those above.
+    pub(super) const fn local(bytes: [u8; 6]) -> Self {
+        Self(bytes)
+    }
+
     /// The six bytes in network order.
     pub const fn octets(self) -> [u8; 6] {
         self.0

@@ -36,6 +36,55 @@ pub struct Node {
     /// Networks that its routing table already leads to: no network of ours may overlap one.
     #[serde(default)]
     pub routes: Vec<HostRoute>,
+    /// Counts its registrations, over restarts and reboots.
+    #[serde(default)]
+    pub incarnation: u64,
+    /// Its probe device is there: it can ask for others and be asked for. One that cannot is never
+    /// declared dead, and is on no jury.
+    #[serde(default)]
+    pub probe: bool,
+    /// Hosts without a lease that did not answer it, each with the incarnation that it asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unreachable: BTreeMap<NodeId, u64>,
+    /// Fields of a newer release, kept when this one rewrites the record.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
+}
+
+/// A host that has once been here, as its lease leaves it behind: who has to be asked for when the other
+/// record vanishes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownHost {
+    /// Identity.
+    pub id: NodeId,
+    /// Name people know it by.
+    pub hostname: String,
+    /// Underlay address.
+    pub vtep: IpAddr,
+    /// Its last registration.
+    pub incarnation: u64,
+    /// Its probe device is there.
+    #[serde(default)]
+    pub probe: bool,
+    /// Fields of a newer release, kept when this one rewrites the record.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
+}
+
+/// A host that was declared dead: its lease had ended, and none of its jury had an answer from it. It takes
+/// this back itself when it returns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Identity.
+    pub id: NodeId,
+    /// Name people know it by.
+    pub hostname: String,
+    /// The registration that ended so.
+    pub incarnation: u64,
+    /// The host that wrote this.
+    pub by: NodeId,
+    /// When, in seconds since 1970 by that host's clock; only shown.
+    pub since: u64,
     /// Fields of a newer release, kept when this one rewrites the record.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,

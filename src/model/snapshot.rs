@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Endpoint, EndpointId, Meta, Network, NetworkId, Node, NodeId};
+use super::{Death, Endpoint, EndpointId, KnownHost, Meta, Network, NetworkId, Node, NodeId};
 
 /// A mirror of the store, swapped whole. A host keeps the endpoints of those networks only that its own
 /// containers are on, so that its cost grows with what it uses and not with the cluster.
@@ -14,6 +14,12 @@ pub struct Snapshot {
     pub meta: Option<Meta>,
     /// Hosts whose lease is alive.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// All hosts that have ever been here.
+    #[serde(default)]
+    pub hosts: BTreeMap<NodeId, KnownHost>,
+    /// Those of them that were declared dead and have not returned.
+    #[serde(default)]
+    pub dead: BTreeMap<NodeId, Death>,
     /// All networks.
     pub networks: BTreeMap<NetworkId, Network>,
     /// Endpoints of all hosts, by network.
@@ -26,9 +32,25 @@ impl Snapshot {
         self.endpoints.get(network).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// What people call `node`: its hostname, or its id while it is away.
+    /// What people call `node`: its hostname, or its id where it is not known.
     pub fn node_title<'a>(&'a self, node: &'a NodeId) -> &'a str {
-        self.nodes.get(node).map_or(node.as_str(), |node| node.hostname.as_str())
+        let live = self.nodes.get(node).map(|node| &node.hostname);
+        let known = || self.hosts.get(node).map(|host| &host.hostname);
+        let dead = || self.dead.get(node).map(|death| &death.hostname);
+        live.or_else(known).or_else(dead).map_or(node.as_str(), String::as_str)
+    }
+
+    /// Whether `node` counts as dead. A lease is stronger than what was written down before.
+    pub fn is_dead(&self, node: &NodeId) -> bool {
+        self.dead.contains_key(node) && !self.nodes.contains_key(node)
+    }
+
+    /// Hosts whose lease has ended and that are not declared dead: perhaps only their daemon is gone, or
+    /// their way to the store.
+    pub fn suspects(&self) -> impl Iterator<Item = &KnownHost> {
+        self.hosts
+            .values()
+            .filter(|host| !self.nodes.contains_key(&host.id) && !self.dead.contains_key(&host.id))
     }
 
     /// The network named `name`.

@@ -20,6 +20,9 @@ impl Vni {
     /// The first VNI that is chosen automatically; the ones below are left to people.
     pub const FIRST_AUTOMATIC: u32 = 4096;
 
+    /// The probe network's own VNI; no network of containers gets it.
+    pub const PROBE: Self = Self(Self::MAX);
+
     /// Checks and wraps `number`.
     pub fn new(number: u32) -> Result<Self, VniError> {
         if (1..=Self::MAX).contains(&number) { Ok(Self(number)) } else { Err(VniError(number.to_string())) }

@@ -49,7 +49,7 @@ pub struct Evidence {
     pub container: Option<String>,
     /// Its addresses of the kind that was asked for; all for a PTR.
     pub addresses: Vec<IpAddr>,
-    /// When the endpoint was created, in seconds since 1970.
+    /// Since when it holds the name, in seconds since 1970.
     pub since: u64,
 }
 
@@ -70,7 +70,7 @@ pub fn lookup(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind, seed:
         return Answer::NotOurs;
     }
     match find(zone, networks, name, kind) {
-        Some((_, segment, places)) => {
+        Some(Found { segment, places, .. }) => {
             let mut addresses: Vec<_> = places
                 .iter()
                 .filter_map(|place| segment.holders.get(*place))
@@ -89,7 +89,7 @@ pub fn lookup(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind, seed:
 
 /// The records that [`lookup`] answers from, none if the name is not ours.
 pub fn explain(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind) -> Vec<Evidence> {
-    let evidence = |network: &NetworkId, holder: &Holder| Evidence {
+    let evidence = |network: &NetworkId, holder: &Holder, name: &str| Evidence {
         network: network.clone(),
         endpoint: holder.endpoint.clone(),
         node: holder.node.clone(),
@@ -100,30 +100,37 @@ pub fn explain(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind) -> V
             .copied()
             .filter(|ip| kind == Kind::Ptr || of_kind(*ip, kind))
             .collect(),
-        since: holder.since,
+        since: holder.since(name),
     };
     match kind {
         Kind::Ptr => reverse::address(name)
             .and_then(|ip| owner(zone, networks, ip))
-            .map(|(network, _, holder)| evidence(network, holder))
+            .map(|(network, _, holder)| {
+                let name = holder.container.as_deref().unwrap_or_default().to_ascii_lowercase();
+                evidence(network, holder, &name)
+            })
             .into_iter()
             .collect(),
         Kind::Other => Vec::new(),
         Kind::A | Kind::Aaaa | Kind::Mx => find(zone, networks, name, kind)
-            .map(|(network, segment, places)| {
+            .map(|Found { network, segment, places, label }| {
                 let holders = places.iter().filter_map(|place| segment.holders.get(*place));
-                holders.map(|holder| evidence(network, holder)).collect()
+                holders.map(|holder| evidence(network, holder, &label)).collect()
             })
             .unwrap_or_default(),
     }
 }
 
 /// Whether a name that nobody has now may be that of a container in a moment, so that "there is no such
-/// name" must not be remembered: single labels, and names below a network of the sandbox.
+/// name" must not be remembered: single labels, names below a network of the sandbox, and names of
+/// addresses in its subnets.
 pub fn could_come(zone: &Zone, networks: &[NetworkId], name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     if !name.contains('.') {
         return !name.is_empty();
+    }
+    if let Some(ip) = reverse::address(name) {
+        return segments(zone, networks).any(|(_, segment)| segment.subnets.iter().any(|s| s.contains(&ip)));
     }
     segments(zone, networks).any(|(_, segment)| {
         let rest = segment.name.as_deref().and_then(|network| name.strip_suffix(network));
@@ -131,28 +138,39 @@ pub fn could_come(zone: &Zone, networks: &[NetworkId], name: &str) -> bool {
     })
 }
 
-type Found<'a> = (&'a NetworkId, &'a Segment, &'a [usize]);
-
 /// The network that answers, and its holders of the name; they may have no address of the kind.
-fn find<'a>(zone: &'a Zone, networks: &'a [NetworkId], name: &str, kind: Kind) -> Option<Found<'a>> {
+struct Found<'a> {
+    network: &'a NetworkId,
+    segment: &'a Segment,
+    places: &'a [usize],
+    /// The name in that network, in lower case.
+    label: String,
+}
+
+/// The ways to read a name, in their order: a name in any network, or one in the network behind it.
+pub(super) fn labels(name: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let splits = name.rmatch_indices('.').map(|(dot, _)| (&name[..dot], Some(&name[dot + 1..])));
-    for (label, network) in std::iter::once((name, None)).chain(splits) {
+    std::iter::once((name, None)).chain(splits)
+}
+
+fn find<'a>(zone: &'a Zone, networks: &'a [NetworkId], name: &str, kind: Kind) -> Option<Found<'a>> {
+    for (label, wanted) in labels(name) {
         let label = label.to_ascii_lowercase();
         let mut without = None;
-        for (id, segment) in segments(zone, networks) {
-            if network.is_some() && segment.name.as_deref() != network {
+        for (network, segment) in segments(zone, networks) {
+            if wanted.is_some() && segment.name.as_deref() != wanted {
                 continue;
             }
             let Some(places) = segment.by_name.get(label.as_str()) else { continue };
             let mut holders = places.iter().filter_map(|place| segment.holders.get(*place));
             if holders.any(|holder| holder.addresses.iter().any(|ip| of_kind(*ip, kind))) {
-                return Some((id, segment, places));
+                return Some(Found { network, segment, places, label });
             }
-            without.get_or_insert((id, segment, places.as_slice()));
+            without.get_or_insert((network, segment, places));
         }
-        if without.is_some() {
-            return without;
+        if let Some((network, segment, places)) = without {
+            return Some(Found { network, segment, places, label });
         }
     }
     None
@@ -169,7 +187,8 @@ fn owner<'a>(
     })
 }
 
-fn segments<'a>(
+/// The networks that the zone knows.
+pub(super) fn segments<'a>(
     zone: &'a Zone,
     networks: &'a [NetworkId],
 ) -> impl Iterator<Item = (&'a NetworkId, &'a Segment)> {

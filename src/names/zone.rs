@@ -5,6 +5,9 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
+
+use super::life::Lost;
 use crate::model::{Endpoint, EndpointId, Network, NetworkId, NodeId, Snapshot};
 
 /// Digits of a container id that Docker answers as a name.
@@ -15,6 +18,7 @@ const SHORT_ID: usize = 12;
 #[derive(Debug, Clone, Default)]
 pub struct Zone {
     pub(super) segments: BTreeMap<NetworkId, Segment>,
+    pub(super) lost: Lost,
 }
 
 /// The names of one network.
@@ -22,6 +26,7 @@ pub struct Zone {
 pub(super) struct Segment {
     /// What people call it; absent for a moment after its creation.
     pub(super) name: Option<String>,
+    pub(super) subnets: Vec<IpNet>,
     /// In the order of their ids.
     pub(super) holders: Vec<Holder>,
     /// Name in lower case to places in `holders`, ascending, none twice.
@@ -38,14 +43,25 @@ pub(super) struct Holder {
     pub(super) container: Option<String>,
     /// Those that no endpoint of a higher generation has taken over.
     pub(super) addresses: Vec<IpAddr>,
-    pub(super) since: u64,
+    created_at: u64,
+    named_at: BTreeMap<String, u64>,
+}
+
+impl Holder {
+    /// Since when it has had `name`, in lower case.
+    pub(super) fn since(&self, name: &str) -> u64 {
+        self.named_at.get(name).copied().unwrap_or(self.created_at)
+    }
 }
 
 impl Zone {
-    /// The zone of a snapshot. Where `own` has an endpoint that the snapshot has too, `own` is newer.
-    pub fn of(snapshot: &Snapshot, own: &[Endpoint]) -> Self {
+    /// The zone of a snapshot on the host `node`, without what is on dead hosts. `own` are that host's
+    /// endpoints: what the snapshot says of it is older, as long as the store is away or has not told the
+    /// last change yet.
+    pub fn of(snapshot: &Snapshot, node: &NodeId, own: &[Endpoint]) -> Self {
         let published = snapshot.endpoints.values().flat_map(BTreeMap::values);
-        Self::new(snapshot.networks.values(), published.chain(own))
+        let others = published.filter(|e| e.node != *node && !snapshot.is_dead(&e.node));
+        Self::new(snapshot.networks.values(), others.chain(own))
     }
 
     /// The zone of some networks and endpoints. Of two records of one endpoint the later one counts;
@@ -54,20 +70,18 @@ impl Zone {
         networks: impl IntoIterator<Item = &'a Network>,
         endpoints: impl IntoIterator<Item = &'a Endpoint>,
     ) -> Self {
-        let mut records: BTreeMap<&NetworkId, (Option<&str>, BTreeMap<&EndpointId, &Endpoint>)> = networks
-            .into_iter()
-            .map(|network| (&network.id, (network.name.as_deref(), BTreeMap::new())))
-            .collect();
+        let mut records: BTreeMap<&NetworkId, (&Network, BTreeMap<&EndpointId, &Endpoint>)> =
+            networks.into_iter().map(|network| (&network.id, (network, BTreeMap::new()))).collect();
         for endpoint in endpoints {
             if let Some((_, members)) = records.get_mut(&endpoint.network) {
                 members.insert(&endpoint.id, endpoint);
             }
         }
-        let segments = records.into_iter().map(|(id, (name, members))| {
+        let segments = records.into_iter().map(|(id, (network, members))| {
             let members: Vec<_> = members.into_values().collect();
-            (id.clone(), Segment::new(name, &members))
+            (id.clone(), Segment::new(network, &members))
         });
-        Self { segments: segments.collect() }
+        Self { segments: segments.collect(), lost: Lost::default() }
     }
 
     /// How many names there are, each counted once per network.
@@ -82,7 +96,7 @@ impl Zone {
 }
 
 impl Segment {
-    fn new(name: Option<&str>, members: &[&Endpoint]) -> Self {
+    fn new(network: &Network, members: &[&Endpoint]) -> Self {
         let mut owners: BTreeMap<IpAddr, (u64, usize)> = BTreeMap::new();
         for (place, member) in members.iter().enumerate() {
             for ip in &member.addresses {
@@ -90,7 +104,8 @@ impl Segment {
                 owners.entry(*ip).and_modify(|owner| *owner = claim.max(*owner)).or_insert(claim);
             }
         }
-        let mut segment = Self { name: name.map(str::to_owned), ..Self::default() };
+        let subnets = network.subnets.iter().map(|subnet| subnet.cidr).collect();
+        let mut segment = Self { name: network.name.clone(), subnets, ..Self::default() };
         for (place, member) in members.iter().enumerate() {
             let held = |ip: &&IpAddr| owners.get(*ip).is_some_and(|(_, owner)| *owner == place);
             let addresses: Vec<_> = member.addresses.iter().filter(held).copied().collect();
@@ -105,7 +120,8 @@ impl Segment {
                 node: member.node.clone(),
                 container: member.container.clone(),
                 addresses,
-                since: member.created_at,
+                created_at: member.created_at,
+                named_at: member.named_at.clone(),
             });
         }
         segment.by_address = owners.into_iter().map(|(ip, (_, place))| (ip, place)).collect();

@@ -8,7 +8,9 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{Overlay, Port, Segment, Vxlan};
-use crate::model::{EndpointId, MacAddr, Network, NetworkId, NodeId, Snapshot};
+use crate::model::{
+    EndpointId, MacAddr, Network, NetworkId, NodeId, PROBE_MTU, Snapshot, Vni, probe_address, probe_mac,
+};
 
 /// Smallest MTU that IPv4 allows on a link (RFC 791).
 const SMALLEST_MTU: u32 = 68;
@@ -43,7 +45,8 @@ pub struct LocalPort {
     pub mtu: u32,
 }
 
-/// The overlay that should be there. A network without an endpoint on this host needs no kernel state.
+/// The overlay that should be there. A network without an endpoint on this host needs no kernel state; the
+/// probe network is always there.
 pub fn desired(snapshot: &Snapshot, host: &Situation<'_>) -> Overlay {
     let mut overlay = Overlay { segments: BTreeMap::new(), guards: guards(snapshot, host) };
     for (endpoint, port) in host.ports {
@@ -56,7 +59,24 @@ pub fn desired(snapshot: &Snapshot, host: &Situation<'_>) -> Overlay {
             segment.fdb.remove(&port.mac);
         }
     }
+    // A network that got this VNI from a release that did not reserve it keeps it.
+    overlay.segments.entry(Vni::PROBE).or_insert_with(|| probe(snapshot, host));
     overlay
+}
+
+/// The segment on which hosts ask for each other. Those that are suspected have to be asked still.
+fn probe(snapshot: &Snapshot, host: &Situation<'_>) -> Segment {
+    let live = snapshot.nodes.values().map(|node| node.vtep);
+    let vteps = live.chain(snapshot.suspects().map(|host| host.vtep));
+    let peers = vteps.filter(|vtep| *vtep != host.vtep && vtep.is_ipv4() == host.vtep.is_ipv4());
+    let peers: BTreeSet<_> = peers.collect();
+    Segment {
+        network: NetworkId::of_probes(),
+        vxlan: Vxlan { local: host.vtep, port: host.vxlan_port, mtu: PROBE_MTU },
+        ports: BTreeMap::new(),
+        fdb: peers.iter().map(|vtep| (probe_mac(*vtep), *vtep)).collect(),
+        neighbours: peers.iter().map(|vtep| (probe_address(*vtep).into(), probe_mac(*vtep))).collect(),
+    }
 }
 
 fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segment {
@@ -68,15 +88,25 @@ fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segm
         fdb: BTreeMap::new(),
         neighbours: BTreeMap::new(),
     };
-    let mut remote: Vec<_> = snapshot.endpoints_of(&network.id).filter(|e| e.node != *host.node).collect();
+    let remote = snapshot.endpoints_of(&network.id).filter(|e| e.node != *host.node);
+    let mut remote: Vec<_> = remote.filter(|e| !snapshot.is_dead(&e.node)).collect();
     // The highest generation of an address is written last and so wins.
     remote.sort_by(|a, b| (a.generation, &a.id).cmp(&(b.generation, &b.id)));
+    let mut owners: BTreeMap<IpAddr, &EndpointId> = BTreeMap::new();
+    for endpoint in &remote {
+        owners.extend(endpoint.addresses.iter().map(|ip| (*ip, &endpoint.id)));
+    }
     for endpoint in remote {
         if endpoint.vtep == host.vtep || endpoint.vtep.is_ipv4() != host.vtep.is_ipv4() {
             continue;
         }
-        segment.fdb.insert(endpoint.mac, endpoint.vtep);
-        segment.neighbours.extend(endpoint.addresses.iter().map(|ip| (*ip, endpoint.mac)));
+        let held = |ip: &&IpAddr| owners.get(*ip) == Some(&&endpoint.id);
+        let held: Vec<_> = endpoint.addresses.iter().filter(held).collect();
+        // Whose addresses have all been taken over is no longer anywhere.
+        if !held.is_empty() {
+            segment.fdb.insert(endpoint.mac, endpoint.vtep);
+            segment.neighbours.extend(held.into_iter().map(|ip| (*ip, endpoint.mac)));
+        }
     }
     segment
 }
@@ -154,6 +184,7 @@ mod tests {
             container: None,
             container_id: None,
             aliases: vec![],
+            named_at: std::collections::BTreeMap::new(),
             generation,
             created_at: 0,
             extra: BTreeMap::new(),

@@ -8,7 +8,7 @@ use super::{Overlay, Port, Segment, Vxlan};
 use crate::model::{EndpointId, MacAddr, NetworkId, Vni};
 
 /// One step. Each can be repeated without harm.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are what their types say")]
 pub enum Op {
     /// Creates the bridge and the VXLAN device of a network, both up.
@@ -39,6 +39,20 @@ pub enum Op {
     AddGuard(Ipv4Net),
     /// Takes that back.
     DeleteGuard(Ipv4Net),
+}
+
+impl Op {
+    /// Whether it only takes something away.
+    pub fn is_deletion(&self) -> bool {
+        matches!(
+            self,
+            Op::DeleteSegment { .. }
+                | Op::DeletePort { .. }
+                | Op::DeleteFdb { .. }
+                | Op::DeleteNeighbour { .. }
+                | Op::DeleteGuard(_)
+        )
+    }
 }
 
 /// The steps that lead from `from` to `to`, in an order in which each finds what it stands on:

@@ -21,6 +21,13 @@ pub struct Overlay {
     pub guards: BTreeSet<Ipv4Net>,
 }
 
+impl Overlay {
+    /// The segments of networks: all but the one on which hosts ask for each other.
+    pub fn networks(&self) -> impl Iterator<Item = (&Vni, &Segment)> {
+        self.segments.iter().filter(|(_, segment)| segment.network != NetworkId::of_probes())
+    }
+}
+
 /// A network's bridge, its VXLAN device and all that hangs on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
@@ -37,7 +44,7 @@ pub struct Segment {
 }
 
 /// Settings of a VXLAN device. The destination port and the local address cannot be changed in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Vxlan {
     /// Source address of every packet it sends.
     pub local: IpAddr,
@@ -48,7 +55,7 @@ pub struct Vxlan {
 }
 
 /// The host's end of a container's veth pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Port {
     /// The only Ethernet address that may speak through it.
     pub mac: MacAddr,

@@ -115,8 +115,11 @@ mod tests {
             container: None,
             container_id: None,
             aliases: vec![],
+            named_at: BTreeMap::new(),
             created_at: 0,
             boot_id: String::new(),
+            generation: 0,
+            cut_off: None,
         };
         BTreeMap::from([(id, endpoint)])
     }

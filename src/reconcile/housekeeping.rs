@@ -13,7 +13,7 @@ use crate::{
     clock,
     local::{Local, LocalData, LocalError, Release},
     model::{AddressClaim, ClaimKind, Network, NetworkId, Pool, Space},
-    store::{StoreError, Txn, keys, ledger::Ledger},
+    store::{Outcome, StoreError, Txn, keys, ledger::Ledger},
 };
 
 /// How often to look for what was left behind.
@@ -136,7 +136,10 @@ impl Housekeeping {
             && (!is_reserved(&claim.record.kind) || !self.has_network(&release.cidr).await?)
         {
             // On a conflict it has just been claimed anew, and is not to be given back.
-            self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
+            let gone = self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
+            if gone == Outcome::Committed {
+                self.local.end_takeover(release)?;
+            }
         }
         self.local.settle_release(release)?;
         Ok(())

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use self::section::Section;
 use crate::{
     local::{self, Local},
-    model::{Endpoint, Meta, Network, NetworkId, Node, Snapshot},
+    model::{Death, Endpoint, KnownHost, Meta, Network, NetworkId, Node, Snapshot},
     store::{Store, WatchEvent, keys},
 };
 
@@ -55,6 +55,8 @@ pub struct Mirror {
 enum Source {
     Meta,
     Nodes,
+    Hosts,
+    Dead,
     Networks,
     Endpoints(NetworkId),
 }
@@ -99,9 +101,13 @@ impl Mirror {
     pub async fn run(mut self, cancel: CancellationToken) {
         let (sender, mut events) = mpsc::channel(1024);
         let mut tasks = JoinSet::new();
-        for (source, prefix) in
-            [(Source::Meta, keys::META), (Source::Nodes, keys::NODES), (Source::Networks, keys::NETWORKS)]
-        {
+        for (source, prefix) in [
+            (Source::Meta, keys::META),
+            (Source::Nodes, keys::NODES),
+            (Source::Hosts, keys::HOSTS),
+            (Source::Dead, keys::DEAD),
+            (Source::Networks, keys::NETWORKS),
+        ] {
             self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
         }
         let mut own_state = self.local.changes();
@@ -251,6 +257,14 @@ impl Mirror {
             Some(section) => section.by_id(|node: &Node| node.id.clone()),
             None => old.nodes.clone(),
         };
+        let hosts = match listed(&Source::Hosts) {
+            Some(section) => section.by_id(|host: &KnownHost| host.id.clone()),
+            None => old.hosts.clone(),
+        };
+        let dead = match listed(&Source::Dead) {
+            Some(section) => section.by_id(|death: &Death| death.id.clone()),
+            None => old.dead.clone(),
+        };
         let networks = match listed(&Source::Networks) {
             Some(section) => section.by_id(|network: &Network| network.id.clone()),
             None => old.networks.clone(),
@@ -262,7 +276,7 @@ impl Mirror {
             };
             (id.clone(), endpoints)
         });
-        Snapshot { meta, nodes, networks, endpoints: endpoints.collect() }
+        Snapshot { meta, nodes, hosts, dead, networks, endpoints: endpoints.collect() }
     }
 
     fn save(&self) {

@@ -1,13 +1,18 @@
 //! Learns from the engine which container is behind each endpoint, and what it is called.
 
+mod asking;
+
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use self::asking::{Ask, Asking};
 use crate::{
     backoff::Backoff,
-    engine::{EngineApi, EngineEndpoint, EngineError, names::names_in},
+    engine::{EngineApi, EngineError, EngineEvents},
     local::{Local, LocalError},
     model::EndpointId,
 };
@@ -40,69 +45,73 @@ impl Naming {
     pub async fn run(self, cancel: CancellationToken) {
         let mut events = self.engine.events();
         let mut retry = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut asking = Asking::default();
         loop {
-            let pause = match self.round().await {
-                Ok(()) => {
-                    retry.reset();
-                    RESYNC
-                }
+            let mut look_at = match self.round(&mut asking).await {
+                Ok(()) => Instant::now() + RESYNC,
                 Err(error) => {
                     debug!(%error, "names not learnt yet");
-                    retry.pause()
+                    Instant::now() + retry.pause()
                 }
             };
-            // Both are cancel safe: an event only says that something is to be looked up.
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return,
-                _ = events.next() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
-            tokio::time::sleep(SETTLE).await;
-        }
-    }
-
-    async fn round(&self) -> Result<(), Unfinished> {
-        let mut failed = None;
-        for network in self.engine.networks(&self.driver).await? {
-            for (endpoint, found) in &network.endpoints {
-                let Ok(endpoint) = EndpointId::new(endpoint.as_str()) else { continue };
-                // One container that the engine is busy with must not hide the others' names.
-                if let Err(error) = self.learn(&network.id, &endpoint, found).await {
-                    failed = Some(error);
+            loop {
+                // Every arm is cancel safe: an event only says that something is to be looked up.
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return asking.end().await,
+                    _ = events.next() => break,
+                    Some(answered) = asking.answer() => match answered {
+                        Ok(()) if asking.left_out() => break,
+                        Ok(()) => retry.reset(),
+                        Err(error) => {
+                            debug!(%error, "a container's names are not learnt yet");
+                            look_at = look_at.min(Instant::now() + retry.pause());
+                        }
+                    },
+                    () = tokio::time::sleep_until(look_at) => break,
                 }
             }
+            tokio::time::sleep(SETTLE).await;
+            drain(&mut events);
         }
-        failed.map_or(Ok(()), Err)
     }
 
-    async fn learn(
-        &self,
-        network: &str,
-        endpoint: &EndpointId,
-        found: &EngineEndpoint,
-    ) -> Result<(), Unfinished> {
-        let Some(known) = self.local.read(|data| data.endpoints.get(endpoint).cloned()) else {
-            return Ok(());
-        };
-        let Some(id) = &found.container else {
-            // Engines from 28 on show the name before they show the container.
-            if known.container.is_none() && !found.name.is_empty() {
-                self.local.update_endpoint(endpoint, |e| e.container = Some(found.name.clone()))?;
+    /// Looks at all endpoints, and asks for the containers of those whose names have changed. An engine
+    /// answers about a container that it is just starting when it has done so; the others do not wait for
+    /// that.
+    async fn round(&self, asking: &mut Asking) -> Result<(), Unfinished> {
+        asking.begin();
+        for network in self.engine.networks(&self.driver).await? {
+            for (endpoint, found) in network.endpoints {
+                let Ok(endpoint) = EndpointId::new(endpoint) else { continue };
+                let Some(known) = self.local.read(|data| data.endpoints.get(&endpoint).cloned()) else {
+                    continue;
+                };
+                let Some(container) = found.container else {
+                    // Engines from 28 on show the name before they show the container.
+                    if known.container.is_none() && !found.name.is_empty() {
+                        self.local.update_endpoint(&endpoint, |e| e.container = Some(found.name))?;
+                    }
+                    continue;
+                };
+                if known.container_id.as_ref() != Some(&container)
+                    || known.container.as_ref() != Some(&found.name)
+                {
+                    asking.ask(Ask {
+                        engine: self.engine.clone(),
+                        local: self.local.clone(),
+                        network: network.id.clone(),
+                        endpoint,
+                        container,
+                    });
+                }
             }
-            return Ok(());
-        };
-        if known.container_id.as_ref() == Some(id) && known.container.as_ref() == Some(&found.name) {
-            return Ok(());
-        }
-        let Some(container) = self.engine.container(id).await? else { return Ok(()) };
-        if let Some(names) = names_in(&container, network) {
-            self.local.update_endpoint(endpoint, |e| {
-                e.container = Some(names.name);
-                e.container_id = Some(container.id);
-                e.aliases = names.aliases;
-            })?;
         }
         Ok(())
     }
+}
+
+/// One look serves all events that have come by now.
+fn drain(events: &mut EngineEvents) {
+    while let Some(Some(_)) = events.next().now_or_never() {}
 }

@@ -88,7 +88,7 @@ impl Publisher {
     fn wanted(&self) -> BTreeMap<String, String> {
         let node = self.local.node();
         self.local.read(|data| {
-            let records = data.endpoints.values().map(|endpoint| {
+            let records = data.connected().map(|endpoint| {
                 let key = keys::endpoint(&endpoint.network, &endpoint.id);
                 (key, record::encode(&endpoint.publish(node, self.vtep)))
             });

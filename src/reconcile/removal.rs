@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::housekeeping::Unfinished;
 use crate::{
     local::{Local, Release},
-    model::{AddressClaim, ClaimKind, Endpoint, Network, NetworkId, NodeId, Pool},
+    model::{AddressClaim, ClaimKind, Death, Endpoint, Network, NetworkId, NodeId, Pool},
     store::{
         Entry, Outcome, StoreError, TXN_LIMIT, Txn, keys,
         ledger::{Held, Ledger},
@@ -79,7 +79,7 @@ pub(super) async fn finish_if_departed(
     }
     let pools = own_pools(ledger, &held.record).await?;
     // Closing refuses containers that start meanwhile on other hosts: only where the end is in sight.
-    if !users(ledger, local, &held.record, &pools).await?.is_empty() {
+    if !users(ledger, local, &held.record, &pools).await?.living.is_empty() {
         return Ok(());
     }
     if matches!(try_remove(ledger, local, &held).await?, Verdict::Removed) {
@@ -118,16 +118,17 @@ enum Verdict {
 async fn try_remove(ledger: &Ledger, local: &Local, network: &Held<Network>) -> Result<Verdict, Unfinished> {
     let Some(pools) = set_closing(ledger, network, true).await? else { return Ok(Verdict::LookAgain) };
     let users = users(ledger, local, &network.record, &pools).await?;
-    if !users.is_empty() {
+    if !users.living.is_empty() {
         let mut hosts = Vec::new();
-        for node in users {
+        for node in users.living {
             let known = ledger.get::<crate::model::Node>(&keys::node(&node)).await?;
             hosts.push(known.map_or_else(|| node.to_string(), |held| held.record.hostname));
         }
         set_closing(ledger, network, false).await?;
         return Ok(Verdict::InUse(hosts));
     }
-    delete_all(ledger, network, &pools).await
+    let guards: Vec<_> = pools.iter().map(|pool| &pool.entry).chain(&users.deaths).collect();
+    delete_all(ledger, network, &pools, &guards).await
 }
 
 /// Closes or reopens all subnets of a network; `None` if another host changed one meanwhile.
@@ -161,13 +162,25 @@ async fn own_pools(ledger: &Ledger, network: &Network) -> Result<Vec<Held<Pool>>
     Ok(pools)
 }
 
+/// Who has a container in a network.
+struct Users {
+    /// Hosts that live, or may.
+    living: Vec<NodeId>,
+    /// The words of death that make the others not count.
+    deaths: Vec<Entry>,
+}
+
+/// Most words of death that a removal is guarded by; beyond that there are none left to return.
+const MOST_DEATHS: usize = 16;
+
 /// Hosts that have a container in the network: all but this one by the store's word, this one by its own.
+/// What is on a dead host is no use of it.
 async fn users(
     ledger: &Ledger,
     local: &Local,
     network: &Network,
     pools: &[Held<Pool>],
-) -> Result<Vec<NodeId>, StoreError> {
+) -> Result<Users, StoreError> {
     let own = local.node();
     let mut users: Vec<NodeId> = Vec::new();
     for pool in pools {
@@ -180,12 +193,16 @@ async fn users(
     let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
     users.extend(endpoints.into_iter().map(|held| held.record.node));
     users.retain(|node| node != own);
+    let mut deaths = ledger.list::<Death>(keys::DEAD).await?;
+    deaths.retain(|death| users.contains(&death.record.id));
+    users.retain(|node| deaths.iter().all(|death| death.record.id != *node));
     if local.read(|data| data.networks_in_use().contains(&network.id)) {
         users.push(own.clone());
     }
     users.sort();
     users.dedup();
-    Ok(users)
+    let deaths = deaths.into_iter().take(MOST_DEATHS).map(|death| death.entry).collect();
+    Ok(Users { living: users, deaths })
 }
 
 /// Whether this host holds an address of the network that is not about to be given back.
@@ -209,6 +226,7 @@ async fn delete_all(
     ledger: &Ledger,
     network: &Held<Network>,
     pools: &[Held<Pool>],
+    guards: &[&Entry],
 ) -> Result<Verdict, Unfinished> {
     let id = &network.record.id;
     let mut loose = Vec::new();
@@ -219,18 +237,20 @@ async fn delete_all(
     loose.extend(ledger.store().range(&keys::departed_of(id)).await?);
     loose.sort_by_key(belongs_to_network);
     // A daemon may end between two transactions, and then the network lives on: what it needs goes with it.
-    let last = 4 + 2 * pools.len();
+    let last = 3 + guards.len() + pools.len() + 1;
     let together = loose.split_off(loose.len().saturating_sub(TXN_LIMIT.saturating_sub(last)));
-    // A subnet that somebody has opened again is guarded against in every part.
-    let room = TXN_LIMIT - pools.len();
+    // A subnet that somebody has opened again, and a host that has returned, are guarded against in every
+    // part.
+    let room = TXN_LIMIT - guards.len();
     for part in loose.chunks(room) {
-        let guarded = pools.iter().fold(Txn::new(), |txn, pool| txn.unchanged(&pool.entry));
+        let guarded = guards.iter().fold(Txn::new(), |txn, entry| txn.unchanged(entry));
         let txn = part.iter().fold(guarded, |txn, entry| txn.delete(entry.key.as_str()));
         if ledger.commit(txn).await? == Outcome::Conflict {
             return Ok(Verdict::LookAgain);
         }
     }
-    let mut txn = Txn::new()
+    let mut txn = guards.iter().fold(Txn::new(), |txn, entry| txn.unchanged(entry));
+    txn = txn
         .unchanged(&network.entry)
         .delete(network.entry.key.as_str())
         .delete(keys::vni(network.record.vni));
@@ -238,7 +258,7 @@ async fn delete_all(
         txn = txn.delete(keys::name(name));
     }
     for pool in pools {
-        txn = txn.unchanged(&pool.entry).delete(pool.entry.key.as_str());
+        txn = txn.delete(pool.entry.key.as_str());
     }
     txn = together.iter().fold(txn, |txn, entry| txn.delete(entry.key.as_str()));
     Ok(if ledger.commit(txn).await? == Outcome::Committed { Verdict::Removed } else { Verdict::LookAgain })

@@ -15,20 +15,22 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::Applied;
+use super::{Applied, loose::Loose};
 use crate::{
     backoff::Backoff,
     clock,
     dataplane::{Changed, Dataplane, DataplaneError},
     local::Local,
-    model::{MacAddr, NetworkId, Snapshot, Vni},
-    plan::{LocalPort, Op, Overlay, Situation, Spoken, desired, diff, moved},
+    model::{EndpointId, MacAddr, NetworkId, Snapshot, Vni},
+    plan::{LocalPort, Op, Overlay, Situation, Spoken, desired, diff, moved, repaired_thing, repairs},
 };
 
 /// The longest time between two full comparisons.
 const RESYNC: Duration = Duration::from_secs(30);
 /// How long kernel events are gathered before the kernel is read again.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Repairs of one round that are logged one by one; more are only counted.
+const TOLD: usize = 10;
 
 /// What the worker works with.
 pub struct Worker<D> {
@@ -50,7 +52,28 @@ pub struct Worker<D> {
     pub applied: watch::Sender<Arc<Applied>>,
 }
 
+impl<D> Clone for Worker<D> {
+    fn clone(&self) -> Self {
+        Self {
+            dataplane: self.dataplane.clone(),
+            local: self.local.clone(),
+            snapshot: self.snapshot.clone(),
+            underlay_mtu: self.underlay_mtu.clone(),
+            refused: self.refused.clone(),
+            vtep: self.vtep,
+            vxlan_port: self.vxlan_port,
+            applied: self.applied.clone(),
+        }
+    }
+}
+
 impl<D: Dataplane> Worker<D> {
+    /// The kernel as it is and as it should be, without a step from one to the other: what a copy of the
+    /// worker is for that does not run.
+    pub async fn compare(&self) -> Result<(Overlay, Overlay), DataplaneError> {
+        Ok((self.dataplane.observe().await?, self.desired()))
+    }
+
     /// Runs until `cancel`, and leaves the kernel as it is then.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), DataplaneError> {
         // Subscribe before the first look, so that nothing falls between the two.
@@ -59,13 +82,18 @@ impl<D: Dataplane> Worker<D> {
         let mut retry = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
         let mut listen = retry.clone();
         let mut known: Option<Overlay> = None;
+        let mut loose = Loose::default();
         let mut spoken = Spoken::new();
         let mut look_at = Instant::now();
         loop {
-            if known.is_none() || Instant::now() >= look_at {
+            // What was left at the last look, where this is another one.
+            let mut left = None;
+            let looks = known.is_none() || Instant::now() >= look_at;
+            if looks {
                 if events.is_none() {
                     events = self.subscribe();
                 }
+                left = known.take();
                 known = self.observe().await;
                 let wait = match (&known, &events) {
                     (None, _) => retry.pause(),
@@ -75,8 +103,12 @@ impl<D: Dataplane> Worker<D> {
                 look_at = Instant::now() + wait;
             }
             if let Some(overlay) = known.take() {
-                let (overlay, complete) = self.make_equal(overlay, &mut spoken).await;
+                let (overlay, complete, remade) = self.make_equal(overlay, left, &mut spoken).await;
                 known = Some(overlay);
+                if looks {
+                    self.keep().await;
+                    self.attach_loose(&mut loose, &remade).await;
+                }
                 if complete {
                     retry.reset();
                 } else {
@@ -135,13 +167,33 @@ impl<D: Dataplane> Worker<D> {
         }
     }
 
-    /// Takes the steps that are missing; answers the state as far as it is known, and whether it is the
-    /// desired one.
-    async fn make_equal(&self, from: Overlay, spoken: &mut Spoken) -> (Overlay, bool) {
+    async fn keep(&self) {
+        match self.dataplane.keep().await {
+            Ok(false) => {}
+            Ok(true) => {
+                let step = "our network namespace was no longer pinned".to_owned();
+                info!(%step, "repaired");
+                self.applied.send_modify(|applied| {
+                    Arc::make_mut(applied).count_repair("namespace's pin", step, clock::unix_seconds());
+                });
+            }
+            Err(error) => warn!(%error, "the links of this host would not outlive this daemon"),
+        }
+    }
+
+    /// Takes the steps that are missing; answers the state as far as it is known, whether it is the desired
+    /// one, and the ports that had to be made again. `left` is the state in which the kernel was left.
+    async fn make_equal(
+        &self,
+        from: Overlay,
+        left: Option<Overlay>,
+        spoken: &mut Spoken,
+    ) -> (Overlay, bool, BTreeSet<EndpointId>) {
         let to = self.desired();
         let ops = diff(&from, &to);
         // What an earlier daemon made, or somebody changed, containers may have heard as well.
         spoken.extend(remote_addresses(&from));
+        let told = self.applied.borrow().clone();
         let mut complaints = BTreeMap::new();
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
@@ -153,30 +205,49 @@ impl<D: Dataplane> Worker<D> {
                     done.push(op.clone());
                 }
                 Err(error) => {
-                    warn!(step = %op, %error, "a step failed, trying again soon");
-                    match network_of(op, &from, &to) {
-                        Some(network) => complaints.insert(network, error.to_string()).map_or((), drop),
-                        None => trouble = Some(error.to_string()),
+                    let (network, text) = (network_of(op, &from, &to), error.to_string());
+                    let before = match &network {
+                        Some(network) => told.complaints.get(network),
+                        None => told.trouble.as_ref(),
+                    };
+                    // What lasts is told once.
+                    if before == Some(&text) {
+                        debug!(step = %op, %error, "a step has failed again");
+                    } else {
+                        warn!(step = %op, %error, "a step failed, trying again soon");
+                    }
+                    match network {
+                        Some(network) => complaints.insert(network, text).map_or((), drop),
+                        None => trouble = Some(text),
                     }
                 }
             }
         }
         self.announce(&to, spoken).await;
         let complete = done.len() == ops.len();
-        let reached = crate::plan::apply(&done, from);
+        let repaired = left.map(|left| repairs(&left, &from, &done)).unwrap_or_default();
+        for step in repaired.iter().take(TOLD) {
+            info!(%step, "somebody else has changed the kernel's state; repaired");
+        }
+        let remade: BTreeSet<_> = repaired.iter().filter_map(|step| remade_port(step, &from)).collect();
+        let reached = crate::plan::apply(&done, from.clone());
         if !done.is_empty() {
             info!(steps = done.len(), failed = ops.len() - done.len(), "kernel brought up to date");
         }
         let steps = self.applied.borrow().steps + u64::try_from(done.len()).unwrap_or(u64::MAX);
         let compared_at = clock::unix_seconds();
-        self.applied.send_replace(Arc::new(Applied {
-            overlay: reached.clone(),
-            complaints,
-            trouble,
-            compared_at,
-            steps,
-        }));
-        (reached, complete)
+        self.applied.send_modify(|applied| {
+            let applied = Arc::make_mut(applied);
+            for step in repaired {
+                applied.count_repair(repaired_thing(step), step.to_string(), compared_at);
+            }
+            applied.overlay = reached.clone();
+            applied.complaints = complaints;
+            applied.trouble = trouble;
+            applied.compared_at = compared_at;
+            applied.steps = steps;
+        });
+        (reached, complete, remade)
     }
 
     /// Tells containers which addresses have moved. One that is not told asks again after some time, so a
@@ -205,8 +276,7 @@ impl<D: Dataplane> Worker<D> {
     fn desired(&self) -> Overlay {
         let (ports, networks) = self.local.read(|data| {
             let ports: BTreeMap<_, _> = data
-                .endpoints
-                .values()
+                .connected()
                 .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac, mtu: e.mtu }))
                 .collect();
             let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
@@ -226,6 +296,13 @@ impl<D: Dataplane> Worker<D> {
         };
         desired(&self.snapshot.borrow(), &situation)
     }
+}
+
+/// The endpoint of a port that was not there at all.
+fn remade_port(step: &Op, from: &Overlay) -> Option<EndpointId> {
+    let Op::AddPort { vni, endpoint, .. } = step else { return None };
+    let there = from.segments.get(vni).is_some_and(|segment| segment.ports.contains_key(endpoint));
+    (!there).then(|| endpoint.clone())
 }
 
 fn remote_addresses(overlay: &Overlay) -> impl Iterator<Item = ((Vni, IpAddr), MacAddr)> + '_ {

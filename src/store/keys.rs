@@ -3,6 +3,8 @@
 //! ```text
 //! v1/meta                        the cluster
 //! v1/nodes/<node>                a host, leased
+//! v1/hosts/<node>                a host that has once been here
+//! v1/dead/<node>                 a host that was declared dead and has not returned
 //! v1/networks/<net>              a network
 //! v1/names/<name>                which network has that name
 //! v1/vnis/<vni>                  which network has that VNI
@@ -23,8 +25,14 @@ use crate::model::{EndpointId, NetworkId, NodeId, Vni};
 pub const META: &str = "v1/meta";
 /// All hosts.
 pub const NODES: &str = "v1/nodes/";
+/// All hosts that have ever been here.
+pub const HOSTS: &str = "v1/hosts/";
+/// All hosts that were declared dead.
+pub const DEAD: &str = "v1/dead/";
 /// All networks.
 pub const NETWORKS: &str = "v1/networks/";
+/// All names of networks.
+pub const NAMES: &str = "v1/names/";
 /// All VNIs.
 pub const VNIS: &str = "v1/vnis/";
 /// All pools.
@@ -33,12 +41,24 @@ pub const POOLS: &str = "v1/pools/";
 pub const DEPARTED: &str = "v1/departed/";
 /// All records of hosts that have a network.
 pub const PRESENT: &str = "v1/present/";
+/// All claims on addresses.
+pub const ADDRESSES: &str = "v1/addresses/";
 /// All endpoints.
 pub const ENDPOINTS: &str = "v1/endpoints/";
 
 /// A host.
 pub fn node(id: &NodeId) -> String {
     format!("{NODES}{id}")
+}
+
+/// A host that has once been here.
+pub fn host(id: &NodeId) -> String {
+    format!("{HOSTS}{id}")
+}
+
+/// The word that a host is dead.
+pub fn dead(id: &NodeId) -> String {
+    format!("{DEAD}{id}")
 }
 
 /// A network.
@@ -48,7 +68,7 @@ pub fn network(id: &NetworkId) -> String {
 
 /// The claim on a network name. Docker's names have no `/`, other bytes are written as `%XX`.
 pub fn name(name: &str) -> String {
-    let mut key = String::from("v1/names/");
+    let mut key = String::from(NAMES);
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
             key.push(char::from(byte));
@@ -72,7 +92,7 @@ pub fn pool(cidr: &IpNet) -> String {
 
 /// All addresses of a subnet.
 pub fn addresses(cidr: &IpNet) -> String {
-    format!("v1/addresses/{}/", pool_part(cidr))
+    format!("{ADDRESSES}{}/", pool_part(cidr))
 }
 
 /// The claim on an address.
@@ -83,6 +103,24 @@ pub fn address(cidr: &IpNet, ip: IpAddr) -> String {
 /// The address in a key that [`address`] made.
 pub fn address_of(key: &str) -> Option<IpAddr> {
     key.rsplit('/').next()?.parse().ok()
+}
+
+/// The subnet in a key that [`pool`] or [`address`] made.
+pub fn pool_of(key: &str) -> Option<IpNet> {
+    let rest = key.strip_prefix(POOLS).or_else(|| key.strip_prefix(ADDRESSES))?;
+    let (address, length) = rest.split('/').next()?.split_once('_')?;
+    IpNet::new(address.parse().ok()?, length.parse().ok()?).ok()
+}
+
+/// The VNI in a key that [`vni`] made.
+pub fn vni_of(key: &str) -> Option<Vni> {
+    key.strip_prefix(VNIS)?.parse().ok()
+}
+
+/// Network and endpoint in a key that [`endpoint`] made.
+pub fn endpoint_of(key: &str) -> Option<(NetworkId, EndpointId)> {
+    let (network, endpoint) = key.strip_prefix(ENDPOINTS)?.split_once('/')?;
+    Some((NetworkId::new(network).ok()?, EndpointId::new(endpoint).ok()?))
 }
 
 /// All endpoints of a network.
@@ -137,6 +175,12 @@ mod tests {
         assert_eq!(pool(&cidr), "v1/pools/10.9.0.0_24");
         assert_eq!(address(&cidr, ip), "v1/addresses/10.9.0.0_24/10.9.0.2");
         assert_eq!(address_of(&address(&cidr, ip)), Some(ip));
+        assert_eq!((pool_of(&pool(&cidr)), pool_of(&address(&cidr, ip))), (Some(cidr), Some(cidr)));
+        let six: IpNet = "2001:db8::/64".parse().unwrap();
+        assert_eq!(pool_of(&pool(&six)), Some(six));
+        assert_eq!(vni_of(&vni(Vni::new(7).unwrap())), Vni::new(7).ok());
+        let (net, end) = (NetworkId::new("n").unwrap(), EndpointId::new("e").unwrap());
+        assert_eq!(endpoint_of(&endpoint(&net, &end)), Some((net, end)));
         let (network, node) = (NetworkId::new("n").unwrap(), NodeId::new("h").unwrap());
         let both = Some((network.clone(), node.clone()));
         assert_eq!(network_and_node(&present(&network, &node)), both);

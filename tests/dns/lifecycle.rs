@@ -6,7 +6,10 @@ use std::{
 };
 
 use rs_overlay::{
-    dataplane::{interception::InterceptionError, namespace::Namespace},
+    dataplane::{
+        interception::{Interception, InterceptionError},
+        namespace::Namespace,
+    },
     dns::Interceptor,
 };
 
@@ -90,6 +93,7 @@ async fn nobody_takes_the_rules_away_and_there_is_one_owner() {
     }
     let lab = Lab::new();
     let (net, _docker) = sandbox(&lab);
+    Interception::try_out().unwrap();
     let ours = Interceptor::open(&net.path(), names("a")).unwrap();
     net.sh("nft flush ruleset");
     net.try_sh("nft delete table ip rs_overlay_dns").unwrap_err();
@@ -159,7 +163,7 @@ async fn docker_s_resolver_may_move() {
     let lab = Lab::new();
     let (net, docker) = sandbox(&lab);
     let _ours = Interceptor::open(&net.path(), names("a")).unwrap();
-    let local = query("local.", hickory_proto::rr::RecordType::A).to_vec().unwrap();
+    let local = query("local.example.", hickory_proto::rr::RecordType::A).to_vec().unwrap();
     let ask = || (udp(&net, PORT, &local), tcp(&net, PORT, &[&local]).remove(0));
     for _ in 0..8 {
         assert_eq!(ask(), (answer(&local, LOCAL), answer(&local, LOCAL)));

@@ -2,9 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use hickory_proto::rr::RecordType;
 use rs_overlay::{
     dataplane::namespace::Namespace,
-    dns::manager::Manager,
+    dns::manager::{Manager, Told},
     local::{Local, LocalEndpoint, boot_id},
     model::{EndpointId, MacAddr},
 };
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::addresses,
+    client::{addresses, ask},
     lab::{self, Lab, Net, allowed},
     resolver::Resolver,
     scene::{LOCAL, endpoint, snapshot, until},
@@ -31,8 +32,11 @@ fn local_endpoint(c: char, network: char, sandbox: &str, name: &str) -> LocalEnd
         container: Some(name.to_owned()),
         container_id: None,
         aliases: vec![],
+        named_at: std::collections::BTreeMap::new(),
         created_at: 1,
         boot_id: boot_id(),
+        generation: 0,
+        cut_off: None,
     }
 }
 
@@ -54,7 +58,9 @@ async fn follows_the_sandboxes_of_the_host() {
     let state = tempfile::tempdir().unwrap();
     let local = Arc::new(Local::open(state.path(), 1).unwrap());
     let (cluster, cluster_now) = watch::channel(Arc::new(snapshot()));
-    let manager = Manager { local: local.clone(), snapshot: cluster_now, vtep: IpAddr::from([192, 0, 2, 1]) };
+    let vtep = IpAddr::from([192, 0, 2, 1]);
+    let (told, _) = tokio::sync::watch::channel(Told::default());
+    let manager = Manager { local: local.clone(), snapshot: cluster_now, vtep, told };
     let cancel = CancellationToken::new();
     let task = tokio::spawn(manager.run(cancel.clone()));
 
@@ -81,6 +87,15 @@ async fn follows_the_sandboxes_of_the_host() {
         Arc::make_mut(now).endpoints.get_mut(&new.network).unwrap().insert(new.id.clone(), new);
     });
     answers(&net, "late.", &["10.8.0.9"]).await;
+    // Nobody keeps what still names a holder that has left; others are kept as always.
+    let life = |name: &str| ask(&net, name, RecordType::A).answers[0].ttl;
+    assert_eq!(life("web."), 5);
+    cluster.send_modify(|now| {
+        let gone = endpoint(2, 'a', "n2", &["shop-web-2", "web"], "10.9.0.3");
+        Arc::make_mut(now).endpoints.get_mut(&gone.network).unwrap().remove(&gone.id);
+    });
+    answers(&net, "web.", &["10.9.0.2"]).await;
+    assert_eq!((life("web."), life("shop-web-1.")), (0, 5));
     let renamed = |endpoint: &mut LocalEndpoint| endpoint.container = Some("renamed".to_owned());
     assert!(local.update_endpoint(&lab::endpoint('e'), renamed).unwrap());
     answers(&net, "renamed.", &["10.9.0.77"]).await;

@@ -7,7 +7,7 @@ use std::{
 
 use rs_overlay::{
     dns::Names,
-    model::{Endpoint, Network, Snapshot},
+    model::{Endpoint, Network, NodeId, Snapshot},
     names::Zone,
 };
 use serde_json::json;
@@ -22,13 +22,15 @@ pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 9);
 
 /// Two networks: `shop` (a) with two holders of `web` and a thousand of `crowd`, and `back` (b) with `db`.
 pub(crate) fn snapshot() -> Snapshot {
-    let networks = [('a', "shop", 4096), ('b', "back", 4097)].map(|(c, name, vni)| -> Network {
-        serde_json::from_value(json!({
-            "id": lab::network(c), "name": name, "subnets": [], "vni": vni, "ipam": "ours",
+    let networks = [('a', "shop", 4096, "10.9.0.0/16"), ('b', "back", 4097, "10.8.0.0/16")].map(
+        |(c, name, vni, subnet)| -> Network {
+            serde_json::from_value(json!({
+            "id": lab::network(c), "name": name, "subnets": [{"cidr": subnet}], "vni": vni, "ipam": "ours",
             "created_by": "n1", "created_at": 1,
         }))
         .unwrap()
-    });
+        },
+    );
     let mut endpoints = vec![
         endpoint(1, 'a', "n1", &["shop-web-1", "web"], "10.9.0.2"),
         endpoint(2, 'a', "n2", &["shop-web-2", "web"], "10.9.0.3"),
@@ -57,7 +59,10 @@ pub(crate) fn endpoint(n: u32, network: char, node: &str, names: &[&str], ip: &s
 
 /// What a sandbox on these networks may know.
 pub(crate) fn names(networks: &str) -> Names {
-    Names::fixed(Zone::of(&snapshot(), &[]), networks.chars().map(lab::network).collect())
+    Names::fixed(
+        Zone::of(&snapshot(), &NodeId::new("none").unwrap(), &[]),
+        networks.chars().map(lab::network).collect(),
+    )
 }
 
 /// A sandbox with a stand-in for Docker's resolver.

@@ -8,6 +8,7 @@ mod notices;
 mod others;
 #[path = "../common/overlays.rs"]
 mod overlays;
+mod probe;
 mod repair;
 mod scene;
 mod traffic;

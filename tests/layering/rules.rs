@@ -9,17 +9,21 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("plan", &["model"]),
     ("ipam", &["model"]),
     ("names", &["model"]),
+    ("jury", &["model"]),
     ("wire", &[]),
+    // Of the store it knows the layout, and of what people are shown the rows.
+    ("audit", &["admin", "model", "plan", "store::keys", "store::record"]),
     // Small tools.
     ("admin", &[]),
     ("backoff", &["chance"]),
     ("clock", &[]),
     ("chance", &[]),
+    ("lockfile", &[]),
     // The edges: store, kernel, engine, files.
     ("store", &["model", "backoff"]),
-    ("dataplane", &["model", "plan"]),
+    ("dataplane", &["model", "plan", "lockfile"]),
     ("engine", &["model", "backoff", "chance"]),
-    ("local", &["model", "clock"]),
+    ("local", &["model", "clock", "lockfile"]),
     // Settings are checked by those who understand them.
     ("config", &["model", "ipam", "store::options", "store::url"]),
     ("telemetry", &["config"]),
@@ -27,7 +31,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
     ("member", &["model", "store", "local", "clock", "chance", "backoff"]),
-    ("reconcile", &["model", "plan", "store", "dataplane", "engine", "local", "clock", "backoff"]),
+    ("reconcile", &["model", "plan", "jury", "store", "dataplane", "engine", "local", "clock", "backoff"]),
     (
         "driver",
         &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "chance", "reconcile"],
@@ -37,6 +41,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "admin",
+            "audit",
             "backoff",
             "chance",
             "clock",
@@ -47,6 +52,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
             "engine",
             "http",
             "ipam",
+            "jury",
             "local",
             "member",
             "model",
@@ -65,7 +71,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
 /// What a simulation runs, and has to be able to run again in just the same way.
 const REPLAYED: [&str; 3] = ["member", "reconcile", "driver"];
 
-const PURE: [&str; 5] = ["model", "plan", "ipam", "names", "wire"];
+const PURE: [&str; 7] = ["model", "plan", "ipam", "names", "jury", "wire", "audit"];
 
 /// What a pure module may take from outside.
 const PURE_CRATES: [&str; 5] = ["std", "serde", "serde_json", "ipnet", "thiserror"];

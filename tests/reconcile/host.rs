@@ -195,8 +195,11 @@ impl Host {
             container: None,
             container_id: None,
             aliases: vec![],
+            named_at: BTreeMap::new(),
             created_at: 1,
             boot_id: boot_id(),
+            generation: 0,
+            cut_off: None,
         };
         self.local.put_endpoint(endpoint).unwrap();
     }
@@ -268,6 +271,7 @@ pub(crate) fn remote(id: &str, last: u8) -> Endpoint {
         container: None,
         container_id: None,
         aliases: vec![],
+        named_at: BTreeMap::new(),
         generation: 0,
         created_at: 1,
         extra: BTreeMap::new(),

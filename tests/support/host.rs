@@ -13,8 +13,8 @@ use axum::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rs_overlay::{
     admin::{
-        EngineStatus, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder,
-        NetworkRow, NodeRow, StatusReport, StoreStatus,
+        EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
+        NetworkOrder, NetworkRow, NodeRow, StatusReport, StoreStatus, VerifyReport,
     },
     config::AddrPool,
     dataplane::fake::FakeKernel,
@@ -174,7 +174,7 @@ impl Host {
             let overlay = self.kernel.overlay();
             let data = self.local.data();
             let busy = !keys.is_empty()
-                || !overlay.segments.is_empty()
+                || overlay.networks().next().is_some()
                 || !data.bindings.is_empty()
                 || !data.endpoints.is_empty()
                 || !data.releases.is_empty()
@@ -254,6 +254,9 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         boot_id: String::new(),
         since: 0,
         routes: Vec::new(),
+        incarnation: 0,
+        probe: false,
+        unreachable: BTreeMap::new(),
         extra: BTreeMap::new(),
     }
 }
@@ -274,6 +277,7 @@ impl AdminView for Nobody {
             networks: 0,
             endpoints: 0,
             reconcile: None,
+            repairs: Vec::new(),
             elsewhere: Vec::new(),
             problems: Vec::new(),
         }
@@ -297,5 +301,13 @@ impl AdminView for Nobody {
 
     fn remove_network(&self, end: NetworkEnd) -> BoxFuture<'_, Result<NetworkEnded, String>> {
         async move { Err(format!("no engine removes {}", end.name)) }.boxed()
+    }
+
+    fn verify(&self) -> BoxFuture<'_, VerifyReport> {
+        async { VerifyReport::default() }.boxed()
+    }
+
+    fn gc(&self, _: GcOrder) -> BoxFuture<'_, GcReport> {
+        async { GcReport::default() }.boxed()
     }
 }

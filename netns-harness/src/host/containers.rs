@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -26,9 +27,20 @@ impl Host {
 
     /// Run a program of this machine in the container's network namespace; the rest is the host's.
     pub fn container_netns(&self, name: &str, argv: &[&str]) -> Result<String> {
+        let pid = self.container_pid(name)?;
+        self.exec(&[&["nsenter", "-t", &pid, "-n", "--"], argv].concat())
+    }
+
+    /// The file of the container's network namespace as this machine sees it; it is gone when the container is.
+    pub fn container_namespace(&self, name: &str) -> Result<PathBuf> {
+        self.path(&format!("/proc/{}/ns/net", self.container_pid(name)?))
+    }
+
+    /// Number of the container's first process among those of the host.
+    pub fn container_pid(&self, name: &str) -> Result<String> {
         let pid = self.docker(&["inspect", "--type", "container", "-f", "{{.State.Pid}}", name])?;
         ensure!(pid != "0", "container {name} on {} does not run", self.name());
-        self.exec(&[&["nsenter", "-t", &pid, "-n", "--"], argv].concat())
+        Ok(pid)
     }
 
     /// The container's IPv4 address in a network; its IPv6 address where it has that alone.

@@ -53,6 +53,12 @@ impl Host {
         self.daemon.end(signal)
     }
 
+    /// End the daemon with a signal and start it again with the lab's arguments.
+    pub fn daemon_restart(&self, signal: Signal) -> Result<()> {
+        self.daemon_kill(signal)?;
+        self.daemon_start()
+    }
+
     /// Stop the daemon in its tracks (SIGSTOP), or let it go on (SIGCONT).
     pub fn daemon_pause(&self, pause: bool) -> Result<()> {
         self.daemon.signal(if pause { Signal::SIGSTOP } else { Signal::SIGCONT })

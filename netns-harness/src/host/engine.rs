@@ -39,6 +39,12 @@ impl Host {
         self.containerd_gone()
     }
 
+    /// End the engine with a signal and start it again.
+    pub fn engine_restart(&self, signal: Signal) -> Result<()> {
+        self.engine_stop(signal)?;
+        self.engine_start()
+    }
+
     /// Whether the engine's process is there.
     pub fn engine_running(&self) -> bool {
         self.engine.process().is_some()

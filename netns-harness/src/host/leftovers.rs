@@ -17,6 +17,9 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// Protocol number of the routes that the daemon adds.
 const ROUTE_PROTOCOL: &str = "82";
 
+/// The daemon's device that is there as long as its namespace is.
+const PROBE_DEVICE: &str = "x16777215";
+
 /// Bridges that Docker makes by itself.
 const DOCKER_BRIDGES: [&str; 2] = ["docker0", "docker_gwbridge"];
 
@@ -95,7 +98,8 @@ impl Host {
 impl Link {
     fn is_ours(&self) -> bool {
         match self.linkinfo.info_kind.as_str() {
-            "vxlan" => true,
+            // Hosts ask for each other on this one, with or without networks.
+            "vxlan" => self.ifname != PROBE_DEVICE,
             "bridge" => !DOCKER_BRIDGES.contains(&&*self.ifname) && !self.ifname.starts_with("br-"),
             "veth" => self.ifname.starts_with("rs"),
             _ => false,

@@ -57,6 +57,15 @@ fn a_lab_outlives_up_and_ends_with_down() {
     said(&["link", "1", "cut"]);
     assert!(!harness(&["exec", "1", "ping", "-c1", "-W1", "192.0.2.2"]).status.success());
     said(&["link", "1", "heal"]);
+    said(&["fault", "host", "1", "suspend"]);
+    assert!(!harness(&["exec", "2", "ping", "-c1", "-W1", "192.0.2.1"]).status.success());
+    said(&["fault", "host", "1", "resume"]);
+    for what in ["pause", "resume", "wipe", "kill", "start", "fill", "drain"] {
+        said(&["fault", "store", what]);
+    }
+    said(&["fault", "store", "slow", "--answers", "1", "--for", "2"]);
+    said(&["fault", "store", "flap", "--off", "1", "--on", "1", "--for", "2"]);
+    said(&["fault", "engine", "1", "restart"]);
     assert!(said(&["logs", "1", "engine"]).contains("API listen on"));
 
     let error = harness(&["exec", "3", "true"]);

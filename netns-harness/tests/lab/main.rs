@@ -6,6 +6,7 @@ mod cli;
 mod daemon;
 mod faults;
 mod hosts;
+mod still;
 mod store;
 mod support;
 mod teardown;

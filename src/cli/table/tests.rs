@@ -1,7 +1,7 @@
 //! The tables as people see them.
 
 use super::*;
-use crate::admin::{EngineStatus, ReconcileStatus, StoreStatus};
+use crate::admin::{DifferenceRow, EngineStatus, GcRow, ReconcileStatus, StoreStatus};
 
 fn network_row(id: &str, name: Option<&str>) -> NetworkRow {
     NetworkRow {
@@ -39,6 +39,12 @@ fn report() -> StatusReport {
         networks: 2,
         endpoints: 5,
         reconcile: Some(ReconcileStatus { at: 997, steps: 12, failed: 0 }),
+        repairs: vec![RepairRow {
+            thing: "port".to_owned(),
+            count: 2,
+            last_at: 990,
+            last: "add port vni 4096".to_owned(),
+        }],
         elsewhere: vec!["blue lives on b.".to_owned()],
         problems: vec!["The store does not answer.".to_owned(), "Host b has another UDP port.".to_owned()],
     }
@@ -67,6 +73,7 @@ fn nodes_show_when_their_daemon_began() {
         networks: 2,
         endpoints: 5,
         since: 1_000,
+        state: "alive".into(),
     };
     let want = "\
 NODE ID            HOSTNAME   VTEP        ENGINE   DAEMON   SCOPE   NETWORKS   ENDPOINTS   SINCE
@@ -87,10 +94,46 @@ Engine:         20.10.24
 Networks here:  2
 Endpoints here: 5
 Last reconcile: 3 s ago, 12 steps
+Repairs:        2 x port, last 10 s ago: add port vni 4096
 Elsewhere:      blue lives on b.
 Problems:       The store does not answer.
                 Host b has another UDP port.";
     assert_eq!(status(&report(), 1_000), want);
+}
+
+#[test]
+fn differences_are_a_table_and_none_is_a_sentence() {
+    let row = DifferenceRow {
+        area: "kernel".to_owned(),
+        object: "guard route 10.0.0.0/24".to_owned(),
+        expected: "there".to_owned(),
+        found: "missing".to_owned(),
+    };
+    let compared = [("endpoints".to_owned(), 2), ("records".to_owned(), 9)].into();
+    let mut report = VerifyReport { differences: vec![row], unknown: vec![], compared };
+    let want = "\
+AREA     OBJECT                    EXPECTED   FOUND
+kernel   guard route 10.0.0.0/24   there      missing
+compared 2 endpoints, 9 records: 1 difference";
+    assert_eq!(verify(&report), want);
+    report.differences.clear();
+    assert_eq!(verify(&report), "compared 2 endpoints, 9 records: no difference");
+}
+
+#[test]
+fn what_was_left_behind_is_a_table() {
+    let row = GcRow {
+        kind: "address".to_owned(),
+        object: "10.0.0.9".to_owned(),
+        why: "its subnet 10.0.0.0/24 is gone".to_owned(),
+        outcome: "collected".to_owned(),
+        failed: false,
+    };
+    let want = "\
+KIND      OBJECT     WHY                              OUTCOME
+address   10.0.0.9   its subnet 10.0.0.0/24 is gone   collected";
+    assert_eq!(gc(&GcReport { rows: vec![row], unknown: vec![] }), want);
+    assert_eq!(gc(&GcReport::default()), "nothing was left behind");
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(super) fn is_entry(op: &Op) -> bool {
     )
 }
 
-/// Indices of the two links of a segment.
+/// Indices of the two links of a segment. The probe segment has one that is both.
 #[derive(Debug, Clone, Copy)]
 struct Indices {
     bridge: Option<u32>,
@@ -93,10 +93,9 @@ impl Kernel {
     }
 
     async fn indices(&self, vni: Vni) -> Result<Indices, Failure> {
-        Ok(Indices {
-            bridge: self.inside.link(&bridge_link(vni)).await?.map(|link| link.index),
-            vxlan: self.inside.link(&vxlan_link(vni)).await?.map(|link| link.index),
-        })
+        let bridge = self.inside.link(&bridge_link(vni)).await?.map(|link| link.index);
+        let vxlan = self.inside.link(&vxlan_link(vni)).await?.map(|link| link.index);
+        Ok(Indices { bridge: if vni == Vni::PROBE { bridge.or(vxlan) } else { bridge }, vxlan })
     }
 
     /// Containers may hold the old MAC for minutes. Not being heard is no failure: they ask again then.
@@ -124,11 +123,13 @@ fn messages(op: &Op, indices: Indices) -> Result<Vec<Request>, DataplaneError> {
         detail: format!("link {name} is missing; the next round makes it anew"),
     };
     Ok(match (op, indices) {
-        (Op::SetFdb { mac, vtep, .. }, Indices { vxlan: Some(vxlan), .. }) => {
-            set_remote(vxlan, *mac, *vtep).into()
+        (Op::SetFdb { mac, vtep, .. }, Indices { bridge, vxlan: Some(vxlan) }) => {
+            rows(set_remote(vxlan, *mac, *vtep), bridge, vxlan)
         }
         (Op::SetFdb { vni, .. }, _) => return Err(missing(vxlan_link(*vni))),
-        (Op::DeleteFdb { mac, .. }, Indices { vxlan: Some(vxlan), .. }) => delete_remote(vxlan, *mac).into(),
+        (Op::DeleteFdb { mac, .. }, Indices { bridge, vxlan: Some(vxlan) }) => {
+            rows(delete_remote(vxlan, *mac), bridge, vxlan)
+        }
         (Op::SetNeighbour { ip, mac, .. }, Indices { bridge: Some(bridge), .. }) => {
             vec![neighbours::set(bridge, *ip, *mac)]
         }
@@ -138,4 +139,9 @@ fn messages(op: &Op, indices: Indices) -> Result<Vec<Request>, DataplaneError> {
         }
         _ => Vec::new(),
     })
+}
+
+/// Without a bridge there is no row of the bridge.
+fn rows([own, of_bridge]: [Request; 2], bridge: Option<u32>, vxlan: u32) -> Vec<Request> {
+    if bridge == Some(vxlan) { vec![own] } else { vec![own, of_bridge] }
 }

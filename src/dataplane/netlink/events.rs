@@ -19,6 +19,7 @@ use crate::dataplane::{Changed, names::is_container_link, namespace::Namespace};
 const LINK: u32 = 1;
 const NEIGHBOUR: u32 = 3;
 const IPV4_ROUTE: u32 = 7;
+const IPV6_ADDRESS: u32 = 9;
 /// Rest after lost notices.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,7 +29,7 @@ pub(super) fn listener(
     host: &Arc<Namespace>,
     sender: Sender<Changed>,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let ours = open_socket(inside, &[LINK, NEIGHBOUR])?;
+    let ours = open_socket(inside, &[LINK, NEIGHBOUR, IPV6_ADDRESS])?;
     let theirs = open_socket(host, &[LINK, IPV4_ROUTE])?;
     Ok(async move {
         let (mut first, mut second) = (Vec::new(), Vec::new());

@@ -73,8 +73,9 @@ fn take(row: &NeighbourMessage, rows: &mut BTreeMap<u32, Rows>) {
     let Some(mac) = mac else { return };
     let port = rows.entry(row.header.ifindex).or_default();
     if row.header.flags.contains(NeighbourFlags::Own) {
-        // Rows without a destination are the device's own unicast filter.
-        if let Some(vtep) = vtep {
+        // Rows without a destination are the device's own unicast filter; what it has learnt, as only the
+        // probe device does, is reachable and ages.
+        if let Some(vtep) = vtep.filter(|_| row.header.state != NeighbourState::Reachable) {
             port.own.insert(mac, Some(vtep).filter(|_| plain));
         }
     } else if row.header.state == NeighbourState::Noarp && plain {

@@ -15,7 +15,7 @@ use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, Link
 use super::{links::Link, socket::Request};
 use crate::{
     dataplane::{names::Alias, namespace::Namespace},
-    model::{MacAddr, Vni},
+    model::{MacAddr, Vni, probe_mac},
     plan::{Port, Vxlan},
 };
 
@@ -136,20 +136,34 @@ pub(crate) fn bridge_messages(bridge: &Link, vni: Vni, alias: &Alias, mtu: u32) 
 /// A VXLAN device made by a socket in the host's namespace, where its UDP socket then stays, and placed
 /// into `target` by the same message.
 pub(crate) fn create_vxlan(name: &str, vni: Vni, vxlan: &Vxlan, target: &Namespace) -> Request {
+    create(tunnel(name, vni, vxlan, target).learning(false).build())
+}
+
+/// The same for the probe network, which learns and has an Ethernet address that all hosts can tell.
+pub(crate) fn create_probe(name: &str, vxlan: &Vxlan, target: &Namespace) -> Request {
+    let mac = probe_mac(vxlan.local).octets().to_vec();
+    create(tunnel(name, Vni::PROBE, vxlan, target).learning(true).address(mac).build())
+}
+
+fn tunnel(name: &str, vni: Vni, vxlan: &Vxlan, target: &Namespace) -> LinkMessageBuilder<LinkVxlan> {
     let link = LinkVxlan::new(name, vni.get())
         .port(vxlan.port)
-        .learning(false)
         .ttl(TTL)
         .udp_csum(true)
         .udp_zero_csum6_tx(false)
         .udp_zero_csum6_rx(false)
         .mtu(vxlan.mtu)
         .setns_by_fd(target.raw());
-    let link = match vxlan.local {
+    match vxlan.local {
         IpAddr::V4(ip) => link.local(ip),
         IpAddr::V6(ip) => link.local6(ip),
-    };
-    create(link.build())
+    }
+}
+
+/// Brings the probe device up.
+pub(crate) fn probe_messages(index: u32, alias: &Alias, vxlan: &Vxlan) -> Vec<Request> {
+    let link = LinkUnspec::new_with_index(index).mtu(vxlan.mtu);
+    vec![tag(link, alias), no_address(index), set_up(index)]
 }
 
 /// Joins a VXLAN device to its bridge and brings it up.

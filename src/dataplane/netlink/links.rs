@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     dataplane::names::Alias,
-    model::{MacAddr, Vni},
+    model::{MacAddr, Vni, probe_mac},
     plan::Vxlan,
 };
 
@@ -118,6 +118,17 @@ impl Link {
 
     /// The settings of a VXLAN device that is as we make it, but for its MTU; `None`: it has to be made anew.
     pub(crate) fn good_vxlan(&self, vni: Vni, bridge: u32) -> Option<Vxlan> {
+        let good = self.controller == Some(bridge) && VXLAN_PORT.matches(&self.port);
+        self.tunnel(vni, false).filter(|_| good)
+    }
+
+    /// The same of the probe device, but for its address.
+    pub(super) fn good_probe(&self) -> Option<Vxlan> {
+        let vxlan = self.tunnel(Vni::PROBE, true)?;
+        (self.controller.is_none() && self.mac == probe_mac(vxlan.local).octets()).then_some(vxlan)
+    }
+
+    fn tunnel(&self, vni: Vni, learns: bool) -> Option<Vxlan> {
         let (mut local, mut port) = (None, 0);
         for info in &self.vxlan {
             match info {
@@ -125,21 +136,16 @@ impl Link {
                 InfoVxlan::Local(ip) => local = Some(IpAddr::V4(*ip)),
                 InfoVxlan::Local6(ip) => local = Some(IpAddr::V6(*ip)),
                 InfoVxlan::Port(number) => port = *number,
+                InfoVxlan::Learning(on) if *on != learns => return None,
                 InfoVxlan::Group(_)
                 | InfoVxlan::Group6(_)
-                | InfoVxlan::Learning(true)
                 | InfoVxlan::CollectMetadata(true)
                 | InfoVxlan::Proxy(true)
                 | InfoVxlan::Rsc(true) => return None,
                 _ => {}
             }
         }
-        let good = self.up
-            && self.elsewhere
-            && self.alias.is_some()
-            && !self.generates_address
-            && self.controller == Some(bridge)
-            && VXLAN_PORT.matches(&self.port);
+        let good = self.up && self.elsewhere && self.alias.is_some() && !self.generates_address;
         local.filter(|_| good).map(|local| Vxlan { local, port, mtu: self.mtu })
     }
 

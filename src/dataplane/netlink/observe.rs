@@ -2,12 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use netlink_packet_route::link::InfoKind;
 
-use super::{error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, socket::Channel};
+use super::{
+    error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, probe::good_probe, socket::Channel,
+};
 use crate::{
     dataplane::{
         DataplaneError,
@@ -22,10 +24,20 @@ const UNNAMED: &str = "unnamed";
 /// No host is at this address.
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
+/// A tunnel that is not as we make it.
+const NO_TUNNEL: Vxlan = Vxlan { local: NOWHERE, port: 0, mtu: 0 };
+
 pub(super) async fn observe(inside: &Channel, host: &Channel) -> Result<Overlay, DataplaneError> {
     let during = |what: &'static str| move |failure: Failure| failure.during(format!("reading {what}"));
+    let links = inside.links().await.map_err(during("links"))?;
+    let probe = links.iter().find(|link| parse_link(&link.name) == Some(Named::Vxlan(Vni::PROBE)));
+    let probe = match probe {
+        Some(link) => inside.addresses_of(link.index).await.map_err(during("addresses"))?,
+        None => BTreeSet::new(),
+    };
     let found = Found {
-        links: inside.links().await.map_err(during("links"))?,
+        links,
+        probe,
         rows: inside.fdb().await.map_err(during("forwarding entries"))?,
         neighbours: inside.neighbours().await.map_err(during("neighbours"))?,
     };
@@ -35,6 +47,8 @@ pub(super) async fn observe(inside: &Channel, host: &Channel) -> Result<Overlay,
 
 struct Found {
     links: Vec<Link>,
+    /// Addresses of the probe device.
+    probe: BTreeSet<Ipv6Addr>,
     rows: BTreeMap<u32, Rows>,
     neighbours: BTreeMap<u32, Neighbours>,
 }
@@ -74,6 +88,16 @@ impl Found {
             parts.bridge.iter().chain(&parts.vxlan).chain(parts.ports.iter().map(|(_, link)| link));
         let network = links.find_map(|link| link.alias.as_ref()?.network.clone());
         let network = network.or_else(|| NetworkId::new(UNNAMED).ok())?;
+        if let (Vni::PROBE, Parts { bridge: None, vxlan: Some(link), .. }) = (vni, parts) {
+            let vxlan = good_probe(link, &self.probe);
+            return Some(Segment {
+                network,
+                vxlan: vxlan.unwrap_or(NO_TUNNEL),
+                ports: BTreeMap::new(),
+                fdb: if vxlan.is_some() { self.probe_fdb(link.index) } else { BTreeMap::new() },
+                neighbours: if vxlan.is_some() { self.neighbours(vni, link.index) } else { BTreeMap::new() },
+            });
+        }
         let bridge = parts.bridge.filter(|bridge| bridge.is_good_bridge(vni));
         let vxlan = bridge.zip(parts.vxlan).and_then(|(bridge, vxlan)| {
             let mut settings = vxlan.good_vxlan(vni, bridge.index)?;
@@ -85,7 +109,7 @@ impl Found {
         let index = parts.bridge.map(|bridge| bridge.index);
         Some(Segment {
             network,
-            vxlan: vxlan.map_or(Vxlan { local: NOWHERE, port: 0, mtu: 0 }, |(_, settings)| settings),
+            vxlan: vxlan.map_or(NO_TUNNEL, |(_, settings)| settings),
             ports: parts
                 .ports
                 .iter()
@@ -114,6 +138,11 @@ impl Found {
             own.get(mac).copied().flatten().filter(|_| sticky).unwrap_or(NOWHERE)
         };
         macs.into_iter().map(|mac| (*mac, vtep(mac))).collect()
+    }
+
+    fn probe_fdb(&self, vxlan: u32) -> BTreeMap<MacAddr, IpAddr> {
+        let rows = self.rows.get(&vxlan).map(|rows| rows.own.iter()).into_iter().flatten();
+        rows.map(|(mac, vtep)| (*mac, vtep.unwrap_or(NOWHERE))).collect()
     }
 
     fn neighbours(&self, vni: Vni, bridge: u32) -> BTreeMap<IpAddr, MacAddr> {

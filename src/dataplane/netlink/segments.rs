@@ -8,6 +8,7 @@ use super::{
     error::Failure,
     link_messages::{bridge_messages, create_bridge, create_vxlan, set_mtu, vxlan_messages},
     links::Link,
+    probe::port_in_use,
 };
 use crate::{
     dataplane::{
@@ -26,6 +27,9 @@ impl Kernel {
         network: &NetworkId,
         vxlan: &Vxlan,
     ) -> Result<(), DataplaneError> {
+        if *network == NetworkId::of_probes() {
+            return self.make_probe(vxlan).await;
+        }
         let what = format!("segment {vni} of network {}", network.short());
         for name in [bridge_link(vni), vxlan_link(vni)] {
             let found = self.inside.link(&name).await.map_err(|failure| failure.during(&what))?;
@@ -50,6 +54,9 @@ impl Kernel {
     /// The bridge is repaired as well. Only the links' aliases know the network.
     pub(super) async fn replace_vxlan(&self, vni: Vni, vxlan: &Vxlan) -> Result<(), DataplaneError> {
         let what = format!("segment {vni}");
+        if self.is_probe(vni).await.map_err(|failure| failure.during(&what))? {
+            return self.make_probe(vxlan).await;
+        }
         let mut network = None;
         for link in self.inside.links().await.map_err(|failure| failure.during(&what))? {
             let Some(alias) = link.alias else { continue };
@@ -68,11 +75,18 @@ impl Kernel {
     }
 
     pub(super) async fn set_mtu(&self, vni: Vni, mtu: u32) -> Result<(), DataplaneError> {
-        let requests = vec![set_mtu(&vxlan_link(vni), mtu), set_mtu(&bridge_link(vni), mtu)];
-        self.inside
-            .all(requests)
-            .await
-            .map_err(|failure| failure.during(format!("MTU {mtu} of segment {vni}")))
+        let during = |failure: Failure| failure.during(format!("MTU {mtu} of segment {vni}"));
+        let mut requests = vec![set_mtu(&vxlan_link(vni), mtu)];
+        if !self.is_probe(vni).await.map_err(during)? {
+            requests.push(set_mtu(&bridge_link(vni), mtu));
+        }
+        self.inside.all(requests).await.map_err(during)
+    }
+
+    /// The probe segment has no bridge. A network that got its VNI from a release that did not reserve it
+    /// has one.
+    async fn is_probe(&self, vni: Vni) -> Result<bool, Failure> {
+        Ok(vni == Vni::PROBE && self.inside.link(&bridge_link(vni)).await?.is_none())
     }
 
     pub(super) async fn delete_segment(&self, vni: Vni) -> Result<(), DataplaneError> {
@@ -145,23 +159,16 @@ impl Kernel {
             return Err(DataplaneError::Refused { what: format!("{what}, VXLAN device {name}"), detail });
         };
         let messages = vxlan_messages(made.index, bridge.index, &Alias::of_segment(network), vxlan.mtu);
-        match self.inside.all(messages).await {
-            // Bringing the device up opens the UDP socket.
-            Err(failure) if failure.errno() == Some(Errno::EADDRINUSE) => Err(DataplaneError::Taken {
-                what: what.to_owned(),
-                holder: format!("another program's socket on UDP port {}", vxlan.port),
-                remedy: format!(
-                    "stop it (`ss -lunp 'sport = {}'`), or use another VXLAN port on all hosts",
-                    vxlan.port
-                ),
-            }),
-            other => other.map_err(during),
-        }
+        // Bringing the device up opens the UDP socket.
+        self.inside.all(messages).await.map_err(|failure| match failure.errno() {
+            Some(Errno::EADDRINUSE) => port_in_use(failure, vxlan, what),
+            _ => during(failure),
+        })
     }
 
     /// The kernel allows one device for each pair of VNI and port among those created in one namespace,
     /// wherever they have gone since.
-    async fn vni_taken(&self, vni: Vni, vxlan: &Vxlan, what: &str) -> DataplaneError {
+    pub(super) async fn vni_taken(&self, vni: Vni, vxlan: &Vxlan, what: &str) -> DataplaneError {
         let links = self.host.links().await.unwrap_or_default();
         let holder = links.iter().find(|link| link.vxlan_key() == Some((vni.get(), vxlan.port)));
         let (holder, remedy) = match holder {

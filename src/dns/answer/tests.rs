@@ -7,9 +7,17 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{model::NetworkId, names::Zone};
+use crate::{
+    model::NetworkId,
+    names::{LIFE, Zone},
+};
 
 fn names(holders: u32) -> Names {
+    let (zone, id) = zone(holders);
+    Names::fixed(zone, vec![id])
+}
+
+fn zone(holders: u32) -> (Zone, NetworkId) {
     let id = NetworkId::new("a".repeat(64)).unwrap();
     let network = serde_json::from_value(json!({
         "id": id, "name": "net", "subnets": [], "vni": 4096, "ipam": "ours", "created_by": "n1", "created_at": 1,
@@ -25,7 +33,7 @@ fn names(holders: u32) -> Names {
             .unwrap()
         })
         .collect();
-    Names::fixed(Zone::new(&[network], &endpoints), vec![id])
+    (Zone::new(&[network], &endpoints), id)
 }
 
 fn query(name: &str, kind: RecordType) -> Message {
@@ -54,7 +62,7 @@ fn answers_as_docker_s_resolver_does() {
     assert!(head.recursion_available && head.recursion_desired && !head.authoritative && !head.truncation);
     assert_eq!(reply.queries[0].name().to_string(), "C1.", "the case of the question comes back");
     assert_eq!(reply.answers.len(), 1);
-    assert_eq!((reply.answers[0].ttl, reply.answers[0].data.to_string()), (TTL, "10.9.0.3".to_owned()));
+    assert_eq!((reply.answers[0].ttl, reply.answers[0].data.to_string()), (LIFE, "10.9.0.3".to_owned()));
     assert!(reply.edns.is_none());
 }
 
@@ -71,6 +79,23 @@ fn the_other_family_is_no_data_that_nobody_may_keep() {
 fn addresses_have_names() {
     let (reply, _) = answered(&query("2.0.9.10.in-addr.arpa.", RecordType::PTR), 1, Way::Udp);
     assert_eq!(reply.answers[0].data.to_string(), "c0.net.");
+}
+
+#[test]
+fn nobody_keeps_what_has_just_lost_a_holder() {
+    let (before, id) = zone(3);
+    let names = Names::fixed(zone(2).0.after(&before, std::time::Duration::ZERO), vec![id]);
+    let decide = |name, kind| decide(&query(name, kind).to_vec().unwrap(), &names, Way::Udp, 0);
+    let ttl = |name, kind| match decide(name, kind) {
+        Decision::Reply(bytes) => Message::from_vec(&bytes).unwrap().answers[0].ttl,
+        other @ Decision::Forward { .. } => panic!("{other:?}"),
+    };
+    assert_eq!((ttl("web.", RecordType::A), ttl("c0.", RecordType::A)), (0, LIFE));
+    assert_eq!(ttl("2.0.9.10.in-addr.arpa.", RecordType::PTR), LIFE);
+    // Docker's resolver may still know it: it keeps what is its own a moment longer.
+    let gone = Decision::Forward { keep: Some(0) };
+    assert_eq!(decide("c2.", RecordType::A), gone);
+    assert_eq!(decide("4.0.9.10.in-addr.arpa.", RecordType::PTR), gone);
 }
 
 #[test]
@@ -95,12 +120,12 @@ fn an_answer_keeps_to_its_room() {
 
 #[test]
 fn what_is_not_ours_is_docker_s() {
-    let foreign = Decision::Forward { may_come: false };
+    let foreign = Decision::Forward { keep: None };
     assert_eq!(forwarded(&query("example.com.", RecordType::A)), foreign);
     assert_eq!(forwarded(&query(".", RecordType::A)), foreign);
-    assert_eq!(forwarded(&query("c9.", RecordType::A)), Decision::Forward { may_come: true });
-    assert_eq!(forwarded(&query("c9.net.", RecordType::A)), Decision::Forward { may_come: true });
-    assert_eq!(forwarded(&query("c0.", RecordType::TXT)), Decision::Forward { may_come: true });
+    assert_eq!(forwarded(&query("c9.", RecordType::A)), Decision::Forward { keep: Some(LIFE) });
+    assert_eq!(forwarded(&query("c9.net.", RecordType::A)), Decision::Forward { keep: Some(LIFE) });
+    assert_eq!(forwarded(&query("c0.", RecordType::TXT)), Decision::Forward { keep: Some(LIFE) });
     let mut two = query("c0.", RecordType::A);
     two.add_query(Query::query(Name::from_str("c0.").unwrap(), RecordType::AAAA));
     let mut chaos = query("c0.", RecordType::A);

@@ -1,4 +1,4 @@
-//! "There is no such name" that nobody may keep.
+//! How long answers of Docker's resolver may be kept.
 
 use super::wire::{after_name, number};
 
@@ -7,24 +7,25 @@ const SOA: u16 = 6;
 const NO_ERROR: u8 = 0;
 const NO_SUCH_NAME: u8 = 3;
 
-/// Sets to zero the time for which a negative answer may be kept. Its SOA record's TTL says it (RFC 2308,
-/// section 5); no signature covers that field. Answers with data stay as they are, and so does what cannot
-/// be read.
-pub(super) fn forget_at_once(answer: &mut [u8]) {
-    for place in places(answer).unwrap_or_default() {
-        if let Some(ttl) = answer.get_mut(place..place + 4) {
-            ttl.fill(0);
+/// Lets an answer be kept for `seconds` at most, and not at all if it is negative, which its SOA record's
+/// TTL says (RFC 2308, section 5). No signature covers TTLs. What cannot be read stays as it is.
+pub(super) fn shorten(answer: &mut [u8], seconds: u32) {
+    for (place, most) in places(answer, seconds).unwrap_or_default() {
+        if let Some(ttl) = answer.get_mut(place..).and_then(<[u8]>::first_chunk_mut::<4>) {
+            *ttl = u32::from_be_bytes(*ttl).min(most).to_be_bytes();
         }
     }
 }
 
-/// Where the TTLs of the SOA records are.
-fn places(answer: &[u8]) -> Option<Vec<usize>> {
+/// Where the TTLs are that count, and the most that each may be.
+fn places(answer: &[u8], seconds: u32) -> Option<Vec<(usize, u32)>> {
     let code = answer.get(3)? & 15;
     let [questions, answers, authorities] = [4, 6, 8].map(|at| number(answer, at).unwrap_or(0));
-    if !matches!((code, answers), (NO_ERROR, 0) | (NO_SUCH_NAME, _)) {
-        return None;
-    }
+    let negative = match (code, answers) {
+        (NO_ERROR, 0) | (NO_SUCH_NAME, _) => true,
+        (NO_ERROR, _) => false,
+        _ => return None,
+    };
     let mut at = 12;
     for _ in 0..questions {
         at = after_name(answer, at)? + 4;
@@ -32,8 +33,10 @@ fn places(answer: &[u8]) -> Option<Vec<usize>> {
     let mut found = Vec::new();
     for record in 0..u32::from(answers) + u32::from(authorities) {
         let fixed = after_name(answer, at)?;
-        if record >= u32::from(answers) && number(answer, fixed)? == SOA {
-            found.push(fixed + 4);
+        if record < u32::from(answers) {
+            found.push((fixed + 4, seconds));
+        } else if negative && number(answer, fixed)? == SOA {
+            found.push((fixed + 4, 0));
         }
         at = fixed + 10 + usize::from(number(answer, fixed + 8)?);
     }
@@ -68,34 +71,33 @@ mod tests {
 
     fn ttls(message: &Message) -> Vec<u32> {
         let mut bytes = message.to_vec().unwrap();
-        forget_at_once(&mut bytes);
+        shorten(&mut bytes, 5);
         let read = Message::from_vec(&bytes).unwrap();
         read.answers.iter().chain(&read.authorities).map(|record| record.ttl).collect()
     }
 
     #[test]
-    fn only_negative_answers_lose_their_time() {
-        let alias = Record::from_rdata(
-            Name::from_str("web.").unwrap(),
-            60,
-            RData::CNAME(rdata::CNAME(Name::from_str("x.").unwrap())),
-        );
+    fn negative_answers_lose_their_time_and_others_most_of_it() {
+        let alias = |ttl| {
+            let other = RData::CNAME(rdata::CNAME(Name::from_str("x.").unwrap()));
+            Record::from_rdata(Name::from_str("web.").unwrap(), ttl, other)
+        };
         assert_eq!(ttls(&message(ResponseCode::NXDomain, vec![])), [77, 0]);
         assert_eq!(ttls(&message(ResponseCode::NoError, vec![])), [77, 0]);
-        assert_eq!(ttls(&message(ResponseCode::NXDomain, vec![alias.clone()])), [60, 77, 0]);
-        assert_eq!(ttls(&message(ResponseCode::NoError, vec![alias])), [60, 77, 86400]);
+        assert_eq!(ttls(&message(ResponseCode::NXDomain, vec![alias(60)])), [5, 77, 0]);
+        assert_eq!(ttls(&message(ResponseCode::NoError, vec![alias(60), alias(3)])), [5, 3, 77, 86400]);
         assert_eq!(ttls(&message(ResponseCode::ServFail, vec![])), [77, 86400]);
     }
 
     proptest! {
         #[test]
         fn nothing_is_too_odd(mut bytes: Vec<u8>, cut in 0..100_usize, place in 0..100_usize, value: u8) {
-            forget_at_once(&mut bytes);
+            shorten(&mut bytes, 5);
             let mut bytes = message(ResponseCode::NXDomain, vec![]).to_vec().unwrap();
             let length = bytes.len();
             bytes[place % length] = value;
             bytes.truncate(length - cut % length);
-            forget_at_once(&mut bytes);
+            shorten(&mut bytes, 5);
         }
     }
 }

@@ -1,0 +1,57 @@
+//! Real faults on real engines, under a steady ping, a TCP stream and questions for names.
+//!
+//! `RS_OVERLAY_FAULT_ROUNDS` sets how many rounds of killed daemons there are, `RS_OVERLAY_FAULT_SEED` what they are
+//! made of. A round that fails prints both, and its script.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends where it fails, and tells what it measured"
+)]
+
+#[path = "engines/kit.rs"]
+mod kit;
+
+/// Faults, what runs across them, and what must be true after them.
+#[path = "engines/faults"]
+mod faults {
+    pub(crate) mod asker;
+    pub(crate) mod chance;
+    pub(crate) mod order;
+    pub(crate) mod pinger;
+    pub(crate) mod rounds;
+    pub(crate) mod scene;
+    pub(crate) mod settled;
+    pub(crate) mod stream;
+    pub(crate) mod world;
+}
+
+use netns_harness::{
+    EngineVersion::{V20_10_24, V28_5},
+    StoreKind,
+};
+
+use faults::{rounds, scene::Scene};
+
+/// Rounds that run with all other tests; `make faults` runs 300.
+const ROUNDS: u32 = 40;
+
+#[test]
+fn daemons_are_killed_at_random_points() {
+    if !kit::allowed() {
+        return;
+    }
+    let scene = Scene::new(&[V20_10_24, V28_5], StoreKind::Etcd);
+    rounds::killed_daemons(&scene, rounds::count(ROUNDS), rounds::seed());
+    scene.finish();
+}
+
+#[test]
+fn daemons_are_killed_on_consul() {
+    if !kit::allowed() {
+        return;
+    }
+    let scene = Scene::new(&[V28_5, V20_10_24], StoreKind::Consul);
+    rounds::killed_daemons(&scene, rounds::count(ROUNDS) / 5, rounds::seed());
+    scene.finish();
+}
