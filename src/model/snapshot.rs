@@ -1,6 +1,6 @@
 //! What one host knows of the cluster at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,10 @@ pub struct Snapshot {
     pub networks: BTreeMap<NetworkId, Network>,
     /// Endpoints of all hosts, by network.
     pub endpoints: BTreeMap<NetworkId, BTreeMap<EndpointId, Endpoint>>,
+    /// Networks whose endpoints the store has told since this daemon started; all others are as an earlier
+    /// one knew them.
+    #[serde(skip)]
+    pub listed: BTreeSet<NetworkId>,
 }
 
 impl Snapshot {

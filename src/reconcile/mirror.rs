@@ -276,7 +276,12 @@ impl Mirror {
             };
             (id.clone(), endpoints)
         });
-        Snapshot { meta, nodes, hosts, dead, networks, endpoints: endpoints.collect() }
+        let endpoints = endpoints.collect();
+        // Who is dead decides about endpoints as much as their own records do.
+        let deaths_told = listed(&Source::Nodes).is_some() && listed(&Source::Dead).is_some();
+        let told = self.watches.keys().filter(|id| listed(&Source::Endpoints((*id).clone())).is_some());
+        let listed = told.filter(|_| deaths_told).cloned().collect();
+        Snapshot { meta, nodes, hosts, dead, networks, endpoints, listed }
     }
 
     fn save(&self) {
