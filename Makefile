@@ -37,6 +37,13 @@ test: deps deps-test
 	fi
 	cargo nextest run --locked --workspace $(T)
 
+# Real faults in full: `make test` plays a part of the rounds. One round again: RS_OVERLAY_FAULT_SEED=… make faults
+faults: deps deps-test
+	@runner="$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')"
+	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
+	export RS_OVERLAY_FAULT_ROUNDS="$${RS_OVERLAY_FAULT_ROUNDS:-300}"
+	cargo nextest run --locked --profile faults -E 'binary(engines_faults)' $(T)
+
 # Ten thousand simulated clusters, or as many as fit in five minutes; SEED=n replays one of them and tells
 # all that happens in it.
 SEED ?=
@@ -49,13 +56,6 @@ sim: deps-rust deps-test
 	else
 		SEEDS=$(SEEDS) BUDGET=$(BUDGET) cargo nextest run --locked --cargo-profile sim --test sim --no-capture
 	fi
-
-# Real faults in full: `make test` plays a part of the rounds. One round again: RS_OVERLAY_FAULT_SEED=… make faults
-faults: deps deps-test
-	@runner="$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')"
-	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
-	export RS_OVERLAY_FAULT_ROUNDS="$${RS_OVERLAY_FAULT_ROUNDS:-300}"
-	cargo nextest run --locked --profile faults -E 'binary(engines_faults)' $(T)
 
 # Advisories are not checked here: their database is fetched from a git host, and a check that needs one
 # fails on machines that reach the crate registry only. Where it can be had: cargo deny check advisories

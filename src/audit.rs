@@ -86,13 +86,4 @@ fn unequal<'a, K: Ord + 'a, V: PartialEq + 'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_stays_is_told_and_as_it_is_now() {
-        let first = [row(Area::Kernel, "a", "1", "2"), row(Area::Kernel, "b", "1", "2")];
-        let now = vec![row(Area::Kernel, "b", "1", "3"), row(Area::Store, "a", "1", "2")];
-        assert_eq!(lasting(&first, now), [row(Area::Kernel, "b", "1", "3")]);
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 mod facts;
 mod hosts;
+mod losses;
 mod names;
 mod orders;
 mod verify;
@@ -31,14 +32,16 @@ use crate::{
     driver::{Driver, DriverConfig},
     engine::{Deadlines, DockerEngine, EngineApi},
     http::{self, Plugin},
+    jury::Unreachable,
     local::{self, Local},
-    member::{Facts, Member, Unreachable},
+    member::{Facts, Member},
     model::Node,
     reconcile::{
-        Applied, collect::Collector, housekeeping::Housekeeping, liveness::Liveness, mirror::Mirror,
-        naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher, worker::Worker,
+        Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, liveness::Liveness,
+        mirror::Mirror, naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher,
+        refill::Refill, worker::Worker,
     },
-    store::{Store, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
+    store::{Store, gate::Gate, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
 use facts::FactFinder;
 use orders::Orders;
@@ -152,6 +155,8 @@ async fn start(
     cancel: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Plugin> {
+    let gate = Gate::new(store);
+    let store: Arc<dyn Store> = Arc::new(gate.clone());
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = driver_name(&config.socket);
@@ -160,13 +165,7 @@ async fn start(
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let finder = FactFinder {
-        host,
-        vtep,
-        snapshot: snapshot.clone(),
-        engine: reports.clone(),
-        applied: applied_now.clone(),
-    };
+    let mut finder = FactFinder::new(host, vtep, snapshot.clone(), reports.clone(), applied_now.clone());
     let (unreachable, missed) = watch::channel(Unreachable::new());
     let prober = NeighbourProber { namespace: kernel.namespace().to_owned(), vtep };
     let liveness = Liveness {
@@ -190,7 +189,8 @@ async fn start(
         applied_now.clone(),
         mtu_now.clone(),
     );
-    let driver = Arc::new(driver.confirmed_by(reports.clone()));
+    let driver = driver.confirmed_by(reports.clone()).informed_by(health.clone());
+    let driver = Arc::new(driver.standing_on(gate.footing()));
     let worker = Worker {
         dataplane: kernel,
         local: local.clone(),
@@ -201,8 +201,21 @@ async fn start(
         vxlan_port: config.vxlan_port,
         applied,
     };
+    let refill = Refill {
+        gate: gate.clone(),
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        health: health.clone(),
+    };
     let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
     let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
+    let keeper = Keeper {
+        ledger: ledger.clone(),
+        local: local.clone(),
+        snapshot: snapshot.clone(),
+        health: health.clone(),
+        footing: Some(gate.footing()),
+    };
     let node = this_node(config, vtep, &local, &facts_now.borrow());
     let member = Member {
         ledger: ledger.clone(),
@@ -255,6 +268,7 @@ async fn start(
         engine: reports,
         names: names_told,
         verifier,
+        footing: gate.footing(),
     };
 
     tasks.spawn(mirror.run(cancel.clone()));
@@ -264,6 +278,7 @@ async fn start(
             error!(%error, "the kernel can no longer be followed");
         }
     });
+    tasks.spawn(refill.run(cancel.clone()));
     tasks.spawn(publisher.run(cancel.clone()));
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));
@@ -271,12 +286,17 @@ async fn start(
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
-    // Where the engine knows the whole cluster, it answers the names of the whole cluster.
+    // Where the engine knows the whole cluster, it answers the names of the whole cluster, and a swarm's
+    // manager hands out the addresses of all its hosts.
     if config.scope.as_str() != "global" {
+        tasks.spawn(keeper.run(cancel.clone()));
         tasks.spawn(names.run(cancel.clone()));
     }
     tasks.spawn(finder.run(facts, mtu, cancel.clone()));
-    Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new() })
+    let calls = config.state_dir.join("calls");
+    let journal = http::Journal::open(&calls)
+        .with_context(|| format!("cannot keep the calls under way in {}", calls.display()))?;
+    Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new(), journal: Arc::new(journal) })
 }
 
 /// This host's underlay address: the one the user named, the first of the interface the user named, or
@@ -323,6 +343,7 @@ fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) 
         incarnation: 0,
         probe: false,
         unreachable: std::collections::BTreeMap::new(),
+        vxlans: facts.vxlans.clone(),
         extra: std::collections::BTreeMap::new(),
     }
 }

@@ -13,12 +13,14 @@ mod network;
 mod options;
 mod pool;
 mod sandbox;
+mod settled;
 mod takeover;
+mod wanted;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,8 +31,8 @@ use crate::{
     ipam::AddrPool,
     local::{Binding, Local},
     model::{Network, NetworkId, NodeId, Snapshot},
-    reconcile::{Applied, propagate::EngineReport},
-    store::{keys, ledger::Ledger},
+    reconcile::{Applied, mirror::Health, propagate::EngineReport},
+    store::{gate::Footing, keys, ledger::Ledger},
 };
 pub use address::AddressRequest;
 pub use endpoint::NewEndpoint;
@@ -66,18 +68,14 @@ pub struct Driver {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     applied: watch::Receiver<Arc<Applied>>,
     underlay_mtu: watch::Receiver<u32>,
-    /// Addresses that calls of this host are claiming right now, and the last one handed out per pool.
-    allocating: Mutex<Allocating>,
     /// Subnets of the engine's choice that were refused, so that it chooses another next time.
     refused: watch::Sender<BTreeMap<Ipv4Net, Instant>>,
     /// Who tells the names of new networks; absent: nobody does.
     engine: Option<watch::Receiver<EngineReport>>,
-}
-
-#[derive(Debug, Default)]
-struct Allocating {
-    in_flight: BTreeSet<(IpNet, IpAddr)>,
-    last: BTreeMap<IpNet, IpAddr>,
+    /// Whether the store is known to be away; absent: nobody knows.
+    health: Option<watch::Receiver<Health>>,
+    /// How the store is; absent: it is never lost.
+    footing: Option<watch::Receiver<Footing>>,
 }
 
 impl Driver {
@@ -98,9 +96,10 @@ impl Driver {
             snapshot,
             applied,
             underlay_mtu,
-            allocating: Mutex::default(),
             refused,
             engine: None,
+            health: None,
+            footing: None,
         }
     }
 
@@ -109,6 +108,20 @@ impl Driver {
     #[must_use]
     pub fn confirmed_by(mut self, engine: watch::Receiver<EngineReport>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// Waits for nothing that takes the store while `health` says that it is away.
+    #[must_use]
+    pub fn informed_by(mut self, health: watch::Receiver<Health>) -> Self {
+        self.health = Some(health);
+        self
+    }
+
+    /// Lets nothing new be claimed while hosts fill a store that was lost.
+    #[must_use]
+    pub fn standing_on(mut self, footing: watch::Receiver<Footing>) -> Self {
+        self.footing = Some(footing);
         self
     }
 
@@ -128,10 +141,6 @@ impl Driver {
 
     fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
-    }
-
-    fn allocating(&self) -> std::sync::MutexGuard<'_, Allocating> {
-        self.allocating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The network behind Docker's id: one this engine has, or (where engines share networks by id) one
@@ -156,6 +165,9 @@ impl Driver {
     /// Waits, as long as a call may, until removals of this host have reached the store: a network that
     /// was removed a moment ago still holds its subnet and its name there.
     async fn settle_departures(&self) {
+        if self.health.as_ref().is_some_and(|health| health.borrow().trouble.is_some()) {
+            return;
+        }
         let mut changes = self.local.changes();
         let settled = async {
             while !self.local.read(|data| data.departures.is_empty()) {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod calls;
+mod journal;
 mod listen;
 mod reply;
 
@@ -25,6 +26,7 @@ use tracing::{Instrument, debug, warn};
 
 use crate::{driver::Driver, telemetry::call_span};
 pub use admin::AdminView;
+pub use journal::Journal;
 pub use listen::{ListenError, bind};
 use reply::Reply;
 
@@ -42,6 +44,8 @@ pub struct Plugin {
     pub admin: Arc<dyn AdminView>,
     /// Calls under way, so that a shutdown can wait for them.
     pub calls: TaskTracker,
+    /// The same on disk, for the life after a kill.
+    pub journal: Arc<Journal>,
 }
 
 /// The routes of both protocols and of the command line.
@@ -85,7 +89,10 @@ async fn call(
     let work = {
         let method = method.clone();
         async move {
+            let blank = body.iter().all(u8::is_ascii_whitespace);
+            let body = if blank { plugin.journal.repeated(&method).map_or(body, Bytes::from) } else { body };
             debug!(body = %String::from_utf8_lossy(&body), "asked");
+            let under_way = plugin.journal.begin(&method, &body);
             let start = Instant::now();
             let answer =
                 tokio::time::timeout(CALL_LIMIT, calls::dispatch(&plugin.driver, &method, &body)).await;
@@ -94,6 +101,7 @@ async fn call(
                 Ok(value) => debug!(%value, took = ?start.elapsed(), "answered"),
                 Err(error) => warn!(error = %error.message, "refused"),
             }
+            drop(under_way);
             answer
         }
     };

@@ -4,10 +4,15 @@
 //! store. Up to five live hosts, the same ones whoever computes it, ask for it on the probe network; only
 //! when all of them miss it is it dead. Its kernel answers there also when its daemon is gone.
 
+use std::collections::BTreeMap;
+
 use crate::model::{Death, KnownHost, Node, NodeId, Snapshot};
 
 /// Most hosts on one jury.
 pub const SIZE: usize = 5;
+
+/// Hosts that did not answer a juror, each with the incarnation that it asked for.
+pub type Unreachable = BTreeMap<NodeId, u64>;
 
 /// What is known about a suspect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +114,7 @@ fn weight(suspect: &NodeId, juror: &NodeId) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
 

@@ -1,38 +1,44 @@
-//! What this host must remember by itself: who it is, which networks its engine has, its endpoints, and
-//! what it still has to give back. One small JSON file per object under the state directory.
+//! What this host must remember by itself: who it is, which networks its engine has, its endpoints, the
+//! addresses it holds, and what it still has to give back. One small JSON file per object under the state directory.
 //!
 //! Handlers change this state and return; background tasks make the kernel and the store follow it. So
 //! it is the queue of all work that may wait, and it survives a `kill -9` at any point: each file is
 //! replaced by a rename.
 
+mod allocating;
+mod claims;
+mod cluster;
 mod data;
+mod endpoints;
 mod fence;
 mod files;
 mod identity;
 mod record;
+mod releases;
 pub mod witness;
 
 use std::{
     collections::BTreeMap,
     io,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::{
     lockfile::Lockfile,
-    model::{EndpointId, Network, NetworkId, NodeId},
+    model::{Network, NetworkId, NodeId},
 };
+pub use allocating::{Allocating, Filling, InFlight};
+pub use claims::{OwnClaim, Taken};
+pub use cluster::{KnownCluster, Told};
 pub use data::LocalData;
 pub use identity::boot_id;
-pub use record::{Binding, CutOff, Departure, LocalEndpoint, Release, Takeover};
+pub use record::{Binding, CutOff, Departure, LocalEndpoint, Release};
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +75,8 @@ pub struct Local {
     data: Mutex<LocalData>,
     version: watch::Sender<u64>,
     moment: AtomicU64,
+    opened_ms: u64,
+    allocating: Mutex<Allocating>,
     lock: Lockfile,
 }
 
@@ -80,27 +88,41 @@ impl Local {
 
     /// The same, in the boot of that id.
     pub fn open_in(dir: &Path, random: u64, boot: String) -> Result<Self, LocalError> {
-        for part in ["endpoints", "networks", "releases", "departures", "takeovers"] {
+        for part in ["endpoints", "networks", "claims", "releases", "departures"] {
             files::create_dir(&dir.join(part))?;
         }
         let lock = identity::lock(dir)?;
         let node = identity::node_id(dir, random)?;
         let data = LocalData {
-            cluster: files::read(&dir.join("cluster.json"))?,
+            cluster: cluster::read_cluster(dir)?,
+            told: cluster::read_told(dir)?,
             incarnation: files::read(&dir.join("incarnation.json"))?.unwrap_or_default(),
-            takeovers: keyed(files::read_all(&dir.join("takeovers"))?, Takeover::key),
             departures: keyed(files::read_all(&dir.join("departures"))?, |d: &Departure| d.network.clone()),
             releases: keyed(files::read_all(&dir.join("releases"))?, Release::key),
             bindings: keyed(files::read_all(&dir.join("networks"))?, |b: &Binding| b.docker_id.clone()),
             endpoints: keyed(files::read_all(&dir.join("endpoints"))?, |e: &LocalEndpoint| e.id.clone()),
+            claims: keyed(files::read_all(&dir.join("claims"))?, OwnClaim::key),
         };
         // Containers do not survive a reboot, so neither do their endpoints; their engine will ask for
-        // new ones. Addresses that its own IPAM chose have to be given back.
+        // new ones, which get the same addresses.
         let stale: Vec<_> =
             data.endpoints.values().filter(|e| e.boot_id != boot).map(|e| e.id.clone()).collect();
         let (version, _) = watch::channel(0);
-        let moment = AtomicU64::new(data.releases.values().map(|r| r.until_ms).max().unwrap_or_default());
-        let local = Self { dir: dir.to_owned(), node, boot, data: Mutex::new(data), version, moment, lock };
+        let moments = data.releases.values().map(|release| release.until_ms);
+        let last = moments.chain(data.claims.values().map(|claim| claim.since_ms)).max();
+        let opened_ms = crate::clock::unix_millis().max(last.unwrap_or_default());
+        let local = Self {
+            dir: dir.to_owned(),
+            node,
+            boot,
+            data: Mutex::new(data),
+            version,
+            moment: AtomicU64::new(opened_ms),
+            opened_ms,
+            allocating: Mutex::default(),
+            lock,
+        };
+        local.begin_boot(&local.boot)?;
         for endpoint in stale {
             local.remove_lost(&endpoint)?;
         }
@@ -148,15 +170,6 @@ impl Local {
         self.version.subscribe()
     }
 
-    /// Remembers the cluster.
-    pub fn set_cluster(&self, cluster: &str) -> Result<(), LocalError> {
-        self.change(|data| {
-            files::write(&self.dir.join("cluster.json"), &cluster, true)?;
-            data.cluster = Some(cluster.to_owned());
-            Ok(())
-        })
-    }
-
     /// Adds or replaces a network of the engine.
     pub fn put_binding(&self, binding: Binding) -> Result<(), LocalError> {
         self.change(|data| self.store_binding(data, binding))
@@ -173,8 +186,8 @@ impl Local {
         })
     }
 
-    /// Forgets a network of the engine. What is left of its endpoints goes with it, and their addresses
-    /// are queued to be given back; `departure` queues the question what becomes of the network.
+    /// Forgets a network of the engine. What is left of its endpoints goes with it, and all addresses that
+    /// this host holds in it are queued to be given back; `departure` queues the question what becomes of the network.
     pub fn remove_binding(
         &self,
         docker_id: &NetworkId,
@@ -191,7 +204,9 @@ impl Local {
                 self.drop_endpoint(data, &endpoint)?;
             }
             files::remove(&self.file("networks", docker_id.as_str()))?;
-            data.bindings.remove(docker_id);
+            if let Some(binding) = data.bindings.remove(docker_id) {
+                self.release_claims_of(data, &binding.network.id)?;
+            }
             Ok(())
         })
     }
@@ -205,124 +220,25 @@ impl Local {
         })
     }
 
-    /// Adds or replaces an endpoint.
-    pub fn put_endpoint(&self, endpoint: LocalEndpoint) -> Result<(), LocalError> {
-        self.change(|data| self.store_endpoint(data, endpoint))
-    }
-
-    /// Changes an endpoint that is there; `false` if it is not, or if nothing changed.
-    pub fn update_endpoint(
-        &self,
-        id: &EndpointId,
-        change: impl FnOnce(&mut LocalEndpoint),
-    ) -> Result<bool, LocalError> {
-        let mut data = self.lock();
-        let Some(old) = data.endpoints.get(id) else { return Ok(false) };
-        let mut new = old.clone();
-        change(&mut new);
-        if new == *old {
-            return Ok(false);
-        }
-        self.store_endpoint(&mut data, new)?;
-        drop(data);
-        self.tell();
-        Ok(true)
-    }
-
-    /// Forgets an endpoint and queues the addresses that were claimed with it.
-    pub fn remove_endpoint(&self, id: &EndpointId) -> Result<Option<LocalEndpoint>, LocalError> {
-        self.change(|data| self.drop_endpoint(data, id))
-    }
-
-    /// Forgets all endpoints whose sandbox is gone, in a host that has lost its links: as after a power
-    /// cut that no new boot id tells of. Answers how many.
-    pub fn forget_lost(&self, alive: impl Fn(&str) -> bool) -> Result<usize, LocalError> {
-        self.change(|data| {
-            let lost = data.endpoints.values().filter(|e| !e.sandbox.as_deref().is_some_and(&alive));
-            let lost: Vec<_> = lost.map(|endpoint| endpoint.id.clone()).collect();
-            for endpoint in &lost {
-                self.drop_lost(data, endpoint)?;
-            }
-            Ok(lost.len())
-        })
-    }
-
-    /// Forgets an endpoint of which its engine will not speak again.
-    pub fn remove_lost(&self, id: &EndpointId) -> Result<(), LocalError> {
-        self.change(|data| self.drop_lost(data, id))
-    }
-
-    /// Queues a claim to be given back.
-    pub fn put_release(&self, release: Release) -> Result<(), LocalError> {
-        self.change(|data| self.queue_release(data, release))
-    }
-
-    /// Takes a release off the queue that has been carried out; a later one of the same address stays.
-    pub fn settle_release(&self, release: &Release) -> Result<(), LocalError> {
-        self.change(|data| {
-            if data.releases.get(&release.key()) == Some(release) {
-                files::remove(&self.file("releases", &release.file_name()))?;
-                data.releases.remove(&release.key());
-            }
-            Ok(())
-        })
-    }
-
-    /// Takes an address off the queue that is wanted again.
-    pub fn cancel_release(&self, cidr: &IpNet, ip: IpAddr) -> Result<(), LocalError> {
-        let queued = self.read(|data| data.releases.get(&Release::key_of(cidr, ip)).cloned());
-        queued.map_or(Ok(()), |release| self.settle_release(&release))
-    }
-
     /// The file of the last snapshot of the cluster.
     pub fn snapshot_file(&self) -> PathBuf {
         self.dir.join("snapshot.json")
     }
 
+    /// After a reboot no container has an address any more; also none whose endpoint a power cut has
+    /// taken from the disk.
+    fn begin_boot(&self, boot: &str) -> Result<(), LocalError> {
+        let file = self.dir.join("boot.json");
+        if files::read::<String>(&file)?.as_deref() == Some(boot) {
+            return Ok(());
+        }
+        self.change(|data| self.rest_all(data))?;
+        files::write(&file, &boot, true)
+    }
+
     fn store_binding(&self, data: &mut LocalData, binding: Binding) -> Result<(), LocalError> {
         files::write(&self.file("networks", binding.docker_id.as_str()), &binding, true)?;
         data.bindings.insert(binding.docker_id.clone(), binding);
-        Ok(())
-    }
-
-    fn store_endpoint(&self, data: &mut LocalData, endpoint: LocalEndpoint) -> Result<(), LocalError> {
-        files::write(&self.file("endpoints", endpoint.id.as_str()), &endpoint, false)?;
-        data.endpoints.insert(endpoint.id.clone(), endpoint);
-        Ok(())
-    }
-
-    fn drop_endpoint(
-        &self,
-        data: &mut LocalData,
-        id: &EndpointId,
-    ) -> Result<Option<LocalEndpoint>, LocalError> {
-        let Some(endpoint) = data.endpoints.get(id).cloned() else { return Ok(None) };
-        // The queue first: an address that is queued twice does no harm, one that is forgotten does.
-        for (cidr, ip) in &endpoint.claimed {
-            let until_ms = self.moment();
-            self.queue_release(data, Release { cidr: *cidr, ip: *ip, until_ms })?;
-        }
-        files::remove(&self.file("endpoints", id.as_str()))?;
-        data.endpoints.remove(id);
-        Ok(Some(endpoint))
-    }
-
-    /// Nobody gives back what our own IPAM handed out for it either.
-    fn drop_lost(&self, data: &mut LocalData, id: &EndpointId) -> Result<(), LocalError> {
-        let Some(endpoint) = self.drop_endpoint(data, id)? else { return Ok(()) };
-        let network = data.bindings.get(&endpoint.docker_network).map(|binding| binding.network.clone());
-        for ip in endpoint.addresses {
-            if let Some(subnet) = network.as_ref().and_then(|network| network.subnet_of(ip)) {
-                let until_ms = self.moment();
-                self.queue_release(data, Release { cidr: subnet.cidr, ip, until_ms })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn queue_release(&self, data: &mut LocalData, release: Release) -> Result<(), LocalError> {
-        files::write(&self.file("releases", &release.file_name()), &release, false)?;
-        data.releases.insert(release.key(), release);
         Ok(())
     }
 
@@ -346,7 +262,7 @@ impl Local {
         self.version.send_modify(|version| *version += 1);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LocalData> {
+    fn lock(&self) -> MutexGuard<'_, LocalData> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,18 +1,21 @@
-//! This host's place in the cluster: its record, which lives as long as its lease, and the cluster's own.
+//! This host's place in the cluster: its record, which lives as long as its lease.
 
 pub mod returning;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
-    chance, clock,
+    jury::Unreachable,
     local::Local,
-    model::{Death, HostRoute, KnownHost, Meta, Node, NodeId},
+    model::{Death, ForeignVxlan, HostRoute, KnownHost, Node},
     store::{
         LeaseId, Outcome, StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -23,8 +26,8 @@ use crate::{
 /// Time after which a host that no longer renews its record is missed. Consul makes 10 to 20 s of it. To be
 /// missed costs nothing as long as the host answers its peers, so it can be short: from a power cut to the
 /// word of death it takes this long, half a second of etcd's, and the two seconds of a jury.
-const TTL: Duration = Duration::from_secs(8);
-/// How often it is renewed: three may be lost.
+const TTL: Duration = Duration::from_secs(7);
+/// How often it is renewed: two renewals may be lost.
 const RENEW: Duration = Duration::from_secs(2);
 /// How often to look again when others write of this host's death at the same time.
 const TRIES: u32 = 8;
@@ -34,6 +37,8 @@ const TRIES: u32 = 8;
 pub struct Facts {
     /// Networks in its routing table.
     pub routes: Vec<HostRoute>,
+    /// VXLAN devices of other programs.
+    pub vxlans: Vec<ForeignVxlan>,
     /// Largest packet that its underlay carries to its peers.
     pub underlay_mtu: u32,
     /// Release of its engine, once it has answered.
@@ -41,9 +46,6 @@ pub struct Facts {
     /// Its probe device is there.
     pub probe: bool,
 }
-
-/// Hosts that did not answer this one, each with the incarnation that it asked for.
-pub type Unreachable = BTreeMap<NodeId, u64>;
 
 /// The membership task.
 pub struct Member {
@@ -89,17 +91,21 @@ impl Member {
 
     /// Registers and renews until something fails; `told` is whether people know that it is not registered.
     async fn stay(&mut self, retry: &mut Backoff, told: &mut bool) -> Result<(), StoreError> {
-        self.meet_cluster().await?;
         let lease = self.ledger.store().lease(TTL).await?;
         self.register(&lease).await?;
         info!(node = %self.node.id, incarnation = self.node.incarnation, "registered in the cluster");
         retry.reset();
         *told = false;
         let mut last_answer = Instant::now();
+        // News must not put off the renewal, however often there are some.
+        let mut renew_at = last_answer + RENEW;
+        let mut own_state = self.local.changes();
+        let mut written_in = self.store_incarnation();
         loop {
             let changed = tokio::select! {
                 biased;
-                () = tokio::time::sleep(RENEW) => {
+                () = sleep_until(renew_at) => {
+                    renew_at = Instant::now() + RENEW;
                     match self.ledger.store().keep_alive(&lease).await {
                         Ok(()) => last_answer = Instant::now(),
                         Err(error @ StoreError::LeaseEnded(_)) => return Err(error),
@@ -108,6 +114,14 @@ impl Member {
                         Err(_) => {}
                     }
                     continue;
+                }
+                // A store that was emptied has lost the record, and the lease perhaps not.
+                changed = own_state.changed() => {
+                    let now = self.store_incarnation();
+                    if std::mem::replace(&mut written_in, now.clone()) == now {
+                        continue;
+                    }
+                    changed
                 }
                 changed = self.facts.changed() => changed,
                 changed = self.unreachable.changed() => changed,
@@ -160,6 +174,10 @@ impl Member {
         })
     }
 
+    fn store_incarnation(&self) -> Option<String> {
+        self.local.read(|data| data.store_incarnation().map(str::to_owned))
+    }
+
     /// The lease ends when the host is missed: from then on this fails, and the host registers anew.
     async fn write(&mut self, lease: &LeaseId) -> Result<(), StoreError> {
         let known = self.ledger.get::<KnownHost>(&keys::host(&self.node.id)).await?;
@@ -176,6 +194,7 @@ impl Member {
         let facts = self.facts.borrow_and_update().clone();
         let node = Node {
             routes: facts.routes,
+            vxlans: facts.vxlans,
             underlay_mtu: facts.underlay_mtu,
             engine_version: facts.engine_version,
             probe: facts.probe,
@@ -191,31 +210,5 @@ impl Member {
             extra: known.map(|held| held.record.extra.clone()).unwrap_or_default(),
         };
         (node, host)
-    }
-
-    /// Finds the cluster's record, or makes it where there is none. A host remembers its first cluster:
-    /// in a store that was wiped, or that is another one, it never takes "not there" for "removed".
-    async fn meet_cluster(&self) -> Result<(), StoreError> {
-        let meta = loop {
-            if let Some(held) = self.ledger.get::<Meta>(keys::META).await? {
-                break held.record;
-            }
-            let cluster = format!("{:016x}", chance::number());
-            let meta = Meta { cluster, created_at: clock::unix_seconds(), extra: BTreeMap::new() };
-            // Whoever loses this race finds the winner's record in the next round.
-            self.ledger.commit(Txn::new().absent(keys::META).put(keys::META, record::encode(&meta))).await?;
-        };
-        match self.local.read(|data| data.cluster.clone()) {
-            None => {
-                if let Err(error) = self.local.set_cluster(&meta.cluster) {
-                    warn!(%error, "cannot remember the cluster");
-                }
-            }
-            Some(known) if known != meta.cluster => {
-                warn!(%known, found = %meta.cluster, "the store belongs to another cluster, or was wiped; nothing is removed because of it");
-            }
-            Some(_) => {}
-        }
-        Ok(())
     }
 }

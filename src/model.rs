@@ -1,6 +1,7 @@
 //! The vocabulary of the overlay: identifiers and records. Pure data.
 
 mod claim;
+mod cluster;
 mod endpoint;
 mod ids;
 mod mac;
@@ -10,12 +11,13 @@ mod probe;
 mod snapshot;
 mod vni;
 
-pub use claim::{AddressClaim, ClaimKind, NetworkClaim, Pool, Space};
+pub use claim::{AddressClaim, ClaimKind, NetworkClaim, Pool, Space, Wanted};
+pub use cluster::{GaveWay, Mark, Meta, Removed};
 pub use endpoint::Endpoint;
 pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};
 pub use network::{IpamMode, JOIN_OPTION, Network, Presence, Subnet};
-pub use node::{Death, HostRoute, KnownHost, Meta, Node};
+pub use node::{Death, ForeignVxlan, HostRoute, KnownHost, Node};
 pub use probe::{PROBE_MTU, PROBE_PREFIX, probe_address, probe_mac};
 pub use snapshot::Snapshot;
 pub use vni::{Vni, VniError};

@@ -4,14 +4,17 @@
 //! All of them are level-triggered: an event says "look again" and nothing more, a failure is tried
 //! again with growing pauses, and none of them ever undoes something because the store is away.
 
+mod cluster;
 pub mod collect;
 pub mod housekeeping;
+pub mod keeper;
 pub mod liveness;
 mod loose;
 pub mod mirror;
 pub mod naming;
 pub mod propagate;
 pub mod publisher;
+pub mod refill;
 mod removal;
 pub mod worker;
 

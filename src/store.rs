@@ -13,6 +13,7 @@ pub mod consul;
 pub mod embedded;
 pub mod etcd;
 mod feed;
+pub mod gate;
 pub mod keys;
 pub mod ledger;
 pub mod open;
@@ -31,6 +32,9 @@ use tokio::sync::mpsc;
 
 /// Longest list of guards and operations that a transaction may hold: Consul before 1.14 takes 64.
 pub const TXN_LIMIT: usize = 64;
+
+/// The same for everybody but the back ends: a [`gate`] adds a guard of its own.
+pub const TXN_ROOM: usize = TXN_LIMIT - 1;
 
 /// A state of a key. Two are equal or not; their order means nothing (Consul's may go backwards).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -169,6 +173,14 @@ pub enum StoreError {
         /// Its address as the user gave it, without credentials.
         store: String,
         /// What the store said.
+        detail: String,
+    },
+    /// Nothing was changed: the store answers, but it is not, or not yet, the one that this host knows.
+    #[error("cluster store {store} {detail}")]
+    Unsettled {
+        /// Its kind.
+        store: String,
+        /// What is the matter with it.
         detail: String,
     },
     /// The lease has ended.

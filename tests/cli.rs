@@ -203,7 +203,7 @@ fn networks_nodes_and_status_are_shown_as_tables_and_as_json() {
             &["NETWORK ID   NAME", "zz11         web", "internal"][..],
         ),
         (&["network", "inspect", "web"], "networks", NETWORKS, &["Name:       web", "Used on:    a, b"]),
-        (&["node", "ls"], "nodes", NODES, &["n1        a          192.0.2.1   20.10.24"]),
+        (&["node", "ls"], "nodes", NODES, &["n1        a          alive   192.0.2.1   20.10.24"]),
         (
             &["name", "lookup", "web"],
             "names?explain=false&name=web",

@@ -17,11 +17,13 @@ mod kit;
 mod faults {
     pub(crate) mod asker;
     pub(crate) mod chance;
+    pub(crate) mod hosts;
     pub(crate) mod order;
     pub(crate) mod pinger;
     pub(crate) mod rounds;
     pub(crate) mod scene;
     pub(crate) mod settled;
+    pub(crate) mod stores;
     pub(crate) mod stream;
     pub(crate) mod world;
 }
@@ -31,7 +33,7 @@ use netns_harness::{
     StoreKind,
 };
 
-use faults::{rounds, scene::Scene};
+use faults::{hosts, rounds, scene::Scene, stores};
 
 /// Rounds that run with all other tests; `make faults` runs 300.
 const ROUNDS: u32 = 40;
@@ -53,5 +55,50 @@ fn daemons_are_killed_on_consul() {
     }
     let scene = Scene::new(&[V28_5, V20_10_24], StoreKind::Consul);
     rounds::killed_daemons(&scene, rounds::count(ROUNDS) / 5, rounds::seed());
+    scene.finish();
+}
+
+#[test]
+fn stores_of_etcd_go_wrong() {
+    use stores::Fault::{Cut, Flapping, Full, Killed, Paused, Slow};
+    if !kit::allowed() {
+        return;
+    }
+    let scene = Scene::new(&[V20_10_24, V28_5], StoreKind::Etcd);
+    stores::go_wrong(&scene, &[Killed, Paused, Cut, Slow, Flapping, Full]);
+    scene.finish();
+}
+
+#[test]
+fn stores_of_consul_go_wrong() {
+    use stores::Fault::{Cut, Killed, Paused};
+    if !kit::allowed() {
+        return;
+    }
+    let scene = Scene::new(&[V28_5, V20_10_24], StoreKind::Consul);
+    stores::go_wrong(&scene, &[Killed, Paused, Cut]);
+    scene.finish();
+}
+
+#[test]
+fn a_host_goes_wrong_and_comes_back() {
+    use hosts::Fault::{Cut, DaemonStopped, EngineKilled, EngineRestarted, Frozen, PowerCut, Suspended};
+    if !kit::allowed() {
+        return;
+    }
+    let scene = Scene::beside(&[V20_10_24, V28_5], V20_10_24, StoreKind::Etcd);
+    let faults = [
+        Cut(5),
+        Cut(25),
+        Frozen(5),
+        Frozen(25),
+        Suspended(25),
+        DaemonStopped(25),
+        EngineRestarted,
+        EngineKilled,
+        PowerCut(1),
+        PowerCut(25),
+    ];
+    hosts::go_wrong(&scene, &faults);
     scene.finish();
 }

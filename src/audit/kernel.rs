@@ -165,12 +165,12 @@ mod tests {
         for (rows, want) in [
             (meddled(|s| s.fdb.clear()), format!("{start}, forwarding entry {mac}: to 192.0.2.2 / none")),
             (
-                meddled(|s| drop(s.fdb.insert(mac, [0, 0, 0, 0].into()))),
+                meddled(|s| *s.fdb.get_mut(&mac).unwrap() = [0, 0, 0, 0].into()),
                 format!("{start}, forwarding entry {mac}: to 192.0.2.2 / half of it, or changed"),
             ),
             (meddled(|s| s.neighbours.clear()), format!("{start}, neighbour 10.9.0.3: at {mac} / none")),
             (
-                meddled(|s| s.ports.values_mut().for_each(|port| port.mtu = 0)),
+                meddled(|s| s.ports.values_mut().next().unwrap().mtu = 0),
                 format!("{start}, port of container c1: for {mac} with MTU 1450 / down, unlocked or changed"),
             ),
             (meddled(|s| s.vxlan.mtu = 0), format!("{start}, MTU: 1450 / differs between its links")),

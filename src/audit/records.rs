@@ -28,6 +28,7 @@ pub fn compare_records(store: &Listing, own: &Own) -> Vec<DifferenceRow> {
     networks_here(store, own, &mut rows);
     claims(store, own, &mut rows);
     networks(store, &mut rows);
+    loose_claims(store, &mut rows);
     twice(store, &mut rows);
     rows
 }
@@ -152,6 +153,13 @@ fn networks(store: &Listing, rows: &mut Vec<DifferenceRow>) {
             let found = format!("held for network {}, which is gone", network.short());
             rows.push(row(Area::Store, object, "free", found));
         }
+    }
+}
+
+/// Every claim lies in a subnet that somebody holds.
+fn loose_claims(store: &Listing, rows: &mut Vec<DifferenceRow>) {
+    for (cidr, ip) in store.addresses.keys().filter(|(cidr, _)| !store.pools.contains_key(cidr)) {
+        rows.push(row(Area::Store, format!("claim of {ip}"), "none", format!("its subnet {cidr} is gone")));
     }
 }
 

@@ -159,8 +159,11 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
 
 /// `verify`.
 pub(super) fn verify(report: &VerifyReport) -> String {
-    let compared: Vec<_> =
-        report.compared.iter().map(|(thing, number)| format!("{number} {thing}")).collect();
+    let things = |(thing, number): (&String, &u32)| match number {
+        1 => format!("1 {}", thing.strip_suffix('s').unwrap_or(thing)),
+        _ => format!("{number} {thing}"),
+    };
+    let compared: Vec<_> = report.compared.iter().map(things).collect();
     let compared = format!("compared {}", compared.join(", "));
     if report.differences.is_empty() {
         return format!("{compared}: no difference");

@@ -2,19 +2,23 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     dataplane::{DataplaneError, host::Host},
     member::Facts,
-    model::Snapshot,
+    model::{ForeignVxlan, Snapshot},
     reconcile::{Applied, propagate::EngineReport},
 };
 
 /// How often the host's routes are read. Two dumps of the kernel's tables cost less than a millisecond.
 const PERIOD: Duration = Duration::from_secs(3);
+/// How often other network namespaces are looked into.
+const NAMESPACES: Duration = Duration::from_secs(10);
+/// VXLAN devices that are told; whoever has more has them all on one port, which is told as well.
+const VXLANS: usize = 512;
 /// What an Ethernet carries, for a host whose interface tells nothing.
 const USUAL_MTU: u32 = 1500;
 
@@ -25,11 +29,31 @@ pub(super) struct FactFinder {
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) engine: watch::Receiver<EngineReport>,
     pub(super) applied: watch::Receiver<Arc<Applied>>,
+    /// VXLAN devices in other namespaces, and when to look for them again.
+    moved: Option<(Instant, Vec<ForeignVxlan>)>,
 }
 
 impl FactFinder {
+    pub(super) fn new(
+        host: Host,
+        vtep: IpAddr,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        engine: watch::Receiver<EngineReport>,
+        applied: watch::Receiver<Arc<Applied>>,
+    ) -> Self {
+        Self { host, vtep, snapshot, engine, applied, moved: None }
+    }
+
     /// Looks once.
-    pub(super) async fn find(&self) -> Result<Facts, DataplaneError> {
+    pub(super) async fn find(&mut self) -> Result<Facts, DataplaneError> {
+        let now = Instant::now();
+        if self.moved.as_ref().is_none_or(|(until, _)| *until <= now) {
+            self.moved = Some((now + NAMESPACES, Host::moved_vxlans().await));
+        }
+        let mut vxlans = self.host.foreign_vxlans().await?;
+        vxlans.extend(self.moved.iter().flat_map(|(_, moved)| moved.iter().cloned()));
+        vxlans.sort();
+        vxlans.truncate(VXLANS);
         let routes = self.host.host_routes().await?;
         let mut underlay_mtu = self.host.link_mtu_of(self.vtep).await?.unwrap_or(USUAL_MTU);
         let snapshot = self.snapshot.borrow().clone();
@@ -42,7 +66,7 @@ impl FactFinder {
         }
         let engine_version = self.engine.borrow().version.clone();
         let probe = self.applied.borrow().has_probe();
-        Ok(Facts { routes, underlay_mtu, engine_version, probe })
+        Ok(Facts { routes, vxlans, underlay_mtu, engine_version, probe })
     }
 
     /// Tells changes until `cancel`.

@@ -95,7 +95,7 @@ impl Verifier {
     fn own(&self) -> Own {
         let node = self.local.node().clone();
         self.local.read(|data| Own {
-            cluster: data.cluster.clone(),
+            cluster: data.cluster.as_ref().map(|known| known.id.clone()),
             networks: data
                 .bindings
                 .iter()

@@ -8,20 +8,21 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use super::{hosts, names, orders::Orders, verify::Verifier};
+use super::{hosts, losses, names, orders::Orders, verify::Verifier};
 use crate::{
     admin::{
         EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
         NetworkOrder, NetworkRow, NodeRow, ReconcileStatus, RepairRow, StatusReport, StoreStatus,
         VerifyReport,
     },
+    clock,
     dns::manager::Told,
     http::AdminView,
     local::Local,
     model::{Death, Endpoint, KnownHost, Network, NetworkId, Node, NodeId, Snapshot},
     plan::effective_mtu,
     reconcile::{Applied, Repaired, mirror::Health, propagate::EngineReport},
-    store::{Entry, StoreError, keys, ledger::Ledger},
+    store::{Entry, StoreError, gate::Footing, keys, ledger::Ledger},
 };
 
 /// The parts that are asked.
@@ -37,6 +38,7 @@ pub(super) struct View {
     pub(super) engine: watch::Receiver<EngineReport>,
     pub(super) names: watch::Receiver<Told>,
     pub(super) verifier: Verifier,
+    pub(super) footing: watch::Receiver<Footing>,
 }
 
 impl AdminView for View {
@@ -171,17 +173,17 @@ impl View {
             );
         }
         let snapshot = self.snapshot.borrow().clone();
-        let known = self.local.read(|data| data.cluster.clone());
-        if let (Some(known), Some(meta)) = (&known, &snapshot.meta)
-            && *known != meta.cluster
-        {
-            problems.push(format!(
-                "the store holds cluster {}, this host belongs to {known}: the store was wiped, or it is another one",
-                meta.cluster
-            ));
-        }
+        problems.extend(losses::problems(&self.footing.borrow(), &snapshot, clock::unix_seconds()));
         problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&self.node, other)));
         problems.extend(hosts::problems(&snapshot, &self.local, applied));
+        let own = snapshot.nodes.get(&self.node.id);
+        let all = own.into_iter().flat_map(|own| own.vxlans.iter().filter(|device| device.vni == 0));
+        problems.extend(all.filter(|device| device.port == self.node.vxlan_port).map(|device| {
+            format!(
+                "VXLAN device {} takes every VNI on UDP port {}: networks have no tunnel here; remove it, or use another --vxlan-port on all hosts",
+                device.dev, device.port
+            )
+        }));
         let of_networks = applied.complaints.iter().filter(|(id, _)| **id != NetworkId::of_probes());
         problems.extend(of_networks.map(|(id, complaint)| {
             let title = snapshot.networks.get(id).map_or(id.short(), |network| network.title());
@@ -198,7 +200,26 @@ impl View {
         }));
         problems.extend(engine.problems.iter().cloned());
         problems.extend(self.names.borrow().unable.clone());
+        problems.extend(self.lost_addresses(&snapshot));
         problems
+    }
+
+    /// Addresses of containers here that another host holds by now.
+    fn lost_addresses(&self, snapshot: &Snapshot) -> Vec<String> {
+        self.local.read(|data| {
+            let lost = data.lost_claims().map(|claim| {
+                let user = data.user_of(&claim.cidr, claim.ip);
+                let name = user.and_then(|user| user.container.as_deref()).unwrap_or("a container");
+                let network = &claim.network;
+                let title = snapshot.networks.get(network).map_or(network.short(), |network| network.title());
+                let host = claim.lost_to.as_ref().map_or("another", |node| snapshot.node_title(node));
+                format!(
+                    "{name} has address {} of network {title}, which host {host} holds by now: start it again, and it gets another",
+                    claim.ip
+                )
+            });
+            lost.collect()
+        })
     }
 
     fn network_row(

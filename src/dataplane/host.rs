@@ -1,5 +1,6 @@
 //! Facts about the host: its addresses and where its routes lead.
 
+pub(super) mod foreign;
 mod reading;
 
 use std::{

@@ -163,6 +163,23 @@ impl Namespace {
     }
 }
 
+/// Whether a process, seen from here, lives in the network namespace at `path`. Looks at all processes.
+pub fn has_processes(path: &Path) -> io::Result<bool> {
+    let namespace = fs::metadata(path)?;
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        // One that has just ended is none.
+        let Ok(its) = fs::metadata(entry.path().join("ns/net")) else { continue };
+        if (its.dev(), its.ino()) == (namespace.dev(), namespace.ino()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

@@ -76,7 +76,7 @@ impl NeighbourProber {
         Ok(false)
     }
 
-    /// A raw ICMPv6 socket, which takes and gives the same calls as a UDP socket; the port is always 0. The
+    /// A raw socket for `ICMPv6`, which takes and gives the same calls as a UDP socket; the port is always 0. The
     /// kernel fills in checksums.
     fn open(&self) -> io::Result<UdpSocket> {
         let namespace = Namespace::open(&self.namespace)?;

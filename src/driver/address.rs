@@ -1,24 +1,23 @@
-//! Addresses for networks whose IPAM driver is ours: `RequestAddress` and `ReleaseAddress`.
+//! Addresses for networks whose IPAM driver is ours: `RequestAddress` and `ReleaseAddress`. Both are answered
+//! from this host's own book wherever that can be; the rest is claimed in the store.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+mod claim;
+
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use tokio::time::Instant;
 
-use super::{Driver, DriverError, claims::TRIES};
+use super::{Driver, DriverError};
 use crate::{
-    chance, clock,
-    ipam::{AddressChoice, Direction, Hold, PoolId, choose_address, usable},
-    local::Release,
-    model::{AddressClaim, ClaimKind, IpamMode, Network, Pool, Subnet},
-    store::{Outcome, Txn, keys, ledger::Held, record},
+    ipam::{Hold, PoolId, usable},
+    local::{Release, Taken},
+    model::Subnet,
 };
 
-/// An own claim without an endpoint is left over from a start that failed once it is this old: an engine
-/// creates the endpoint right after it has got the address.
-const FORGOTTEN_MS: u64 = 30_000;
+/// Longest wait for a reserve that is being filled, which takes one round trip to the store: the first
+/// container of a new network gets the first address.
+const FILLED: Duration = Duration::from_millis(300);
 
 /// `RequestAddress`, in our terms.
 #[derive(Debug, Clone)]
@@ -47,10 +46,15 @@ impl AddressRequest {
         let address = if address.is_empty() { None } else { Some(super::parse_ip(address)?) };
         Ok(Self { pool, address, gateway, container })
     }
+
+    /// Whether this host's book may answer: not for what a swarm's manager hands out to others.
+    fn is_own(&self) -> bool {
+        !self.gateway && self.pool.hold == Hold::Local
+    }
 }
 
 impl Driver {
-    /// Claims an address: the given one or a free one.
+    /// Hands an address out: the given one or a free one. One of this host's reserve goes without the store.
     pub async fn request_address(&self, request: AddressRequest) -> Result<IpAddr, DriverError> {
         let cidr = request.pool.cidr;
         if let Some(ip) = request.address {
@@ -60,227 +64,96 @@ impl Driver {
             }
             check_usable(&cidr, ip, request.gateway)?;
         }
-        for attempt in 0..TRIES {
-            let key = keys::pool(&cidr);
-            let pool = self.ledger.get::<Pool>(&key).await?;
-            let pool = pool.ok_or(DriverError::PoolGone { cidr, why: "is not claimed in the cluster" })?;
-            if pool.record.closing {
-                return Err(DriverError::PoolGone { cidr, why: "is being removed" });
-            }
-            if let Some(ip) = self.part_of_network(&request, &pool.record) {
-                return Ok(ip);
-            }
-            let claimed = match request.address {
-                Some(ip) => self.claim_given(&request, &pool, ip).await?,
-                None => self.claim_free(&request, &pool, attempt).await?,
-            };
-            if let Some(ip) = claimed {
-                return Ok(ip);
-            }
+        if let Some(ip) = self.take_from_book(&request)? {
+            return Ok(ip);
         }
-        Err(DriverError::Contended { what: "an address", tries: TRIES })
+        if request.address.is_none()
+            && request.is_own()
+            && self.filled(&cidr).await
+            && let Some(ip) = self.take_from_book(&request)?
+        {
+            return Ok(ip);
+        }
+        self.claim_address(&request).await.map_err(|error| self.without_store(&request, error))
     }
 
-    /// Whoever attaches a network asks again for its gateway and its auxiliary addresses, before the
-    /// engine here has the network. From then on it is a container that asks.
-    fn part_of_network(&self, request: &AddressRequest, pool: &Pool) -> Option<IpAddr> {
-        let (network, subnet) = self.known_subnet(&pool.cidr)?;
-        // Not that of a network which had the subnet before and is not forgotten here yet.
-        if pool.network.as_ref() != Some(&network.id) {
-            return None;
+    /// Waits for a reserve that is being filled just now; `false` if there is nothing to wait for.
+    async fn filled(&self, cidr: &IpNet) -> bool {
+        let end = Instant::now() + FILLED;
+        let begun = self.local.is_filling(cidr);
+        while self.local.is_filling(cidr) && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if request.gateway {
-            return subnet.gateway.filter(|gateway| request.address.is_none_or(|ip| ip == *gateway));
-        }
-        let attaching = self.local.read(|data| data.binding_of(&network.id).is_none());
-        request.address.filter(|ip| attaching && subnet.aux.values().any(|aux| aux == ip))
+        begun
     }
 
-    /// One attempt at a given address; `None` if a race was lost and another look is needed.
-    async fn claim_given(
-        &self,
-        request: &AddressRequest,
-        pool: &Held<Pool>,
-        ip: IpAddr,
-    ) -> Result<Option<IpAddr>, DriverError> {
-        let cidr = pool.record.cidr;
-        let key = keys::address(&cidr, ip);
-        let txn = Txn::new().unchanged(&pool.entry);
-        // Before the claim is read: a claim that is met afterwards, and was not queued, is one that stays.
-        let queued = self.local.read(|data| data.releases.contains_key(&Release::key_of(&cidr, ip)));
-        let mut claim = self.new_claim(request, &pool.record);
-        let mut taken = None;
-        let txn = match self.ledger.get::<AddressClaim>(&key).await? {
-            None => txn.absent(key.as_str()),
-            Some(old) if self.may_renew(&old.record, request, &cidr, ip, queued) => {
-                claim.generation = old.record.generation;
-                txn.unchanged(&old.entry)
-            }
-            Some(old) => {
-                let leave = self.leave_to_take(&pool.record, &old).await?.filter(|_| !request.gateway);
-                let Some(leave) = taken.insert(leave).as_ref() else {
-                    let advice = "choose another --ip, or remove that container";
-                    return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
-                };
-                claim.generation = leave.generation;
-                leave.guard(txn)
-            }
-        };
-        let outcome = self.ledger.commit(txn.put(key.as_str(), record::encode(&claim))).await?;
-        if outcome == Outcome::Conflict {
+    /// What this host holds already.
+    pub(super) fn take_from_book(&self, request: &AddressRequest) -> Result<Option<IpAddr>, DriverError> {
+        if !request.is_own() || self.scope() != "local" {
             return Ok(None);
         }
-        if let Some(leave) = taken.flatten() {
-            self.taken_over(cidr, ip, &leave)?;
-        }
-        // A container that comes back at once finds its address still queued to be given back.
-        self.local.cancel_release(&cidr, ip)?;
-        Ok(Some(ip))
-    }
-
-    /// An own claim that nothing uses any more, or a gateway that is asked for again.
-    fn may_renew(
-        &self,
-        old: &AddressClaim,
-        request: &AddressRequest,
-        cidr: &IpNet,
-        ip: IpAddr,
-        queued: bool,
-    ) -> bool {
-        let own = old.node == *self.node();
-        match old.kind {
-            ClaimKind::Gateway => request.gateway,
-            ClaimKind::Auxiliary => own && !request.gateway && self.known_subnet(cidr).is_none(),
-            ClaimKind::Container | ClaimKind::Engine { .. } => {
-                let forgotten = clock::unix_millis().saturating_sub(old.since_ms) > FORGOTTEN_MS;
-                let unused = || self.local.read(|data| data.user_of(cidr, ip).is_none());
-                own && !request.gateway && (forgotten || queued) && unused()
+        let cidr = &request.pool.cidr;
+        let container = request.container.as_deref();
+        let Some(ip) = request.address else { return Ok(self.local.spend(cidr, container)?) };
+        match self.local.take(cidr, ip, container)? {
+            Taken::Yes => Ok(Some(ip)),
+            Taken::NotHeld => Ok(None),
+            Taken::InUse(name) => {
+                let snapshot = self.snapshot();
+                let name = name.map_or_else(|| "a container".to_owned(), |name| format!("container {name}"));
+                Err(DriverError::AddressTaken {
+                    ip,
+                    network: self.network_title(cidr),
+                    holder: format!("{name} on host {}", snapshot.node_title(self.node())),
+                    advice: "choose another --ip, or remove that container".to_owned(),
+                })
             }
         }
     }
 
-    /// One attempt at a free address; `None` if a race was lost and another look is needed.
-    async fn claim_free(
-        &self,
-        request: &AddressRequest,
-        pool: &Held<Pool>,
-        attempt: u32,
-    ) -> Result<Option<IpAddr>, DriverError> {
-        let cidr = pool.record.cidr;
-        let entries = self.ledger.store().range(&keys::addresses(&cidr)).await?;
-        let claimed: BTreeSet<IpAddr> =
-            entries.iter().filter_map(|entry| keys::address_of(&entry.key)).collect();
-        let known = self.known_subnet(&cidr).filter(|(n, _)| pool.record.network.as_ref() == Some(&n.id));
-        let mut choice = self.choose(request, &pool.record, known.as_ref(), &claimed, attempt);
-        let mut left = BTreeMap::new();
-        if choice.is_none() && !request.gateway {
-            left = self.left_by_the_dead(&pool.record).await?;
-            let living = claimed.iter().filter(|ip| !left.contains_key(*ip)).copied().collect();
-            choice = self.choose(request, &pool.record, known.as_ref(), &living, attempt);
-        }
-        let Some(ip) = choice else {
-            let network = self.pool_title(&pool.record);
-            return Err(DriverError::Full { cidr, network, claimed: claimed.len() });
-        };
-        let _in_flight = InFlight { driver: self, address: (cidr, ip) };
-        let key = keys::address(&cidr, ip);
-        let mut claim = self.new_claim(request, &pool.record);
-        let txn = Txn::new().unchanged(&pool.entry);
-        let leave = left.remove(&ip);
-        let txn = match &leave {
-            Some(leave) => {
-                claim.generation = leave.generation;
-                leave.guard(txn)
+    /// Says what can be done while the store is away.
+    fn without_store(&self, request: &AddressRequest, error: DriverError) -> DriverError {
+        let DriverError::Store(cause) = error else { return error };
+        let cidr = &request.pool.cidr;
+        let network = self.network_title(cidr);
+        let reserve = self.local.read(|data| data.reserve_of(cidr));
+        let (what, instead) = match request.address {
+            Some(ip) if !reserve.is_empty() => {
+                let some: Vec<_> = reserve.iter().take(3).map(|claim| claim.ip.to_string()).collect();
+                (
+                    format!(
+                        "address {ip} of network {network} is not in this host's reserve, and claiming it"
+                    ),
+                    format!(
+                        "a container without --ip, or with one of the reserve such as {}, can be started now",
+                        some.join(" or ")
+                    ),
+                )
             }
-            None => txn.absent(key.as_str()),
+            Some(ip) => (
+                format!("address {ip} of network {network} is not in this host's reserve, and claiming it"),
+                "running containers are not affected, try again when the store is back".to_owned(),
+            ),
+            None => (
+                format!("this host has no address of network {network} left in reserve, and claiming one"),
+                "running containers are not affected, try again when the store is back".to_owned(),
+            ),
         };
-        if self.ledger.commit(txn.put(key, record::encode(&claim))).await? == Outcome::Conflict {
-            return Ok(None);
-        }
-        if let Some(leave) = &leave {
-            self.taken_over(cidr, ip, leave)?;
-        }
-        Ok(Some(ip))
+        DriverError::NeedsStore { what, cause, instead }
     }
 
-    /// Chooses a free address and notes it as being claimed, so that calls of one host, which come by the
-    /// dozen when an engine starts, do not race each other.
-    fn choose(
-        &self,
-        request: &AddressRequest,
-        pool: &Pool,
-        known: Option<&(Network, Subnet)>,
-        claimed: &BTreeSet<IpAddr>,
-        attempt: u32,
-    ) -> Option<IpAddr> {
-        let engine_too = known.is_some_and(|(network, _)| network.ipam == IpamMode::Engine);
-        let mut state = self.allocating();
-        let mut taken = claimed.clone();
-        taken.extend(state.in_flight.iter().filter(|(cidr, _)| *cidr == pool.cidr).map(|(_, ip)| *ip));
-        taken.extend(
-            known
-                .iter()
-                .flat_map(|(_, subnet)| subnet.gateway.into_iter().chain(subnet.aux.values().copied())),
-        );
-        let choice = AddressChoice {
-            cidr: pool.cidr,
-            range: if request.gateway {
-                None
-            } else {
-                pool.ip_range.or(known.and_then(|(_, subnet)| subnet.ip_range))
-            },
-            taken: &taken,
-            last: state.last.get(&pool.cidr).copied().filter(|_| !request.gateway),
-            direction: if engine_too { Direction::Down } else { Direction::Up },
-            // Hosts that have met once draw how far apart they go.
-            skip: if attempt == 0 { 0 } else { chance::up_to(0..=attempt.min(16)) },
-        };
-        let ip = choose_address(&choice)?;
-        state.in_flight.insert((pool.cidr, ip));
-        if !request.gateway {
-            state.last.insert(pool.cidr, ip);
-        }
-        Some(ip)
-    }
-
-    fn new_claim(&self, request: &AddressRequest, pool: &Pool) -> AddressClaim {
-        let kind = match (request.gateway, &pool.network) {
-            (true, _) => ClaimKind::Gateway,
-            // Before there is a network no container can ask: these are auxiliary addresses. A swarm
-            // manager, though, allocates for tasks in the global space at any time.
-            (false, None) if pool.space == crate::model::Space::Local => ClaimKind::Auxiliary,
-            (false, _) => ClaimKind::Container,
-        };
-        let container = request.container.clone();
-        AddressClaim {
-            node: self.node().clone(),
-            kind,
-            container,
-            generation: 0,
-            since_ms: self.local.moment(),
-        }
-    }
-
-    /// Queues an address to be given back. Towards the engine this always succeeds.
+    /// The container at an address is gone, and the address rests. Towards the engine this always succeeds.
     pub fn release_address(&self, pool: &PoolId, ip: IpAddr) -> Result<(), DriverError> {
         let reserved = self.known_subnet(&pool.cidr).is_some_and(|(_, subnet)| is_reserved(&subnet, ip));
-        if reserved || pool.hold == Hold::Again {
+        if reserved || pool.hold == Hold::Again || self.local.rest(&pool.cidr, ip)? {
             return Ok(());
         }
         self.local.put_release(Release { cidr: pool.cidr, ip, until_ms: self.local.moment() })?;
         Ok(())
     }
-}
 
-/// Ends the note that an address is being claimed, also when the call is cut off.
-struct InFlight<'a> {
-    driver: &'a Driver,
-    address: (IpNet, IpAddr),
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.driver.allocating().in_flight.remove(&self.address);
+    fn network_title(&self, cidr: &IpNet) -> String {
+        self.known_subnet(cidr).map_or_else(|| cidr.to_string(), |(network, _)| network.title().to_owned())
     }
 }
 

@@ -83,7 +83,7 @@ impl Driver {
         let claims = self.ledger.store().range(&keys::addresses(&pool.record.cidr)).await?;
         let mut txn = Txn::new().unchanged(&pool.entry).delete(pool.entry.key.as_str());
         // More than a transaction holds cannot be: only gateway and auxiliary addresses are claimed yet.
-        for claim in claims.into_iter().take(crate::store::TXN_LIMIT - txn.len()) {
+        for claim in claims.into_iter().take(crate::store::TXN_ROOM - txn.len()) {
             txn = txn.delete(claim.key);
         }
         // On a conflict a network has taken it meanwhile, and keeps it.

@@ -1,17 +1,17 @@
 //! Endpoints: `CreateEndpoint` and `DeleteEndpoint`.
 
+mod choice;
+
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use tracing::info;
 
-use super::{Driver, DriverError, claims::TRIES, takeover::Leave};
+use super::{Driver, DriverError};
 use crate::{
     clock,
     local::{Binding, LocalEndpoint},
-    model::{AddressClaim, ClaimKind, EndpointId, IpamMode, MacAddr, NetworkId, Pool},
+    model::{EndpointId, IpamMode, MacAddr, NetworkId},
     plan::effective_mtu,
-    store::{Outcome, Txn, keys, record},
 };
 
 /// `CreateEndpoint`, in our terms.
@@ -69,6 +69,9 @@ impl Driver {
             Vec::new()
         };
         self.supersede(&binding, &new)?;
+        if binding.ipam == IpamMode::Ours && self.scope() == "local" && !binding.network.allocated {
+            self.enter_in_book(&binding, &new)?;
+        }
         let generation = self.generation(&binding, &new.addresses);
         let mtu =
             effective_mtu(&self.snapshot(), &binding.network, self.config.vtep, *self.underlay_mtu.borrow());
@@ -124,83 +127,6 @@ impl Driver {
             }
         }
         Ok(())
-    }
-
-    /// Claims all addresses of an endpoint in one transaction.
-    async fn claim_engines_choice(
-        &self,
-        binding: &Binding,
-        new: &NewEndpoint,
-    ) -> Result<Vec<(IpNet, IpAddr)>, DriverError> {
-        let mut wanted = Vec::new();
-        for ip in &new.addresses {
-            let subnet = binding.network.subnet_of(*ip).ok_or_else(|| {
-                let cidr =
-                    binding.network.subnets.first().map_or_else(|| IpNet::from(*ip), |subnet| subnet.cidr);
-                DriverError::AddressUnusable { ip: *ip, cidr, why: "it lies outside" }
-            })?;
-            wanted.push((subnet.cidr, *ip));
-        }
-        for _ in 0..TRIES {
-            let mut txn = Txn::new();
-            let mut taken = Vec::new();
-            for (cidr, ip) in &wanted {
-                let leave;
-                (txn, leave) = self.engine_claim(txn, new, cidr, *ip).await?;
-                taken.extend(leave.map(|leave| (*cidr, *ip, leave)));
-            }
-            if self.ledger.commit(txn).await? == Outcome::Committed {
-                for (cidr, ip, leave) in taken {
-                    self.taken_over(cidr, ip, &leave)?;
-                }
-                return Ok(wanted);
-            }
-        }
-        Err(DriverError::Contended { what: "an address", tries: TRIES })
-    }
-
-    async fn engine_claim(
-        &self,
-        txn: Txn,
-        new: &NewEndpoint,
-        cidr: &IpNet,
-        ip: IpAddr,
-    ) -> Result<(Txn, Option<Leave>), DriverError> {
-        let pool = self.ledger.get::<Pool>(&keys::pool(cidr)).await?;
-        let pool = pool.ok_or(DriverError::PoolGone { cidr: *cidr, why: "is not claimed in the cluster" })?;
-        if pool.record.closing {
-            return Err(DriverError::PoolGone { cidr: *cidr, why: "is being removed" });
-        }
-        let key = keys::address(cidr, ip);
-        let txn = txn.unchanged(&pool.entry);
-        let (mut generation, mut taken) = (0, None);
-        let txn = match self.ledger.get::<AddressClaim>(&key).await? {
-            None => txn.absent(key.as_str()),
-            // The engine has given it away anew, so whoever held it on this host is gone.
-            Some(old)
-                if old.record.node == *self.node() && matches!(old.record.kind, ClaimKind::Engine { .. }) =>
-            {
-                generation = old.record.generation;
-                txn.unchanged(&old.entry)
-            }
-            Some(old) => {
-                let Some(leave) = self.leave_to_take(&pool.record, &old).await? else {
-                    let advice = "if Docker chose it, start the container again and it will get another; a network created with --ipam-driver rs-overlay never meets this";
-                    return Err(self.address_taken(&pool.record, ip, &old.record, advice).await);
-                };
-                generation = leave.generation;
-                taken.insert(leave).guard(txn)
-            }
-        };
-        let kind = ClaimKind::Engine { endpoint: new.id.clone() };
-        let claim = AddressClaim {
-            node: self.node().clone(),
-            kind,
-            container: None,
-            generation,
-            since_ms: self.local.moment(),
-        };
-        Ok((txn.put(key, record::encode(&claim)), taken))
     }
 
     /// Forgets an endpoint; its link, its record and its claims follow. An unknown one is no error.

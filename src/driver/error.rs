@@ -18,6 +18,24 @@ pub enum DriverError {
     /// The store is needed and does not help.
     #[error("rs-overlay: {0}; running containers are not affected, try again when the store is back")]
     Store(#[from] StoreError),
+    /// The store is needed and does not help; something else can be done.
+    #[error("rs-overlay: {what} needs the cluster store: {cause}; {instead}")]
+    NeedsStore {
+        /// What cannot be done, as the beginning of a sentence.
+        what: String,
+        /// What is the matter with the store.
+        cause: StoreError,
+        /// What can be done.
+        instead: String,
+    },
+    /// The store was emptied or set back, and does not have all that is in use yet.
+    #[error(
+        "rs-overlay: the cluster store has lost its data and the hosts are filling it again; new networks and addresses wait for that, try again in {seconds} s; running containers are not affected"
+    )]
+    Refilling {
+        /// When to try again.
+        seconds: u64,
+    },
     /// The state directory is in trouble.
     #[error("rs-overlay: {0}")]
     Local(#[from] LocalError),
@@ -79,6 +97,20 @@ pub enum DriverError {
         vni: Vni,
         /// The network.
         holder: String,
+    },
+    /// A VNI is another program's.
+    #[error(
+        "rs-overlay: VNI {vni} on UDP port {port} is held by VXLAN device {device} on host {host}, which is another program's; choose another with -o vni=, or leave the choice to the driver"
+    )]
+    VniForeign {
+        /// The VNI.
+        vni: Vni,
+        /// The UDP port.
+        port: u16,
+        /// The device, and where it is.
+        device: String,
+        /// The host.
+        host: String,
     },
     /// No VNI is left.
     #[error("rs-overlay: all VNIs are taken; remove networks that are not needed")]
@@ -168,6 +200,18 @@ pub enum DriverError {
 }
 
 impl DriverError {
+    /// The same of a network that cannot be made.
+    pub(super) fn of_new_network(self) -> Self {
+        match self {
+            Self::Store(cause) => Self::NeedsStore {
+                what: "a new network".to_owned(),
+                cause,
+                instead: "networks that exist work without it, also for new containers; try again when the store is back".to_owned(),
+            },
+            other => other,
+        }
+    }
+
     pub(super) fn invalid(what: &'static str, value: &str, wanted: &str) -> Self {
         Self::Invalid { what, value: value.to_owned(), wanted: wanted.to_owned() }
     }

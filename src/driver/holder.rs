@@ -39,6 +39,7 @@ impl Driver {
         let holder = match &claim.kind {
             ClaimKind::Gateway => "its gateway".to_owned(),
             ClaimKind::Auxiliary => format!("an auxiliary address, claimed on host {host}"),
+            ClaimKind::Reserve => format!("host {host} in reserve, which has not given it back"),
             ClaimKind::Container | ClaimKind::Engine { .. } => {
                 let name = match &claim.container {
                     Some(name) => Some(name.clone()),

@@ -67,6 +67,10 @@ impl NewSubnet {
 impl Driver {
     /// Makes a network of the cluster, or binds Docker's network to the one that its subnet belongs to.
     pub async fn create_network(&self, new: NewNetwork) -> Result<(), DriverError> {
+        self.make_network(new).await.map_err(DriverError::of_new_network)
+    }
+
+    async fn make_network(&self, new: NewNetwork) -> Result<(), DriverError> {
         let options = NetworkOptions::parse(&new.options)?;
         if new.subnets.is_empty() {
             return Err(DriverError::invalid(
@@ -79,6 +83,7 @@ impl Driver {
         if let Some(binding) = self.local.read(|data| data.bindings.get(&new.docker_id).cloned()) {
             return same_subnets(&binding.network, &new);
         }
+        self.settled().await?;
         if !self.takes_part(&new).await? {
             self.settle_departures().await;
         }

@@ -73,6 +73,11 @@ impl Driver {
     /// Claims a subnet, the given one or one of the address pools; or finds the one of the network that
     /// the options name, or that this host has removed and wants back.
     pub async fn request_pool(&self, request: PoolRequest) -> Result<PoolId, DriverError> {
+        self.find_pool(request).await.map_err(DriverError::of_new_network)
+    }
+
+    async fn find_pool(&self, request: PoolRequest) -> Result<PoolId, DriverError> {
+        self.settled().await?;
         if let Some(name) = request.options.get(JOIN_OPTION) {
             return self.pool_to_join(name, &request).await;
         }

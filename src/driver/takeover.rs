@@ -5,12 +5,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use ipnet::IpNet;
 use tracing::info;
 
 use super::{Driver, DriverError};
 use crate::{
-    local::Takeover,
     model::{AddressClaim, ClaimKind, Death, NodeId, Pool, Space},
     store::{
         Entry, Txn, keys,
@@ -31,6 +29,12 @@ impl Leave {
     /// `txn`, only if the address is still the dead host's, and that host still dead.
     pub(super) fn guard(&self, txn: Txn) -> Txn {
         txn.unchanged(&self.claim).unchanged(&self.death.entry)
+    }
+
+    /// Tells people of the takeover that the store has committed.
+    pub(super) fn tell(&self, ip: IpAddr) {
+        let generation = self.generation;
+        info!(%ip, from = %self.death.record.hostname, generation, "address taken over from a dead host");
     }
 }
 
@@ -69,14 +73,6 @@ impl Driver {
             Some((ip, Leave { claim: claim.entry, death: death.clone(), generation }))
         };
         Ok(claims.into_iter().filter_map(leave).collect())
-    }
-
-    /// Remembers a takeover that the store has committed: the endpoint that is about to be created bears
-    /// its generation.
-    pub(super) fn taken_over(&self, cidr: IpNet, ip: IpAddr, leave: &Leave) -> Result<(), DriverError> {
-        let generation = leave.generation;
-        info!(%ip, from = %leave.death.record.hostname, generation, "address taken over from a dead host");
-        Ok(self.local.put_takeover(Takeover { cidr, ip, generation })?)
     }
 }
 

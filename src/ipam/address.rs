@@ -78,6 +78,11 @@ pub fn choose_address(choice: &AddressChoice<'_>) -> Option<IpAddr> {
     passed
 }
 
+/// How many addresses of `range`, a part of `cidr`, containers may have.
+pub(super) fn capacity(cidr: &IpNet, range: &IpNet) -> u128 {
+    bounds(cidr, range).map_or(0, |(low, high)| (high - low).saturating_add(1))
+}
+
 /// First and last address, as numbers, that may be handed out.
 fn bounds(cidr: &IpNet, range: &IpNet) -> Option<(u128, u128)> {
     let (mut low, mut high) = (to_number(range.network()), to_number(range.broadcast()));

@@ -191,13 +191,14 @@ mod tests {
             scope: "local".into(),
             boot_id: String::new(),
             since: 0,
+            vxlans: vec![],
+            incarnation: 0,
+            probe: false,
+            unreachable: std::collections::BTreeMap::new(),
             routes: vec![
                 crate::model::HostRoute { cidr: net("0.0.0.0/1"), dev: "tun0".into() },
                 crate::model::HostRoute { cidr: net("192.0.2.0/24"), dev: "eth1".into() },
             ],
-            incarnation: 0,
-            probe: false,
-            unreachable: std::collections::BTreeMap::new(),
             extra: std::collections::BTreeMap::new(),
         };
         let hit = first_overlap(&net("192.0.2.128/25"), [], [&node], None).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::Vni;
+use crate::model::{Node, Vni};
 
 /// The lowest free VNI that is left to automatic choice, after skipping `skip` free ones (a host that has
 /// lost a race skips a few, so that hosts that create at once part ways). `None` when all are taken.
@@ -16,6 +16,15 @@ pub fn choose_vni(taken: &BTreeSet<Vni>, skip: u32) -> Option<Vni> {
     Some(later.unwrap_or(first))
 }
 
+/// VNIs that no network should have: on some host another program's VXLAN device has it, on the port that
+/// the host uses.
+pub fn foreign_vnis<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> BTreeSet<Vni> {
+    let devices = nodes.into_iter().flat_map(|node| {
+        node.vxlans.iter().filter(|device| device.port == node.vxlan_port).map(|device| device.vni)
+    });
+    devices.filter_map(|number| Vni::new(number).ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,5 +36,26 @@ mod tests {
         assert_eq!(choose_vni(&taken, 0), Some(vni(4097)));
         assert_eq!(choose_vni(&taken, 1), Some(vni(4099)));
         assert_eq!(choose_vni(&taken, 2), Some(vni(4100)));
+    }
+
+    #[test]
+    fn devices_of_other_programs_count_where_they_are_in_the_way() {
+        let node: Node = serde_json::from_value(serde_json::json!({
+            "id": "a", "hostname": "a", "vtep": "192.0.2.1", "vxlan_port": 4789, "underlay_mtu": 1500,
+            "daemon_version": "", "scope": "local", "boot_id": "", "since": 0,
+            "vxlans": [
+                { "vni": 4096, "port": 4789, "dev": "flannel.1" },
+                { "vni": 4097, "port": 8472, "dev": "elsewhere" },
+                { "vni": 0, "port": 4789, "dev": "takes all" },
+            ],
+        }))
+        .unwrap();
+        let taken = foreign_vnis([&node]);
+        assert_eq!(taken, BTreeSet::from([Vni::new(4096).unwrap()]));
+        assert_eq!(
+            node.holder_of(Vni::new(4096).unwrap()).map(|device| device.dev.as_str()),
+            Some("flannel.1")
+        );
+        assert_eq!(node.holder_of(Vni::new(4097).unwrap()), None);
     }
 }

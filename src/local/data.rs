@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Binding, Departure, LocalEndpoint, Release, Takeover};
+use super::{Binding, Departure, KnownCluster, LocalEndpoint, OwnClaim, Release, Told};
 use crate::model::{EndpointId, NetworkId};
 
 /// All of the host's own state, as it was at one moment.
@@ -17,16 +17,18 @@ pub struct LocalData {
     pub bindings: BTreeMap<NetworkId, Binding>,
     /// Endpoints of the engine.
     pub endpoints: BTreeMap<EndpointId, LocalEndpoint>,
-    /// Claims to give back.
+    /// Addresses that this host holds, by subnet and address.
+    pub claims: BTreeMap<(IpNet, IpAddr), OwnClaim>,
+    /// Claims to give back that are in no book.
     pub releases: BTreeMap<String, Release>,
     /// Networks that the engine has removed, whose removal is not settled in the store.
     pub departures: BTreeMap<NetworkId, Departure>,
-    /// Addresses that were taken over from dead hosts.
-    pub takeovers: BTreeMap<String, Takeover>,
     /// Counts this host's registrations.
     pub incarnation: u64,
     /// The cluster that all this belongs to.
-    pub cluster: Option<String>,
+    pub cluster: Option<KnownCluster>,
+    /// This host's mark in the store.
+    pub told: Option<Told>,
 }
 
 impl LocalData {
@@ -42,7 +44,7 @@ impl LocalData {
 
     /// The generation of an address that this host holds: 0 unless it was taken over.
     pub fn generation_of(&self, cidr: &IpNet, ip: IpAddr) -> u64 {
-        self.takeovers.get(&Release::key_of(cidr, ip)).map_or(0, |takeover| takeover.generation)
+        self.claims.get(&(*cidr, ip)).map_or(0, |claim| claim.generation)
     }
 
     /// Networks that have an endpoint here.

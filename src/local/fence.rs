@@ -1,7 +1,7 @@
 //! What keeps a host that was taken for dead from serving what is another's now: its incarnation, the
 //! generations of its addresses, and the endpoints that were cut off.
 
-use super::{CutOff, Local, LocalError, Release, Takeover, files, record::file_of};
+use super::{CutOff, Local, LocalError, files};
 use crate::model::EndpointId;
 
 impl Local {
@@ -21,27 +21,6 @@ impl Local {
     pub fn cut_off(&self, id: &EndpointId, why: CutOff) -> Result<bool, LocalError> {
         self.update_endpoint(id, |endpoint| {
             endpoint.cut_off.get_or_insert(why);
-        })
-    }
-
-    /// Remembers that an address was taken over.
-    pub fn put_takeover(&self, takeover: Takeover) -> Result<(), LocalError> {
-        self.change(|data| {
-            files::write(&self.file("takeovers", &file_of(&takeover.key())), &takeover, false)?;
-            data.takeovers.insert(takeover.key(), takeover);
-            Ok(())
-        })
-    }
-
-    /// With a claim that was given back goes its generation.
-    pub fn end_takeover(&self, released: &Release) -> Result<(), LocalError> {
-        if self.read(|data| !data.takeovers.contains_key(&released.key())) {
-            return Ok(());
-        }
-        self.change(|data| {
-            files::remove(&self.file("takeovers", &released.file_name()))?;
-            data.takeovers.remove(&released.key());
-            Ok(())
         })
     }
 }

@@ -71,6 +71,11 @@ pub(super) fn remove(path: &Path) -> Result<(), LocalError> {
     witness::seen(path, remove).map_err(|e| failed("remove", path, e))
 }
 
+/// Waits until the disk knows what has been removed from a directory.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), LocalError> {
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| failed("write", dir, e))
+}
+
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Option<T> {
     match serde_json::from_slice(bytes) {
         Ok(value) => Some(value),

@@ -82,17 +82,6 @@ pub struct CutOff {
     pub since: u64,
 }
 
-/// An address that this host took over from a dead one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Takeover {
-    /// The pool.
-    pub cidr: IpNet,
-    /// The address.
-    pub ip: IpAddr,
-    /// Of the claim; the former holder's had the one before.
-    pub generation: u64,
-}
-
 /// A claim that is to be given back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
@@ -133,13 +122,6 @@ impl LocalEndpoint {
             created_at: self.created_at,
             extra: BTreeMap::new(),
         }
-    }
-}
-
-impl Takeover {
-    /// Identity, the same as a release's.
-    pub fn key(&self) -> String {
-        Release::key_of(&self.cidr, self.ip)
     }
 }
 

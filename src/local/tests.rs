@@ -1,9 +1,11 @@
 //! What survives a crash, a reboot and a second daemon.
 
-use std::fs;
+use std::{fs, net::IpAddr};
+
+use ipnet::IpNet;
 
 use super::*;
-use crate::model::MacAddr;
+use crate::model::{EndpointId, MacAddr};
 
 fn endpoint(id: &str, boot: &str) -> LocalEndpoint {
     let ip = IpAddr::from([10, 9, 0, 7]);
@@ -46,7 +48,9 @@ fn a_restart_finds_everything_and_half_written_files_count_for_nothing() {
     assert_eq!(local.node().as_str(), "0000000000000007");
     local.put_endpoint(endpoint("e1", &boot_id())).unwrap();
     local.put_release(Release { cidr: net(), ip: [10, 9, 0, 9].into(), until_ms: 5 }).unwrap();
-    local.set_cluster("c1").unwrap();
+    let known = KnownCluster { id: "c1".into(), incarnation: Some("i1".into()), turns: 2, provisional: true };
+    local.set_cluster(known.clone()).unwrap();
+    local.set_told(Told { incarnation: "i1".into(), tide: 7 }).unwrap();
     drop(local);
     let endpoints = dir.path().join("endpoints");
     let good = fs::read(endpoints.join("e1.json")).unwrap();
@@ -60,7 +64,8 @@ fn a_restart_finds_everything_and_half_written_files_count_for_nothing() {
     assert_eq!(local.node().as_str(), "0000000000000007");
     assert_eq!(ids(&local), ["e1"]);
     assert_eq!(released(&local), ["10.9.0.0/24=10.9.0.9"]);
-    assert_eq!(local.data().cluster.as_deref(), Some("c1"));
+    assert_eq!(local.data().cluster, Some(known));
+    assert_eq!(local.data().told.map(|told| told.tide), Some(7));
     // What a crash left behind does not stand in the way of the next write.
     local.update_endpoint(&EndpointId::new("e1").unwrap(), |e| e.mtu = 1400).unwrap();
     drop(local);
@@ -129,4 +134,41 @@ fn a_network_takes_its_endpoints_along_and_leaves_the_others() {
     drop(local);
     let data = Local::open(dir.path(), 7).unwrap().data();
     assert!(data.departures.is_empty() && data.releases.is_empty(), "{data:?}");
+}
+
+#[test]
+fn incarnations_only_grow_and_what_is_cut_off_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let ip = std::net::IpAddr::from([10, 9, 0, 2]);
+    let local = Local::open(dir.path(), 7).unwrap();
+    assert_eq!(local.next_incarnation(0).unwrap(), 1);
+    assert_eq!(local.next_incarnation(9).unwrap(), 10);
+    assert_eq!(local.next_incarnation(3).unwrap(), 11);
+    let id = EndpointId::new("e1").unwrap();
+    let why = |host: &str| CutOff {
+        ip,
+        node: NodeId::new("b").unwrap(),
+        host: host.to_owned(),
+        container: None,
+        since: 1,
+    };
+    assert!(!local.cut_off(&id, why("nobody")).unwrap());
+    local.put_endpoint(endpoint("e1", &boot_id())).unwrap();
+    assert!(local.cut_off(&id, why("first")).unwrap());
+    assert!(!local.cut_off(&id, why("second")).unwrap(), "only the first reason counts");
+    drop(local);
+    let local = Local::open(dir.path(), 7).unwrap();
+    let data = local.data();
+    assert_eq!((data.incarnation, data.connected().count()), (11, 0));
+    assert_eq!(data.endpoints[&id].cut_off.as_ref().map(|cut| cut.host.as_str()), Some("first"));
+    assert_eq!(Local::open(dir.path(), 7).err().map(|_| ()), Some(()), "the lock is held");
+}
+
+#[test]
+fn the_cluster_as_an_earlier_release_wrote_it_is_known_without_an_incarnation() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("cluster.json"), b"\"c1\"").unwrap();
+    let data = Local::open(dir.path(), 7).unwrap().data();
+    assert_eq!(data.store_incarnation(), None);
+    assert_eq!(data.cluster.map(|known| known.id).as_deref(), Some("c1"));
 }

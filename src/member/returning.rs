@@ -9,12 +9,12 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tracing::{error, info};
+use tracing::{error, warn};
 
 use crate::{
     clock,
     local::{CutOff, Local, LocalEndpoint},
-    model::{AddressClaim, ClaimKind, Endpoint, EndpointId, KnownHost, NetworkId, NodeId, Pool, Space},
+    model::{AddressClaim, Endpoint, EndpointId, KnownHost, NetworkId, NodeId, Pool, Space},
     store::{
         StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -36,11 +36,13 @@ pub struct Lost {
     pub container: Option<String>,
 }
 
-/// Looks for addresses of this host's endpoints that others hold. In pools that a swarm's manager hands
+/// Looks for addresses of this host's endpoints that others hold. Addresses that it only has in reserve are
+/// struck out of its book, so that no container gets one. In pools that a swarm's manager hands
 /// out from, claims say nothing about where a container is.
 pub async fn find_lost(ledger: &Ledger, local: &Local) -> Result<Vec<Lost>, StoreError> {
     let wanted = local.read(|data| {
-        let mut wanted: BTreeMap<IpNet, BTreeMap<IpAddr, LocalEndpoint>> = BTreeMap::new();
+        let mut wanted: BTreeMap<IpNet, BTreeMap<IpAddr, LocalEndpoint>> =
+            data.claims.values().map(|claim| (claim.cidr, BTreeMap::new())).collect();
         for endpoint in data.connected() {
             let Some(binding) = data.bindings.get(&endpoint.docker_network) else { continue };
             for ip in &endpoint.addresses {
@@ -58,6 +60,14 @@ pub async fn find_lost(ledger: &Ledger, local: &Local) -> Result<Vec<Lost>, Stor
             continue;
         }
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&cidr)).await?;
+        for claim in claims.iter().filter(|claim| claim.record.node != *local.node()) {
+            let Some(ip) = keys::address_of(&claim.entry.key) else { continue };
+            if claim.record.generation > local.read(|data| data.generation_of(&cidr, ip)) {
+                local.mark_lost(&cidr, ip, Some(&claim.record.node)).map_err(|error| {
+                    StoreError::Refused { store: ledger.store().kind().to_owned(), detail: error.to_string() }
+                })?;
+            }
+        }
         lost.extend(claims.iter().filter_map(|claim| lost_to(claim, &users, local.node())));
     }
     Ok(lost)
@@ -70,8 +80,9 @@ fn lost_to(
 ) -> Option<Lost> {
     let ip = keys::address_of(&claim.entry.key)?;
     let endpoint = users.get(&ip)?;
-    let reserved = matches!(claim.record.kind, ClaimKind::Gateway | ClaimKind::Auxiliary);
-    (claim.record.node != *own && !reserved).then(|| Lost {
+    // A takeover raises the generation. A claim of the same one is what a store that was set back remembers.
+    let taken = claim.record.node != *own && claim.record.generation > endpoint.generation;
+    (taken && !claim.record.kind.is_fixed()).then(|| Lost {
         endpoint: endpoint.id.clone(),
         network: endpoint.network.clone(),
         ip,
@@ -104,12 +115,12 @@ pub async fn cut_off(ledger: &Ledger, local: &Local, lost: Vec<Lost>) -> Result<
         match local.cut_off(&one.endpoint, why) {
             Ok(true) => {
                 let container = old.unwrap_or_default();
-                info!(%container, ip = %one.ip, %holder, %host, "a container is cut off its network: its address was taken over while this host was away");
+                warn!(%container, ip = %one.ip, %holder, %host, "a container is cut off its network: its address was taken over while this host was away");
             }
             Ok(false) => {}
             // It stays in the way of its address's new owner: people have to know.
             Err(error) => {
-                error!(%error, endpoint = one.endpoint.short(), "an endpoint whose address is another's is not cut off")
+                error!(%error, endpoint = one.endpoint.short(), "an endpoint whose address is another's is not cut off");
             }
         }
         ledger.commit(Txn::new().delete(keys::endpoint(&one.network, &one.endpoint))).await?;

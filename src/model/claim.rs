@@ -74,6 +74,17 @@ pub struct AddressClaim {
     pub since_ms: u64,
 }
 
+/// Some host needs an address that others may hold in reserve: they give it back and keep it free for as
+/// long as the record is there. Its key says which one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The host that asks.
+    pub node: NodeId,
+    /// Fields of a newer release, kept when this one rewrites the record.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
+}
+
 /// What an address is claimed for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -82,6 +93,9 @@ pub enum ClaimKind {
     Gateway,
     /// An auxiliary address, or one asked for before its pool had a network.
     Auxiliary,
+    /// Claimed ahead by a host, which spends it on a container without asking anybody. It is no use of the
+    /// network.
+    Reserve,
     /// Handed out by our IPAM to a container of the claiming host; goes with `ReleaseAddress`.
     Container,
     /// Chosen by the engine's own IPAM and claimed for this endpoint; goes with `DeleteEndpoint`.
@@ -89,4 +103,16 @@ pub enum ClaimKind {
         /// The endpoint.
         endpoint: EndpointId,
     },
+}
+
+impl ClaimKind {
+    /// Whether a container has, or is about to have, the address.
+    pub fn is_use(&self) -> bool {
+        matches!(self, Self::Container | Self::Engine { .. })
+    }
+
+    /// Whether nobody may have the address for as long as the network lives.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self, Self::Gateway | Self::Auxiliary)
+    }
 }

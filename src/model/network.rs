@@ -102,7 +102,23 @@ pub enum IpamMode {
     Engine,
 }
 
+/// Where a network says in which incarnation of the store it was created.
+const CREATED_IN: &str = "incarnation";
+
 impl Network {
+    /// The incarnation of the store in which it was created; empty: its creator knew of none; absent: an
+    /// earlier release did not say.
+    pub fn created_in(&self) -> Option<&str> {
+        self.extra.get(CREATED_IN)?.as_str()
+    }
+
+    /// The same network, created in `incarnation`.
+    #[must_use]
+    pub fn in_incarnation(mut self, incarnation: Option<&str>) -> Self {
+        self.extra.insert(CREATED_IN.to_owned(), incarnation.unwrap_or_default().into());
+        self
+    }
+
     /// What people call it: its name, or the beginning of its id while that is not known.
     pub fn title(&self) -> &str {
         self.name.as_deref().unwrap_or(self.id.short())

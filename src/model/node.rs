@@ -1,4 +1,4 @@
-//! A host of the cluster, and the cluster itself.
+//! A host of the cluster.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::NodeId;
+use super::{NodeId, Vni};
 
 /// A host, as it describes itself. Its key in the store is leased: it vanishes when the host stops
 /// renewing it, which by itself means nothing but "perhaps dead".
@@ -36,6 +36,9 @@ pub struct Node {
     /// Networks that its routing table already leads to: no network of ours may overlap one.
     #[serde(default)]
     pub routes: Vec<HostRoute>,
+    /// VXLAN devices of other programs: a network with the VNI of one cannot have its device there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vxlans: Vec<ForeignVxlan>,
     /// Counts its registrations, over restarts and reboots.
     #[serde(default)]
     pub incarnation: u64,
@@ -90,6 +93,24 @@ pub struct Death {
     pub extra: BTreeMap<String, Value>,
 }
 
+impl Node {
+    /// The device of another program that takes packets of `vni` on the port that this host uses.
+    pub fn holder_of(&self, vni: Vni) -> Option<&ForeignVxlan> {
+        self.vxlans.iter().find(|device| device.port == self.vxlan_port && device.vni == vni.get())
+    }
+}
+
+/// A VXLAN device of another program. The kernel has one device for each pair of VNI and UDP port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ForeignVxlan {
+    /// Its VNI; 0 for one that takes all.
+    pub vni: u32,
+    /// Its UDP port.
+    pub port: u16,
+    /// Its name, and where it is unless in the host's own namespace.
+    pub dev: String,
+}
+
 /// A destination in a host's routing table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HostRoute {
@@ -97,16 +118,4 @@ pub struct HostRoute {
     pub cidr: IpNet,
     /// Name of the outgoing interface.
     pub dev: String,
-}
-
-/// The cluster's own record. Another id means another, or a wiped, store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
-    /// Drawn by the first host.
-    pub cluster: String,
-    /// When, in seconds since 1970.
-    pub created_at: u64,
-    /// Fields of a newer release, kept when this one rewrites the record.
-    #[serde(flatten)]
-    pub extra: BTreeMap<String, Value>,
 }

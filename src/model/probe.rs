@@ -38,8 +38,10 @@ pub fn probe_mac(vtep: IpAddr) -> MacAddr {
             MacAddr::local([0x02, 0x70, a, b, c, d])
         }
         IpAddr::V6(ip) => {
-            let [.., a, b, c, d, e] = hash(&ip.octets()).to_be_bytes();
-            MacAddr::local([0x06, a, b, c, d, e])
+            let [_, _, _, tail @ ..] = hash(&ip.octets()).to_be_bytes();
+            let mut bytes = [0x06; 6];
+            bytes[1..].copy_from_slice(&tail);
+            MacAddr::local(bytes)
         }
     }
 }

@@ -1,10 +1,14 @@
 //! What one host knows of the cluster at one moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Death, Endpoint, EndpointId, KnownHost, Meta, Network, NetworkId, Node, NodeId};
+use super::{Death, Endpoint, EndpointId, KnownHost, Mark, Meta, Network, NetworkId, Node, NodeId, Removed};
 
 /// A mirror of the store, swapped whole. A host keeps the endpoints of those networks only that its own
 /// containers are on, so that its cost grows with what it uses and not with the cluster.
@@ -28,6 +32,18 @@ pub struct Snapshot {
     /// one knew them.
     #[serde(skip)]
     pub listed: BTreeSet<NetworkId>,
+    /// Subnets, or single addresses of them, that no host may hold in reserve now.
+    #[serde(default)]
+    pub wanted: BTreeSet<(IpNet, Option<IpAddr>)>,
+    /// Networks that were removed, which nobody may bring back.
+    #[serde(default)]
+    pub removed: BTreeMap<NetworkId, Removed>,
+    /// Networks that this host has removed while others used them.
+    #[serde(default)]
+    pub departed: BTreeSet<NetworkId>,
+    /// How far each host has come in telling the store what it has.
+    #[serde(default)]
+    pub marks: BTreeMap<NodeId, Mark>,
 }
 
 impl Snapshot {
@@ -55,6 +71,17 @@ impl Snapshot {
         self.hosts
             .values()
             .filter(|host| !self.nodes.contains_key(&host.id) && !self.dead.contains_key(&host.id))
+    }
+
+    /// Why `network` had to go, if it gave way to another: a part of a sentence that names it.
+    pub fn gave_way_because(&self, network: &NetworkId) -> String {
+        let gave_way = self.removed.get(network).and_then(|removed| removed.gave_way.as_ref());
+        gave_way.map_or_else(String::new, |gave_way| {
+            format!(
+                ", since it has {} of network {}, which the cluster had before its store was lost",
+                gave_way.over, gave_way.title
+            )
+        })
     }
 
     /// The network named `name`.

@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn no_local_endpoint_no_segment_but_the_subnet_is_guarded() {
         let overlay = plan(vec![endpoint("e2", "b", [192, 0, 2, 2], 3, 0)], &BTreeMap::new());
-        assert!(overlay.segments.is_empty());
+        assert!(overlay.networks().next().is_none());
         assert_eq!(overlay.guards, BTreeSet::from(["10.9.0.0/24".parse().unwrap()]));
     }
 
@@ -262,5 +262,58 @@ mod tests {
         let overlay = plan(vec![old, new], &one_port());
         let segment = &overlay.segments[&Vni::new(4096).unwrap()];
         assert_eq!(segment.fdb.values().next(), Some(&IpAddr::from([192, 0, 2, 3])));
+    }
+
+    #[test]
+    fn an_endpoint_whose_addresses_are_all_taken_over_is_nowhere() {
+        let old = Endpoint {
+            mac: MacAddr::from_ip([10, 9, 9, 9].into()),
+            ..endpoint("zz", "b", [192, 0, 2, 2], 3, 0)
+        };
+        let new = endpoint("aa", "c", [192, 0, 2, 3], 3, 1);
+        let overlay = plan(vec![old, new.clone()], &one_port());
+        let segment = &overlay.segments[&Vni::new(4096).unwrap()];
+        assert_eq!(segment.fdb, BTreeMap::from([(new.mac, new.vtep)]));
+        assert_eq!(segment.neighbours, BTreeMap::from([(new.addresses[0], new.mac)]));
+    }
+
+    /// Hosts b, c and d: alive, suspected, dead.
+    fn three_hosts() -> Snapshot {
+        let known = |id: &str, last: u8| {
+            serde_json::json!({"id": id, "hostname": id, "vtep": IpAddr::from([192, 0, 2, last]), "incarnation": 1,
+                "vxlan_port": 4789, "underlay_mtu": 1500, "daemon_version": "", "scope": "local", "boot_id": "", "since": 0})
+        };
+        serde_json::from_value(serde_json::json!({
+            "meta": null, "networks": {"n1": network()}, "endpoints": {"n1": {
+                "e2": endpoint("e2", "b", [192, 0, 2, 2], 3, 0), "e3": endpoint("e3", "c", [192, 0, 2, 3], 4, 0),
+                "e4": endpoint("e4", "d", [192, 0, 2, 4], 5, 0)}},
+            "nodes": {"b": known("b", 2)},
+            "hosts": {"b": known("b", 2), "c": known("c", 3), "d": known("d", 4)},
+            "dead": {"d": {"id": "d", "hostname": "d", "incarnation": 1, "by": "b", "since": 0}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_is_on_a_suspect_stays_and_what_is_on_a_dead_host_goes() {
+        let host = Situation {
+            node: &NodeId::new("a").unwrap(),
+            vtep: [192, 0, 2, 1].into(),
+            vxlan_port: 4789,
+            underlay_mtu: 1500,
+            ports: &one_port(),
+            networks: &BTreeMap::new(),
+            refused: &BTreeSet::new(),
+        };
+        let overlay = desired(&three_hosts(), &host);
+        let vteps: Vec<_> = overlay.segments[&Vni::new(4096).unwrap()].fdb.values().copied().collect();
+        assert_eq!(vteps, [IpAddr::from([192, 0, 2, 2]), IpAddr::from([192, 0, 2, 3])]);
+        let probe = &overlay.segments[&Vni::PROBE];
+        assert_eq!(probe.fdb.values().copied().collect::<Vec<_>>(), vteps, "who has to be asked for");
+        assert_eq!((probe.vxlan.local, probe.neighbours.len(), probe.ports.len()), (host.vtep, 2, 0));
+        // A network of before that has this VNI keeps it.
+        let mut snapshot = three_hosts();
+        snapshot.networks.values_mut().for_each(|network| network.vni = Vni::PROBE);
+        assert_eq!(desired(&snapshot, &host).segments[&Vni::PROBE].network, network().id);
     }
 }

@@ -24,7 +24,7 @@ pub fn repaired_thing(op: &Op) -> &'static str {
         Op::SetFdb { .. } | Op::DeleteFdb { .. } => "forwarding entry",
         Op::SetNeighbour { .. } | Op::DeleteNeighbour { .. } => "neighbour",
         Op::AddGuard(_) | Op::DeleteGuard(_) => "guard route",
-        _ => "other",
+        Op::Announce { .. } => "announcement",
     }
 }
 

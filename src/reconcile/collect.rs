@@ -1,8 +1,10 @@
 //! Collects endpoints that are gone without a word: after a crash an engine may never tell that a
 //! container of before has ended.
 //!
-//! Two witnesses are needed, both for a while: the engine no longer lists the endpoint, and its network
-//! namespace is gone. An engine that is away is no witness.
+//! Two witnesses are needed, both for a while: the engine no longer lists the endpoint, and its sandbox is
+//! gone. An engine that is away is no witness. A sandbox is gone with its file; an engine that crashed may
+//! leave the file behind for ever, so one in which no process lives counts as gone as well, as soon as the
+//! engine also says that the container does not run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
+    dataplane::namespace::has_processes,
     engine::{EngineApi, EngineError},
     local::{Local, LocalEndpoint},
     model::EndpointId,
@@ -47,8 +50,8 @@ impl Collector {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }
-            match self.listed().await {
-                Ok(listed) => self.round(&listed, &mut missing),
+            match self.witness().await {
+                Ok(engine) => self.round(&engine, &mut missing),
                 Err(error) => {
                     debug!(%error, "no endpoint is given up while the engine is away");
                     missing.clear();
@@ -57,15 +60,17 @@ impl Collector {
         }
     }
 
-    async fn listed(&self) -> Result<BTreeSet<String>, EngineError> {
+    async fn witness(&self) -> Result<EngineWord, EngineError> {
         let networks = self.engine.networks(&self.driver).await?;
-        Ok(networks.into_iter().flat_map(|network| network.endpoints.into_keys()).collect())
+        let listed = networks.into_iter().flat_map(|network| network.endpoints.into_keys()).collect();
+        let running = self.engine.containers().await?.into_iter().collect();
+        Ok(EngineWord { listed, running })
     }
 
-    fn round(&self, listed: &BTreeSet<String>, missing: &mut BTreeMap<EndpointId, Instant>) {
+    fn round(&self, engine: &EngineWord, missing: &mut BTreeMap<EndpointId, Instant>) {
         let endpoints = self.local.read(|data| data.endpoints.clone());
         let now = Instant::now();
-        for id in overdue(&endpoints, listed, |sandbox| Path::new(sandbox).exists(), missing, now) {
+        for id in overdue(&endpoints, engine, sandbox, missing, now) {
             info!(endpoint = id.short(), "collecting an endpoint that is gone without a word");
             if let Err(error) = self.local.remove_lost(&id) {
                 warn!(%error, "the endpoint stays for now");
@@ -74,23 +79,65 @@ impl Collector {
     }
 }
 
+/// What the engine says.
+#[derive(Debug, Default)]
+struct EngineWord {
+    /// Endpoints of networks of ours.
+    listed: BTreeSet<String>,
+    /// Containers that run.
+    running: BTreeSet<String>,
+}
+
+/// What is left of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sandbox {
+    Gone,
+    /// Its file is there, and no process lives in it.
+    Empty,
+    Inhabited,
+}
+
+fn sandbox(path: &str) -> Sandbox {
+    match has_processes(Path::new(path)) {
+        Ok(true) => Sandbox::Inhabited,
+        Ok(false) => Sandbox::Empty,
+        Err(_) if Path::new(path).exists() => Sandbox::Inhabited,
+        Err(_) => Sandbox::Gone,
+    }
+}
+
+impl EngineWord {
+    fn alive(&self, endpoint: &LocalEndpoint, look: impl Fn(&str) -> Sandbox) -> bool {
+        if self.listed.contains(endpoint.id.as_str()) {
+            return true;
+        }
+        match endpoint.sandbox.as_deref().map(look) {
+            None | Some(Sandbox::Gone) => false,
+            Some(Sandbox::Inhabited) => true,
+            // Whose container is not known yet may be just starting.
+            Some(Sandbox::Empty) => {
+                endpoint.container_id.as_ref().is_none_or(|container| self.running.contains(container))
+            }
+        }
+    }
+}
+
 /// Endpoints that both witnesses have missed for long enough; `missing` remembers since when.
 fn overdue(
     endpoints: &BTreeMap<EndpointId, LocalEndpoint>,
-    listed: &BTreeSet<String>,
-    exists: impl Fn(&str) -> bool,
+    engine: &EngineWord,
+    look: impl Fn(&str) -> Sandbox,
     missing: &mut BTreeMap<EndpointId, Instant>,
     now: Instant,
 ) -> Vec<EndpointId> {
-    let alive = |id: &EndpointId, endpoint: &LocalEndpoint| {
-        listed.contains(id.as_str()) || endpoint.sandbox.as_deref().is_some_and(&exists)
-    };
-    missing.retain(|id, _| endpoints.get(id).is_some_and(|endpoint| !alive(id, endpoint)));
+    let gone: BTreeSet<_> =
+        endpoints.values().filter(|endpoint| !engine.alive(endpoint, &look)).map(|e| e.id.clone()).collect();
+    missing.retain(|id, _| gone.contains(id));
     let mut overdue = Vec::new();
-    for (id, _) in endpoints.iter().filter(|(id, endpoint)| !alive(id, endpoint)) {
+    for id in gone {
         let since = *missing.entry(id.clone()).or_insert(now);
         if now.duration_since(since) >= GRACE {
-            overdue.push(id.clone());
+            overdue.push(id);
         }
     }
     overdue
@@ -126,25 +173,45 @@ mod tests {
 
     #[test]
     fn both_witnesses_must_miss_it_for_the_whole_time() {
-        let (endpoints, none) = (one(Some("/ns")), BTreeSet::new());
+        let (endpoints, none) = (one(Some("/ns")), EngineWord::default());
         let mut missing = BTreeMap::new();
         let start = Instant::now();
-        assert!(overdue(&endpoints, &none, |_| false, &mut missing, start).is_empty());
-        assert!(overdue(&endpoints, &none, |_| false, &mut missing, start + GRACE / 2).is_empty());
+        assert!(overdue(&endpoints, &none, |_| Sandbox::Gone, &mut missing, start).is_empty());
+        assert!(overdue(&endpoints, &none, |_| Sandbox::Gone, &mut missing, start + GRACE / 2).is_empty());
         // It is seen again: the time begins anew.
-        assert!(overdue(&endpoints, &none, |_| true, &mut missing, start + GRACE).is_empty());
-        assert!(overdue(&endpoints, &none, |_| false, &mut missing, start + GRACE * 2).is_empty());
-        assert_eq!(overdue(&endpoints, &none, |_| false, &mut missing, start + GRACE * 3).len(), 1);
+        assert!(overdue(&endpoints, &none, |_| Sandbox::Inhabited, &mut missing, start + GRACE).is_empty());
+        assert!(overdue(&endpoints, &none, |_| Sandbox::Gone, &mut missing, start + GRACE * 2).is_empty());
+        assert_eq!(overdue(&endpoints, &none, |_| Sandbox::Gone, &mut missing, start + GRACE * 3).len(), 1);
     }
 
     #[test]
     fn one_that_is_listed_or_has_its_namespace_stays() {
         let mut missing = BTreeMap::new();
         let start = Instant::now();
-        let listed = BTreeSet::from(["e1".to_owned()]);
+        let listed = EngineWord { listed: ["e1".to_owned()].into(), ..EngineWord::default() };
+        let none = EngineWord::default();
         for at in [start, start + GRACE * 2] {
-            assert!(overdue(&one(None), &listed, |_| false, &mut missing, at).is_empty());
-            assert!(overdue(&one(Some("/ns")), &BTreeSet::new(), |_| true, &mut missing, at).is_empty());
+            assert!(overdue(&one(None), &listed, |_| Sandbox::Gone, &mut missing, at).is_empty());
+            assert!(overdue(&one(Some("/ns")), &none, |_| Sandbox::Inhabited, &mut missing, at).is_empty());
         }
+    }
+
+    #[test]
+    fn a_file_without_a_process_counts_once_the_engine_says_that_the_container_does_not_run() {
+        let start = Instant::now();
+        let collected = |container: Option<&str>, running: &[&str]| {
+            let mut endpoints = one(Some("/ns"));
+            for endpoint in endpoints.values_mut() {
+                endpoint.container_id = container.map(str::to_owned);
+            }
+            let running = running.iter().map(|&id| id.to_owned()).collect();
+            let engine = EngineWord { running, ..EngineWord::default() };
+            let mut missing = BTreeMap::new();
+            overdue(&endpoints, &engine, |_| Sandbox::Empty, &mut missing, start);
+            overdue(&endpoints, &engine, |_| Sandbox::Empty, &mut missing, start + GRACE).len()
+        };
+        assert_eq!(collected(Some("c"), &[]), 1);
+        assert_eq!(collected(Some("c"), &["c"]), 0);
+        assert_eq!(collected(None, &[]), 0);
     }
 }

@@ -1,9 +1,14 @@
 //! Gives back what this host no longer needs: addresses, networks that its engine has removed, and what
 //! broken-off operations left behind.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use ipnet::IpNet;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -12,15 +17,20 @@ use crate::{
     backoff::Backoff,
     clock,
     local::{Local, LocalData, LocalError, Release},
-    model::{AddressClaim, ClaimKind, Network, NetworkId, Pool, Space},
-    store::{Outcome, StoreError, Txn, keys, ledger::Ledger},
+    model::{AddressClaim, Mark, Network, NetworkId, Pool, Removed, Space},
+    store::{Revision, StoreError, Txn, keys, ledger::Ledger},
 };
 
 /// How often to look for what was left behind.
 const SWEEP: Duration = Duration::from_mins(1);
+/// How long a call for addresses stands; somewhat less than the time between two looks.
+const CALL: Duration = Duration::from_secs(50);
 /// Age, in seconds, from which a subnet without a network, or an address without an endpoint, was left
 /// behind: an engine goes from one to the other in seconds.
 const LEFT_BEHIND: u64 = 180;
+/// For how long, in seconds, the cluster remembers which networks were removed, and hosts that are gone: a
+/// host that was away for longer may bring a network back into a store that was lost meanwhile.
+const REMEMBERED: u64 = 30 * 24 * 3600;
 
 /// The housekeeping task.
 pub struct Housekeeping {
@@ -47,15 +57,17 @@ impl Housekeeping {
         let mut changes = self.local.changes();
         let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut used = BTreeSet::new();
-        let mut sweep_at = tokio::time::Instant::now();
+        let mut calls = BTreeMap::new();
+        let mut sweep_at = Instant::now();
         loop {
             changes.mark_unchanged();
-            let sweep = tokio::time::Instant::now() >= sweep_at;
+            let sweep = Instant::now() >= sweep_at;
             let pause = match self.round(&mut used, sweep).await {
                 Ok(()) => {
                     retry.reset();
                     if sweep {
-                        sweep_at = tokio::time::Instant::now() + SWEEP;
+                        self.sweep_wanted(&mut calls).await;
+                        sweep_at = Instant::now() + SWEEP;
                     }
                     SWEEP
                 }
@@ -77,12 +89,17 @@ impl Housekeeping {
 
     async fn round(&self, used: &mut BTreeSet<NetworkId>, sweep: bool) -> Result<(), Unfinished> {
         let data = self.local.data();
-        for release in data.releases.values() {
-            self.give_back(release).await?;
-        }
+        // The networks first: with most of them all that was held in them is gone.
         for departure in data.departures.values() {
             removal::leave(&self.ledger, &self.local, &departure.network, &departure.title).await?;
             self.local.remove_departure(&departure.network)?;
+        }
+        let mut by_subnet: BTreeMap<_, Vec<&Release>> = BTreeMap::new();
+        for release in data.releases.values() {
+            by_subnet.entry(release.cidr).or_default().push(release);
+        }
+        for (cidr, releases) in by_subnet {
+            self.give_back(&cidr, &releases).await?;
         }
         let now = data.networks_in_use();
         // Whoever removed the network elsewhere may have looked before an address was given back here, so
@@ -101,8 +118,26 @@ impl Housekeeping {
             self.sweep_addresses().await?;
             self.sweep_departed(used).await?;
             self.sweep_present().await?;
+            self.sweep_old().await?;
         }
         Ok(())
+    }
+
+    /// Calls for addresses that have stood for a minute: whoever made them has had what there was to have.
+    /// Each host counts that minute by itself, so that no clocks are compared.
+    async fn sweep_wanted(&self, calls: &mut BTreeMap<String, (Revision, Instant)>) {
+        let told = self.ledger.store().range(keys::WANTED).await.unwrap_or_default();
+        calls.retain(|key, _| told.iter().any(|entry| entry.key == *key));
+        for entry in told {
+            let now = (entry.revision, Instant::now());
+            let seen = calls.entry(entry.key.clone()).or_insert(now);
+            if seen.0 != entry.revision {
+                *seen = now;
+            } else if seen.1.elapsed() >= CALL {
+                // An error leaves it for the next time.
+                let _ = self.ledger.commit(Txn::new().unchanged(&entry).delete(entry.key.as_str())).await;
+            }
+        }
     }
 
     /// What hosts that will not come back have told of networks that are gone. A host that lives takes its
@@ -123,29 +158,49 @@ impl Housekeeping {
         Ok(())
     }
 
-    async fn give_back(&self, release: &Release) -> Result<(), Unfinished> {
-        let key = keys::address(&release.cidr, release.ip);
-        let claim = self.ledger.get::<AddressClaim>(&key).await?;
-        // An engine may give an address back before it deletes the endpoint: it waits for that then.
-        if self.local.read(|data| data.user_of(&release.cidr, release.ip).is_some()) {
-            return Ok(());
+    /// Tombstones, and marks of hosts that are gone, that nobody can need any more.
+    async fn sweep_old(&self) -> Result<(), Unfinished> {
+        let now = clock::unix_seconds();
+        let old = |since: u64| now.saturating_sub(since) > REMEMBERED;
+        let nodes = self.ledger.store().range(keys::NODES).await?;
+        let marks = self.ledger.list::<Mark>(keys::MARKS).await?.into_iter().filter(|mark| {
+            let node = keys::marked(&mark.entry.key).map(|node| keys::node(&node));
+            old(mark.record.at) && nodes.iter().all(|entry| Some(&entry.key) != node.as_ref())
+        });
+        let removed = self.ledger.list::<Removed>(keys::REMOVED).await?.into_iter();
+        let removed = removed.filter(|removed| old(removed.record.since));
+        for entry in marks.map(|held| held.entry).chain(removed.map(|held| held.entry)) {
+            self.ledger.commit(Txn::new().unchanged(&entry).delete(entry.key.as_str())).await?;
         }
-        if let Some(claim) = claim
-            && claim.record.node == *self.local.node()
-            && claim.record.since_ms <= release.until_ms
-            && (!is_reserved(&claim.record.kind) || !self.has_network(&release.cidr).await?)
-        {
-            // On a conflict it has just been claimed anew, and is not to be given back.
-            let gone = self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
-            if gone == Outcome::Committed {
-                self.local.end_takeover(release)?;
-            }
-        }
-        self.local.settle_release(release)?;
         Ok(())
     }
 
-    async fn has_network(&self, cidr: &ipnet::IpNet) -> Result<bool, StoreError> {
+    async fn give_back(&self, cidr: &IpNet, releases: &[&Release]) -> Result<(), Unfinished> {
+        let claims = self.ledger.list::<AddressClaim>(&keys::addresses(cidr)).await?;
+        let has_network = self.has_network(cidr).await?;
+        for release in releases {
+            let ip = release.ip;
+            // An engine may give an address back before it deletes the endpoint: it waits for that then.
+            if self.local.read(|data| data.user_of(cidr, ip).is_some()) {
+                continue;
+            }
+            let key = keys::address(cidr, ip);
+            if let Some(claim) = claims.iter().find(|claim| claim.entry.key == key)
+                && claim.record.node == *self.local.node()
+                && claim.record.since_ms <= release.until_ms
+                && (!claim.record.kind.is_fixed() || !has_network)
+                // It has come into the book since: there it rests.
+                && !self.local.rest(cidr, ip)?
+            {
+                // On a conflict it has just been claimed anew, and is not to be given back.
+                self.ledger.commit(Txn::new().unchanged(&claim.entry).delete(key)).await?;
+            }
+            self.local.settle_release(release)?;
+        }
+        Ok(())
+    }
+
+    async fn has_network(&self, cidr: &IpNet) -> Result<bool, StoreError> {
         let pool = self.ledger.get::<Pool>(&keys::pool(cidr)).await?;
         Ok(pool.is_some_and(|pool| pool.record.network.is_some()))
     }
@@ -213,7 +268,8 @@ impl Housekeeping {
         Ok(())
     }
 
-    /// Addresses that this host claimed for containers which were never started.
+    /// Addresses that this host claimed for containers which were never started, or holds by the store's
+    /// word in a network that its engine no longer has.
     async fn sweep_addresses(&self) -> Result<(), Unfinished> {
         let now = clock::unix_millis();
         for pool in self.ledger.list::<Pool>(keys::POOLS).await? {
@@ -224,9 +280,12 @@ impl Housekeeping {
             let cidr = pool.record.cidr;
             for claim in self.ledger.list::<AddressClaim>(&keys::addresses(&cidr)).await? {
                 let Some(ip) = keys::address_of(&claim.entry.key) else { continue };
-                let own = claim.record.node == *self.local.node() && !is_reserved(&claim.record.kind);
+                let own = claim.record.node == *self.local.node() && !claim.record.kind.is_fixed();
                 let old = now.saturating_sub(claim.record.since_ms) > LEFT_BEHIND * 1000;
-                if own && old && self.local.read(|data| data.user_of(&cidr, ip).is_none()) {
+                let unused = |data: &LocalData| {
+                    data.user_of(&cidr, ip).is_none() && !data.claims.contains_key(&(cidr, ip))
+                };
+                if own && old && self.local.read(unused) {
                     info!(%ip, "giving back an address whose container was never started");
                     self.ledger
                         .commit(Txn::new().unchanged(&claim.entry).delete(claim.entry.key.as_str()))
@@ -236,8 +295,4 @@ impl Housekeeping {
         }
         Ok(())
     }
-}
-
-fn is_reserved(kind: &ClaimKind) -> bool {
-    matches!(kind, ClaimKind::Gateway | ClaimKind::Auxiliary)
 }

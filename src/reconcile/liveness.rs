@@ -15,18 +15,20 @@ use tracing::{debug, info, warn};
 
 use super::Applied;
 use crate::{
-    clock,
+    chance, clock,
     dataplane::{DataplaneError, Prober},
-    jury::{Verdict, cases, verdict},
-    member::Unreachable,
+    jury::{Unreachable, Verdict, cases, verdict},
     model::{Death, KnownHost, NodeId, Snapshot},
     store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
 };
 
+/// Rest before a host is asked for at first: the records of one that has just registered are told by
+/// several watches, one after the other.
+const SETTLE: Duration = Duration::from_millis(250);
 /// Rest before a host that has answered, or could not be asked for, is asked for again.
-const AGAIN: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_secs(4);
 /// Rest before one that has not: nobody should be called missing any longer than it is.
-const MISSED_AGAIN: Duration = Duration::from_millis(500);
+const MISSED_AGAIN: Duration = Duration::from_millis(600);
 /// Rest until the kernel is looked at again for a way to a host.
 const SOON: Duration = Duration::from_millis(100);
 /// Age from which this host's own word no longer counts: it may have been frozen since.
@@ -57,6 +59,8 @@ struct Case {
     incarnation: u64,
     /// When to ask next; absent: it is being asked for.
     ask_at: Option<Instant>,
+    /// It has been asked for at least once.
+    asked: bool,
     /// When it was missed last; absent: it was not.
     missed: Option<Instant>,
 }
@@ -101,9 +105,11 @@ impl Liveness {
         };
         open.retain(|id, case| current(id, case));
         for suspect in mine {
-            open.entry(suspect.id.clone()).or_insert_with(|| {
-                info!(host = %suspect.hostname, "a host has lost its lease; asking for it");
-                Case { incarnation: suspect.incarnation, ask_at: Some(Instant::now()), missed: None }
+            open.entry(suspect.id.clone()).or_insert_with(|| Case {
+                incarnation: suspect.incarnation,
+                ask_at: Some(Instant::now() + SETTLE),
+                asked: false,
+                missed: None,
             });
         }
     }
@@ -120,6 +126,9 @@ impl Liveness {
                 continue;
             }
             case.ask_at = None;
+            if !std::mem::replace(&mut case.asked, true) {
+                info!(host = %host.hostname, "a host has lost its lease; asking for it");
+            }
             let (prober, id, incarnation, vtep) =
                 (Arc::clone(&self.prober), id.clone(), case.incarnation, host.vtep);
             asking.spawn(async move { (id, incarnation, prober.answers(vtep).await) });
@@ -152,7 +161,7 @@ impl Liveness {
             }
             match self.declare(suspect).await {
                 Ok(true) => {
-                    warn!(host = %suspect.hostname, vtep = %suspect.vtep, "a host is dead: its lease has ended and it answers none of its jury")
+                    warn!(host = %suspect.hostname, vtep = %suspect.vtep, "a host is dead: its lease has ended and it answers none of its jury");
                 }
                 // Another juror was faster, or the host is back: the mirror will tell.
                 Ok(false) => {}
@@ -220,5 +229,5 @@ fn take_answer((id, incarnation, answer): Answer, open: &mut BTreeMap<NodeId, Ca
         }
     };
     // Apart, so that the jurors of many suspects do not all ask at once.
-    case.ask_at = Some(now + rest.mul_f64(rand::random_range(0.8..1.2)));
+    case.ask_at = Some(now + rest.mul_f64(chance::half_to_all()));
 }

@@ -1,5 +1,6 @@
 //! Mirrors the store into a snapshot: hosts and networks always, endpoints only of networks in use here.
 
+mod keeping;
 mod section;
 
 use std::{
@@ -18,14 +19,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::section::Section;
+use super::cluster;
 use crate::{
     local::{self, Local},
-    model::{Death, Endpoint, KnownHost, Meta, Network, NetworkId, Node, Snapshot},
+    model::{Death, Endpoint, KnownHost, Meta, Network, NetworkId, Node, Removed, Snapshot},
     store::{Store, WatchEvent, keys},
 };
 
 /// How long changes are gathered before the durable copy is written.
 const SAVE_AFTER: Duration = Duration::from_millis(500);
+
+/// When to look again at a store that is not the one that is known, and at records that have not come yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// How the mirror stands to the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,16 +53,23 @@ pub struct Mirror {
     sections: BTreeMap<Source, Section>,
     troubles: BTreeMap<Source, String>,
     watches: BTreeMap<NetworkId, CancellationToken>,
+    /// What is not in the store was removed, and not lost with it.
+    trusted: bool,
+    /// Something has happened since that was found out.
+    doubtful: bool,
 }
 
 /// What one watch is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
-    Meta,
+    Cluster,
     Nodes,
     Hosts,
     Dead,
     Networks,
+    Wanted,
+    Removed,
+    Departed,
     Endpoints(NetworkId),
 }
 
@@ -84,6 +96,8 @@ impl Mirror {
             sections: BTreeMap::new(),
             troubles: BTreeMap::new(),
             watches: BTreeMap::new(),
+            trusted: false,
+            doubtful: true,
         }
     }
 
@@ -102,37 +116,56 @@ impl Mirror {
         let (sender, mut events) = mpsc::channel(1024);
         let mut tasks = JoinSet::new();
         for (source, prefix) in [
-            (Source::Meta, keys::META),
+            (Source::Cluster, keys::CLUSTER),
             (Source::Nodes, keys::NODES),
             (Source::Hosts, keys::HOSTS),
             (Source::Dead, keys::DEAD),
             (Source::Networks, keys::NETWORKS),
+            (Source::Wanted, keys::WANTED),
+            (Source::Removed, keys::REMOVED),
+            (Source::Departed, keys::DEPARTED),
         ] {
             self.follow(&mut tasks, &sender, source, prefix, cancel.child_token());
         }
         let mut own_state = self.local.changes();
         let mut save_at: Option<Instant> = None;
+        let mut look_at: Option<Instant> = None;
+        let mut incarnation = self.incarnation();
+        let mut changed = false;
         loop {
-            self.follow_networks_in_use(&mut tasks, &sender, &cancel);
+            changed |= self.follow_networks_in_use(&mut tasks, &sender, &cancel);
+            if changed {
+                let (published, complete) = self.publish().await;
+                if published {
+                    save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
+                }
+                look_at = (!complete).then(|| Instant::now() + LOOK_AGAIN);
+                changed = false;
+            }
             // Every arm is cancel safe: receiving and waiting lose nothing when another arm wins.
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                _ = own_state.changed() => {}
+                _ = own_state.changed() => {
+                    let now = self.incarnation();
+                    if now != incarnation {
+                        incarnation = now;
+                        self.doubtful = true;
+                        changed = true;
+                    }
+                }
+                Some(told) = events.recv() => {
+                    changed = self.take(told);
+                    while let Ok(told) = events.try_recv() {
+                        changed |= self.take(told);
+                    }
+                }
+                () = sleep_until(look_at), if look_at.is_some() => changed = true,
                 () = sleep_until(save_at), if save_at.is_some() => {
                     save_at = None;
                     self.save();
                 }
                 Some(_) = tasks.join_next() => {}
-                Some(told) = events.recv() => {
-                    let mut changed = self.take(told);
-                    while let Ok(told) = events.try_recv() {
-                        changed |= self.take(told);
-                    }
-                    if changed && self.publish() {
-                        save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
-                    }
-                }
             }
         }
         tasks.shutdown().await;
@@ -169,7 +202,7 @@ impl Mirror {
         tasks: &mut JoinSet<()>,
         sender: &mpsc::Sender<Told>,
         cancel: &CancellationToken,
-    ) {
+    ) -> bool {
         let wanted = self.local.read(local::LocalData::networks_in_use);
         let unwanted: BTreeSet<_> = self.watches.keys().filter(|id| !wanted.contains(id)).cloned().collect();
         for id in &unwanted {
@@ -192,9 +225,11 @@ impl Mirror {
                 self.watches.insert(id, stop);
             }
         }
-        if !unwanted.is_empty() {
-            self.publish();
-        }
+        !unwanted.is_empty()
+    }
+
+    fn incarnation(&self) -> Option<String> {
+        self.local.read(|data| data.store_incarnation().map(str::to_owned))
     }
 
     /// Takes one event in; `true` if the snapshot may have changed.
@@ -208,6 +243,12 @@ impl Mirror {
             self.report();
             return false;
         }
+        // Whatever was removed, and all that is listed anew, may come from a store that was lost.
+        self.doubtful |= match &event {
+            WatchEvent::Delete(_) | WatchEvent::InitDone => true,
+            WatchEvent::Put(entry) => entry.key.starts_with(keys::META),
+            _ => false,
+        };
         let changed = self.sections.entry(source.clone()).or_default().take(event);
         self.troubles.remove(&source);
         self.report();
@@ -218,7 +259,7 @@ impl Mirror {
     fn report(&self) {
         let trouble = self.troubles.values().next().cloned();
         let listed = |source| self.sections.get(&source).is_some_and(|section| section.listed);
-        let synced = listed(Source::Meta) && listed(Source::Nodes) && listed(Source::Networks);
+        let synced = listed(Source::Cluster) && listed(Source::Nodes) && listed(Source::Networks);
         self.health.send_if_modified(|health| {
             if health.synced == synced && health.trouble == trouble {
                 return false;
@@ -235,23 +276,62 @@ impl Mirror {
         });
     }
 
-    /// Publishes the snapshot if it differs from the last one.
-    fn publish(&self) -> bool {
+    /// Publishes the snapshot if it differs from the last one. Answers whether it did, and whether nothing
+    /// is kept back for a better look.
+    async fn publish(&mut self) -> (bool, bool) {
         let old = self.snapshot.borrow().clone();
-        let new = self.build(&old);
-        if *old == new {
-            return false;
+        if self.doubtful {
+            // An error leaves the doubt.
+            let known = cluster::is_known(&*self.store, &self.local, &old).await;
+            self.trusted = matches!(known, Ok(true));
+            self.doubtful = !self.trusted;
         }
-        self.snapshot.send_replace(Arc::new(new));
-        true
+        let told = self.build(&old);
+        let (new, complete) = if self.trusted {
+            self.keep_unconfirmed(&old, told).await
+        } else {
+            (keeping::frozen(&old, told), false)
+        };
+        let changed = *old != new;
+        if changed {
+            self.snapshot.send_replace(Arc::new(new));
+        }
+        (changed, complete)
+    }
+
+    /// Keeps what hosts had told before the store was lost, until they have told it anew.
+    async fn keep_unconfirmed(&self, old: &Snapshot, told: Snapshot) -> (Snapshot, bool) {
+        let Some(incarnation) = self.incarnation() else { return (told, true) };
+        let mut late = BTreeSet::new();
+        for (network, node) in keeping::to_be_checked(old, &told, &incarnation) {
+            // Watches are not in step: a host's mark may come before the records that it is about.
+            let fresh = self.store.range(&keys::endpoints(&network)).await;
+            let section = self.sections.get(&Source::Endpoints(network));
+            let behind = match (fresh, section) {
+                (Ok(fresh), Some(section)) => fresh.iter().any(|entry| !section.has(&entry.key)),
+                _ => true,
+            };
+            if behind {
+                late.insert(node);
+            }
+        }
+        (keeping::kept(old, told, &incarnation, &late), late.is_empty())
     }
 
     /// What has been listed replaces what was known; what has not been listed yet stays.
     fn build(&self, old: &Snapshot) -> Snapshot {
         let listed = |source: &Source| self.sections.get(source).filter(|section| section.listed);
-        let meta = match listed(&Source::Meta) {
-            Some(section) => section.get::<Meta>(keys::META),
-            None => old.meta.clone(),
+        let (meta, marks) = match listed(&Source::Cluster) {
+            Some(section) => (section.get::<Meta>(keys::META), section.by_key(keys::marked)),
+            None => (old.meta.clone(), old.marks.clone()),
+        };
+        let removed = match listed(&Source::Removed) {
+            Some(section) => section.by_key::<Removed, _>(keys::buried),
+            None => old.removed.clone(),
+        };
+        let departed = match listed(&Source::Departed) {
+            Some(section) => section.keys().filter_map(|key| self.departed_here(key)).collect(),
+            None => old.departed.clone(),
         };
         let nodes = match listed(&Source::Nodes) {
             Some(section) => section.by_id(|node: &Node| node.id.clone()),
@@ -269,6 +349,10 @@ impl Mirror {
             Some(section) => section.by_id(|network: &Network| network.id.clone()),
             None => old.networks.clone(),
         };
+        let wanted = match listed(&Source::Wanted) {
+            Some(section) => section.keys().filter_map(keys::wanted_of).collect(),
+            None => old.wanted.clone(),
+        };
         let endpoints = self.watches.keys().map(|id| {
             let endpoints = match listed(&Source::Endpoints(id.clone())) {
                 Some(section) => section.by_id(|endpoint: &Endpoint| endpoint.id.clone()),
@@ -281,7 +365,12 @@ impl Mirror {
         let deaths_told = listed(&Source::Nodes).is_some() && listed(&Source::Dead).is_some();
         let told = self.watches.keys().filter(|id| listed(&Source::Endpoints((*id).clone())).is_some());
         let listed = told.filter(|_| deaths_told).cloned().collect();
-        Snapshot { meta, nodes, hosts, dead, networks, endpoints, listed }
+        Snapshot { meta, nodes, hosts, dead, networks, endpoints, listed, wanted, removed, departed, marks }
+    }
+
+    fn departed_here(&self, key: &str) -> Option<NetworkId> {
+        let (network, node) = keys::network_and_node(key)?;
+        (node == *self.local.node()).then_some(network)
     }
 
     fn save(&self) {

@@ -10,14 +10,14 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::mirror::Health;
+use super::{cluster, mirror::Health};
 use crate::{
     backoff::Backoff,
     clock,
     engine::{EngineApi, EngineError, EngineNetwork},
     local::{Binding, Departure, Local, LocalError},
-    model::{Meta, NetworkId, Snapshot},
-    store::{StoreError, keys, ledger::Ledger},
+    model::{NetworkId, Snapshot},
+    store::{StoreError, ledger::Ledger},
 };
 pub use arriving::spec_of;
 
@@ -219,12 +219,17 @@ impl Propagator {
                 }
                 continue;
             }
-            info!(network = binding.network.title(), "removing a network that is gone from the cluster");
+            info!(
+                network = binding.network.title(),
+                "removing a network that is gone from the cluster{}",
+                snapshot.gave_way_because(&binding.network.id)
+            );
             match self.engine.remove_network(binding.docker_id.as_str()).await {
                 Ok(()) => self.local.remove_binding(&binding.docker_id, None)?,
                 Err(EngineError::InUse { .. }) => found.problems.push(format!(
-                    "network {} is gone from the cluster, but containers here still use it: stop them",
-                    binding.network.title()
+                    "network {} is gone from the cluster{}, but containers here still use it: stop them",
+                    binding.network.title(),
+                    snapshot.gave_way_because(&binding.network.id)
                 )),
                 Err(error) => return Err(error.into()),
             }
@@ -232,14 +237,13 @@ impl Propagator {
         Ok(())
     }
 
-    /// Not in the store, and the store is the one that we know: only then is it an explicit removal, and
-    /// not a wiped disk.
+    /// Not in the store, and the store is the one that this host knows: only then is it an explicit removal,
+    /// and not a lost disk. In this order, since a store that is lost in between is noticed only afterwards.
     async fn surely_gone(&self, binding: &Binding) -> Result<bool, StoreError> {
-        let meta = self.ledger.get::<Meta>(keys::META).await?;
-        let ours = self.local.read(|data| data.cluster.clone());
-        if meta.is_none() || meta.map(|held| held.record.cluster) != ours {
+        if self.exists(&binding.network.id).await? {
             return Ok(false);
         }
-        Ok(!self.exists(&binding.network.id).await?)
+        let snapshot = self.snapshot.borrow().clone();
+        cluster::is_known(&**self.ledger.store(), &self.local, &snapshot).await
     }
 }

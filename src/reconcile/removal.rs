@@ -4,14 +4,20 @@
 //! That nobody takes an address while we look is not left to luck: every claim of an address is guarded
 //! by the record of its subnet, and the removal changes that record first.
 
+use std::collections::BTreeMap;
+
 use tracing::{info, warn};
 
-use super::housekeeping::Unfinished;
+use super::{cluster, housekeeping::Unfinished};
 use crate::{
+    clock,
     local::{Local, Release},
-    model::{AddressClaim, ClaimKind, Death, Endpoint, Network, NetworkId, NodeId, Pool},
+    model::{
+        AddressClaim, ClaimKind, Death, Endpoint, Network, NetworkClaim, NetworkId, NodeId, Pool, Removed,
+        Snapshot,
+    },
     store::{
-        Entry, Outcome, StoreError, TXN_LIMIT, Txn, keys,
+        Entry, Outcome, StoreError, TXN_ROOM, Txn, keys,
         ledger::{Held, Ledger},
         record,
     },
@@ -28,7 +34,14 @@ pub(super) async fn leave(
     title: &str,
 ) -> Result<(), Unfinished> {
     for _ in 0..TRIES {
-        let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else { return Ok(()) };
+        let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else {
+            // In a store that was emptied it is not gone: other hosts put it back.
+            return if cluster::is_known(&**ledger.store(), local, &Snapshot::default()).await? {
+                Ok(())
+            } else {
+                Err(keep_changing(ledger))
+            };
+        };
         match try_remove(ledger, local, &held).await? {
             Verdict::Removed => {
                 info!(network = title, "network removed from the cluster");
@@ -52,11 +65,7 @@ pub(super) async fn leave(
             Verdict::LookAgain => {}
         }
     }
-    Err(StoreError::Unavailable {
-        store: ledger.store().kind().to_owned(),
-        detail: "the network's records keep changing".to_owned(),
-    }
-    .into())
+    Err(keep_changing(ledger))
 }
 
 /// The last endpoint of `network` has left this host: if some engine has removed the network, the
@@ -93,7 +102,7 @@ pub(super) async fn finish_if_departed(
 
 /// Marks that were written while the network was being removed belong to nothing.
 async fn forget_marks(ledger: &Ledger, network: &NetworkId, marks: &[Entry]) -> Result<(), StoreError> {
-    for part in marks.chunks(TXN_LIMIT - 1) {
+    for part in marks.chunks(TXN_ROOM - 1) {
         let gone = Txn::new().absent(keys::network(network));
         ledger.commit(part.iter().fold(gone, |txn, mark| txn.delete(mark.key.as_str()))).await?;
     }
@@ -128,7 +137,14 @@ async fn try_remove(ledger: &Ledger, local: &Local, network: &Held<Network>) -> 
         return Ok(Verdict::InUse(hosts));
     }
     let guards: Vec<_> = pools.iter().map(|pool| &pool.entry).chain(&users.deaths).collect();
-    delete_all(ledger, network, &pools, &guards).await
+    let tomb = Removed {
+        title: network.record.title().to_owned(),
+        by: local.node().clone(),
+        since: clock::unix_seconds(),
+        gave_way: None,
+        extra: BTreeMap::new(),
+    };
+    delete_all(ledger, network, &pools, &guards, &tomb).await
 }
 
 /// Closes or reopens all subnets of a network; `None` if another host changed one meanwhile.
@@ -185,9 +201,7 @@ async fn users(
     let mut users: Vec<NodeId> = Vec::new();
     for pool in pools {
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&pool.record.cidr)).await?;
-        let held = claims
-            .into_iter()
-            .filter(|c| matches!(c.record.kind, ClaimKind::Container | ClaimKind::Engine { .. }));
+        let held = claims.into_iter().filter(|c| c.record.kind.is_use());
         users.extend(held.map(|claim| claim.record.node));
     }
     let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
@@ -205,21 +219,56 @@ async fn users(
     Ok(Users { living: users, deaths })
 }
 
-/// Whether this host holds an address of the network that is not about to be given back.
+/// Whether a container here has, or is about to have, an address of the network: by the book, and by the
+/// store where that knows of a claim that is not entered yet.
 async fn own_claims(ledger: &Ledger, local: &Local, network: &Network) -> Result<bool, StoreError> {
-    let queued = local.read(|data| data.releases.clone());
     for subnet in &network.subnets {
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&subnet.cidr)).await?;
-        let own = claims.iter().filter(|claim| {
-            claim.record.node == *local.node()
-                && matches!(claim.record.kind, ClaimKind::Container | ClaimKind::Engine { .. })
+        let own = claims.iter().filter(|c| c.record.node == *local.node() && c.record.kind.is_use());
+        let own: Vec<_> = own.filter_map(|claim| keys::address_of(&claim.entry.key)).collect();
+        // The book and the queue are read afterwards: what has left them since is in the book's own words.
+        let in_use = local.read(|data| {
+            let unsettled = |ip: &std::net::IpAddr| {
+                !data.claims.contains_key(&(subnet.cidr, *ip))
+                    && !data.releases.contains_key(&Release::key_of(&subnet.cidr, *ip))
+            };
+            data.uses(&network.id) || own.iter().any(unsettled)
         });
-        let mut kept = own.filter_map(|claim| keys::address_of(&claim.entry.key));
-        if kept.any(|ip| !queued.contains_key(&Release::key_of(&subnet.cidr, ip))) {
+        if in_use {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Takes a network that was removed, or had to give way, out of the store, whoever uses it, and leaves the
+/// tombstone there.
+pub(super) async fn erase(ledger: &Ledger, network: &Network, tomb: &Removed) -> Result<(), Unfinished> {
+    let key = keys::removed(&network.id);
+    for _ in 0..TRIES {
+        let Some(held) = ledger.get::<Network>(&keys::network(&network.id)).await? else {
+            let record = keys::network(&network.id);
+            let txn = Txn::new().absent(record).put(key.as_str(), record::encode(tomb));
+            if ledger.commit(txn).await? == Outcome::Committed {
+                return Ok(());
+            }
+            continue;
+        };
+        let Some(pools) = set_closing(ledger, &held, true).await? else { continue };
+        let guards: Vec<_> = pools.iter().map(|pool| &pool.entry).collect();
+        if matches!(delete_all(ledger, &held, &pools, &guards, tomb).await?, Verdict::Removed) {
+            return Ok(());
+        }
+    }
+    Err(keep_changing(ledger))
+}
+
+fn keep_changing(ledger: &Ledger) -> Unfinished {
+    StoreError::Unavailable {
+        store: ledger.store().kind().to_owned(),
+        detail: "the network's records keep changing".to_owned(),
+    }
+    .into()
 }
 
 async fn delete_all(
@@ -227,21 +276,23 @@ async fn delete_all(
     network: &Held<Network>,
     pools: &[Held<Pool>],
     guards: &[&Entry],
+    tomb: &Removed,
 ) -> Result<Verdict, Unfinished> {
     let id = &network.record.id;
     let mut loose = Vec::new();
     for pool in pools {
         loose.extend(ledger.store().range(&keys::addresses(&pool.record.cidr)).await?);
+        loose.extend(ledger.store().range(&keys::wanted(&pool.record.cidr, None)).await?);
     }
     loose.extend(ledger.store().range(&keys::endpoints(id)).await?);
     loose.extend(ledger.store().range(&keys::departed_of(id)).await?);
     loose.sort_by_key(belongs_to_network);
     // A daemon may end between two transactions, and then the network lives on: what it needs goes with it.
-    let last = 3 + guards.len() + pools.len() + 1;
-    let together = loose.split_off(loose.len().saturating_sub(TXN_LIMIT.saturating_sub(last)));
+    let last = 7 + guards.len() + pools.len();
+    let together = loose.split_off(loose.len().saturating_sub(TXN_ROOM.saturating_sub(last)));
     // A subnet that somebody has opened again, and a host that has returned, are guarded against in every
     // part.
-    let room = TXN_LIMIT - guards.len();
+    let room = TXN_ROOM - guards.len();
     for part in loose.chunks(room) {
         let guarded = guards.iter().fold(Txn::new(), |txn, entry| txn.unchanged(entry));
         let txn = part.iter().fold(guarded, |txn, entry| txn.delete(entry.key.as_str()));
@@ -253,9 +304,14 @@ async fn delete_all(
     txn = txn
         .unchanged(&network.entry)
         .delete(network.entry.key.as_str())
-        .delete(keys::vni(network.record.vni));
-    if let Some(name) = &network.record.name {
-        txn = txn.delete(keys::name(name));
+        .put(keys::removed(id), record::encode(tomb));
+    let name = network.record.name.as_deref().map(keys::name);
+    for key in [Some(keys::vni(network.record.vni)), name].into_iter().flatten() {
+        // After the store was lost somebody else may have come to hold it.
+        let claim = ledger.get::<NetworkClaim>(&key).await?;
+        if let Some(claim) = claim.filter(|claim| claim.record.network == *id) {
+            txn = txn.unchanged(&claim.entry).delete(key);
+        }
     }
     for pool in pools {
         txn = txn.delete(pool.entry.key.as_str());

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -198,7 +199,7 @@ impl<D: Dataplane> Worker<D> {
         // What an earlier daemon made, or somebody changed, containers may have heard as well.
         spoken.extend(remote_addresses(&from));
         let told = self.applied.borrow().clone();
-        let mut complaints = BTreeMap::new();
+        let mut complaints: BTreeMap<NetworkId, String> = BTreeMap::new();
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
         let results = if ops.is_empty() { Vec::new() } else { self.dataplane.apply(&ops).await };
@@ -221,7 +222,10 @@ impl<D: Dataplane> Worker<D> {
                         warn!(step = %op, %error, "a step failed, trying again soon");
                     }
                     match network {
-                        Some(network) => complaints.insert(network, text).map_or((), drop),
+                        // The first one: what fails after it may only stand on what is missing then.
+                        Some(network) => {
+                            complaints.entry(network).or_insert(text);
+                        }
                         None => trouble = Some(text),
                     }
                 }
@@ -229,7 +233,10 @@ impl<D: Dataplane> Worker<D> {
         }
         self.announce(&to, spoken).await;
         let complete = done.len() == ops.len();
-        let repaired = left.map(|left| repairs(&left, &from, &done)).unwrap_or_default();
+        let mut repaired = left.map(|left| repairs(&left, &from, &done)).unwrap_or_default();
+        // A port that went with its sandbox is the container's end, and nobody's doing.
+        repaired
+            .retain(|step| remade_port(step, &from).is_none_or(|endpoint| !self.has_lost_sandbox(&endpoint)));
         for step in repaired.iter().take(TOLD) {
             info!(%step, "somebody else has changed the kernel's state; repaired");
         }
@@ -252,6 +259,11 @@ impl<D: Dataplane> Worker<D> {
             applied.steps = steps;
         });
         (reached, complete, remade)
+    }
+
+    fn has_lost_sandbox(&self, endpoint: &EndpointId) -> bool {
+        let sandbox = self.local.read(|data| data.endpoints.get(endpoint).and_then(|e| e.sandbox.clone()));
+        sandbox.is_some_and(|path| !path.is_empty() && !Path::new(&path).exists())
     }
 
     /// Tells containers which addresses have moved. One that is not told asks again after some time, so a

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! v1/meta                        the cluster
+//! v1/meta/<incarnation>          there as long as the store has not been emptied or set back
+//! v1/marks/<node>                how far a host has come in telling what it has
 //! v1/nodes/<node>                a host, leased
 //! v1/hosts/<node>                a host that has once been here
 //! v1/dead/<node>                 a host that was declared dead and has not returned
@@ -13,6 +15,8 @@
 //! v1/endpoints/<net>/<ep>        an endpoint and the host it is on
 //! v1/departed/<net>/<node>       a host on which the network was removed while others still use it
 //! v1/present/<net>/<node>        a host whose engine has the network
+//! v1/wanted/<pool>[/<ip>]        a host needs an address that others hold in reserve
+//! v1/removed/<net>               a network that was removed, which nobody may bring back
 //! ```
 
 use std::net::IpAddr;
@@ -23,6 +27,14 @@ use crate::model::{EndpointId, NetworkId, NodeId, Vni};
 
 /// The cluster's own record.
 pub const META: &str = "v1/meta";
+/// The cluster, its incarnation and all marks: what tells in one read whether the store is as it was.
+pub const CLUSTER: &str = "v1/m";
+/// All marks.
+pub const MARKS: &str = "v1/marks/";
+/// All names.
+pub const NAMES: &str = "v1/names/";
+/// All networks that were removed.
+pub const REMOVED: &str = "v1/removed/";
 /// All hosts.
 pub const NODES: &str = "v1/nodes/";
 /// All hosts that have ever been here.
@@ -31,8 +43,6 @@ pub const HOSTS: &str = "v1/hosts/";
 pub const DEAD: &str = "v1/dead/";
 /// All networks.
 pub const NETWORKS: &str = "v1/networks/";
-/// All names of networks.
-pub const NAMES: &str = "v1/names/";
 /// All VNIs.
 pub const VNIS: &str = "v1/vnis/";
 /// All pools.
@@ -43,8 +53,35 @@ pub const DEPARTED: &str = "v1/departed/";
 pub const PRESENT: &str = "v1/present/";
 /// All claims on addresses.
 pub const ADDRESSES: &str = "v1/addresses/";
+/// All calls for addresses that are held in reserve.
+pub const WANTED: &str = "v1/wanted/";
 /// All endpoints.
 pub const ENDPOINTS: &str = "v1/endpoints/";
+
+/// What goes with an incarnation of the store.
+pub fn incarnation(id: &str) -> String {
+    format!("{META}/{id}")
+}
+
+/// A host's mark.
+pub fn mark(node: &NodeId) -> String {
+    format!("{MARKS}{node}")
+}
+
+/// The host in a key that [`mark`] made.
+pub fn marked(key: &str) -> Option<NodeId> {
+    NodeId::new(key.strip_prefix(MARKS)?).ok()
+}
+
+/// The tombstone of a network.
+pub fn removed(id: &NetworkId) -> String {
+    format!("{REMOVED}{id}")
+}
+
+/// The network in a key that [`removed`] made.
+pub fn buried(key: &str) -> Option<NetworkId> {
+    NetworkId::new(key.strip_prefix(REMOVED)?).ok()
+}
 
 /// A host.
 pub fn node(id: &NodeId) -> String {
@@ -123,6 +160,24 @@ pub fn endpoint_of(key: &str) -> Option<(NetworkId, EndpointId)> {
     Some((NetworkId::new(network).ok()?, EndpointId::new(endpoint).ok()?))
 }
 
+/// The call for an address of a subnet: for any, or for just that one.
+pub fn wanted(cidr: &IpNet, ip: Option<IpAddr>) -> String {
+    let pool = pool_part(cidr);
+    ip.map_or_else(|| format!("{WANTED}{pool}"), |ip| format!("{WANTED}{pool}/{ip}"))
+}
+
+/// Subnet and address in a key that [`wanted`] made.
+pub fn wanted_of(key: &str) -> Option<(IpNet, Option<IpAddr>)> {
+    let rest = key.strip_prefix(WANTED)?;
+    let (pool, ip) = rest.split_once('/').map_or((rest, None), |(pool, ip)| (pool, Some(ip)));
+    let (address, length) = pool.rsplit_once('_')?;
+    let cidr = IpNet::new(address.parse().ok()?, length.parse().ok()?).ok()?;
+    match ip {
+        None => Some((cidr, None)),
+        Some(ip) => Some((cidr, Some(ip.parse().ok()?))),
+    }
+}
+
 /// All endpoints of a network.
 pub fn endpoints(network: &NetworkId) -> String {
     format!("{ENDPOINTS}{network}/")
@@ -186,6 +241,17 @@ mod tests {
         assert_eq!(network_and_node(&present(&network, &node)), both);
         assert_eq!(network_and_node(&departed(&network, &node)), both);
         assert_eq!(network_and_node("v1/networks/n/h"), None);
+        for ip in [None, Some(ip)] {
+            assert_eq!(wanted_of(&wanted(&cidr, ip)), Some((cidr, ip)));
+        }
+        for odd in ["v1/wanted/", "v1/wanted/10.9.0.0", "v1/wanted/10.9.0.0_99", "v1/wanted/10.9.0.0_24/x"] {
+            assert_eq!(wanted_of(odd), None, "{odd}");
+        }
+        let node = NodeId::new("h").unwrap();
+        assert_eq!(marked(&mark(&node)), Some(node.clone()));
+        for key in [META.to_owned(), incarnation("i"), mark(&node)] {
+            assert!(key.starts_with(CLUSTER), "{key}");
+        }
         assert_eq!(name("my net/ä"), "v1/names/my%20net%2F%C3%A4");
     }
 }

@@ -72,7 +72,10 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Unavailable { detail, .. } => Self::Unavailable(detail),
             StoreError::Unknown { detail, .. } => Self::Unknown(detail),
-            StoreError::Refused { detail, .. } => Self::Refused(detail),
+            // A back end never says that it is unsettled.
+            StoreError::Refused { detail, .. } | StoreError::Unsettled { detail, .. } => {
+                Self::Refused(detail)
+            }
             StoreError::LeaseEnded(lease) => Self::LeaseEnded(lease),
         }
     }

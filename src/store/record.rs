@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_survive_a_rewrite() {
-        let text = r#"{"format":1,"cluster":"c","created_at":1,"colour":"red"}"#;
+        let text = r#"{"format":1,"cluster":"c","incarnation":"i","turns":0,"created_at":1,"colour":"red"}"#;
         let meta: Meta = decode("v1/meta", text).unwrap();
         let back: Value = serde_json::from_str(&encode(&meta)).unwrap();
         assert_eq!(back, serde_json::from_str::<Value>(text).unwrap());

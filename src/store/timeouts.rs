@@ -16,7 +16,8 @@ pub struct Timeouts {
     pub silence: Duration,
     /// First pause before a broken watch is tried again.
     pub retry_least: Duration,
-    /// Longest pause before a broken watch is tried again.
+    /// Longest pause before a broken watch is tried again: what was done while the store was away has to
+    /// reach everybody within two seconds of its return.
     pub retry_most: Duration,
 }
 
@@ -34,7 +35,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(1),
             silence: Duration::from_secs(30),
             retry_least: Duration::from_millis(100),
-            retry_most: Duration::from_secs(5),
+            retry_most: Duration::from_secs(1),
         }
     }
 }

@@ -151,6 +151,11 @@ impl Net {
         self.0.path().to_owned()
     }
 
+    /// What `f` answers inside.
+    pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        self.0.run(f).unwrap()
+    }
+
     /// Output of a shell command that must succeed.
     pub(crate) fn sh(&self, command: &str) -> String {
         self.try_sh(command).unwrap_or_else(|error| panic!("{command}: {error}"))

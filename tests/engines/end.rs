@@ -56,8 +56,8 @@ fn nothing_left(lab: &Lab) -> Result<()> {
         let pins: Vec<_> = pins.lines().filter(|name| *name != ".overlay.lock").collect();
         ensure!(pins == ["overlay"], "namespaces of {}: {pins:?}", host.name());
     }
-    let kept =
-        |key: &String| key == "v1/meta" || key.starts_with("v1/nodes/") || key.starts_with("v1/hosts/");
+    let lasting = ["v1/meta", "v1/nodes/", "v1/hosts/", "v1/marks/", "v1/removed/"];
+    let kept = |key: &String| lasting.iter().any(|beginning| key.starts_with(beginning));
     let left: Vec<String> = store_keys(lab)?.into_iter().filter(|key| !kept(key)).collect();
     ensure!(left.is_empty(), "left in the store: {}", left.join(", "));
     Ok(())
@@ -96,6 +96,37 @@ pub(crate) fn store_keys(lab: &Lab) -> Result<Vec<String>> {
         keys.map(|key| key.strip_prefix("rs-overlay/").unwrap_or(key).to_owned()).collect();
     ensure!(keys.iter().any(|key| key == "v1/meta"), "no cluster in the store: {keys:?}");
     Ok(keys)
+}
+
+/// All records below a prefix of a store that is a server.
+pub(crate) fn store_values(lab: &Lab, prefix: &str) -> Result<Vec<serde_json::Value>> {
+    let url = lab.store_url();
+    let server = url.split_once("://").map_or("", |(_, server)| server);
+    let text = match lab.store_kind() {
+        StoreKind::Etcd => lab.fabric_exec(&[
+            "env",
+            "ETCDCTL_API=3",
+            "etcdctl",
+            "--endpoints",
+            server,
+            "get",
+            "--prefix",
+            &format!("rs-overlay/{prefix}"),
+            "--print-value-only",
+        ])?,
+        StoreKind::Consul => {
+            // Each value on a line of its own: records have no line ends.
+            let list = format!("http://{server}/v1/kv/rs-overlay/{prefix}?keys");
+            let each = format!("curl -sS --fail 'http://{server}/v1/kv/'$key'?raw'; echo");
+            let script = format!(
+                "for key in $(curl -sS --fail '{list}' | tr -d '[]\" ' | tr ',' ' '); do {each}; done"
+            );
+            lab.fabric_exec(&["sh", "-c", &script])?
+        }
+        StoreKind::Embedded | StoreKind::None => anyhow::bail!("no server to read records from"),
+    };
+    let lines = text.lines().filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
 /// Through the socket that the first host's daemon serves, as other daemons read it.

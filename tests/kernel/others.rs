@@ -6,6 +6,7 @@ use rs_overlay::{
         names::container_link,
         netlink::{Kernel, KernelConfig},
     },
+    model::ForeignVxlan,
     plan::{Overlay, diff},
 };
 
@@ -101,6 +102,47 @@ async fn a_vni_of_another_program_is_named() {
     assert!(error.to_string().contains("flannel.1"), "{error}");
     host.net.sh("ip link del flannel.1");
     host.make(&wanted).await;
+}
+
+/// A device that takes all VNIs has the port to itself, and so has any program's socket.
+#[tokio::test]
+async fn a_port_of_another_program_is_named() {
+    if !allowed() {
+        return;
+    }
+    let lab = Lab::new();
+    let host = lab.host("a").await;
+    let wanted = view(1, false, &[('1', 2, 1)]);
+    let refused = async || {
+        let steps = diff(&host.kernel.observe().await.unwrap(), &wanted);
+        let results = host.kernel.apply(&steps).await;
+        let error = results.into_iter().find_map(Result::err).unwrap();
+        assert!(matches!(error, DataplaneError::Taken { .. }), "{error}");
+        error.to_string()
+    };
+    host.net.sh("ip link add all0 type vxlan external dstport 4789 && ip link set all0 up");
+    let told = refused().await;
+    assert!(told.contains("all0") && told.contains("UDP port 4789"), "{told}");
+    host.net.sh("ip link del all0");
+    let socket = host.net.run(|| std::net::UdpSocket::bind("0.0.0.0:4789").unwrap());
+    let told = refused().await;
+    assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
+    drop(socket);
+    host.make(&wanted).await;
+}
+
+#[tokio::test]
+async fn vxlan_devices_of_other_programs_are_listed_and_ours_are_not() {
+    if !allowed() {
+        return;
+    }
+    let lab = Lab::new();
+    let host = lab.host("a").await;
+    host.make(&view(1, false, &[('1', 2, 1)])).await;
+    assert_eq!(host.facts.foreign_vxlans().await.unwrap(), []);
+    host.net.sh("ip link add flannel.1 type vxlan id 5000 dstport 8472 local 192.0.2.1");
+    let device = ForeignVxlan { vni: 5000, port: 8472, dev: "flannel.1".into() };
+    assert_eq!(host.facts.foreign_vxlans().await.unwrap(), [device]);
 }
 
 #[tokio::test]

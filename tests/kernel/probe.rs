@@ -12,7 +12,11 @@ use serde_json::json;
 use crate::lab::{Host, Lab, allowed};
 
 fn vtep(host: usize, six: bool) -> IpAddr {
-    if six { format!("2001:db8::{host}").parse().unwrap() } else { IpAddr::from([192, 0, 2, host as u8]) }
+    if six {
+        format!("2001:db8::{host}").parse().unwrap()
+    } else {
+        IpAddr::from([192, 0, 2, u8::try_from(host).unwrap()])
+    }
 }
 
 /// What host `here` should have, as it knows the hosts `known`.

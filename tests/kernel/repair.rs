@@ -6,15 +6,16 @@ use proptest::{
 };
 use rs_overlay::{
     dataplane::{
-        Dataplane,
+        Attachment, Dataplane,
         names::{bridge_link, container_link, host_link, vxlan_link},
+        namespace::Namespace,
         netlink::Kernel,
     },
     model::EndpointId,
     plan::{Op, Overlay},
 };
 
-use crate::scene::{VNI, container, view};
+use crate::scene::{VNI, container, must_ping, view};
 use crate::{
     lab::{Host, Lab, allowed, endpoint, mac, open, vni},
     overlays::{overlay, possible},
@@ -119,6 +120,72 @@ async fn what_others_change_is_seen_and_repaired_without_touching_the_container(
         let left = inside.sh("ip -o link");
         assert_eq!(left.lines().count(), 1, "{meddling}: {left}");
     }
+}
+
+/// A pair dies as a whole: the port is made again by the plan, its other end then waits for its container.
+#[tokio::test]
+async fn a_container_that_has_lost_its_link_gets_it_back() {
+    if !allowed() {
+        return;
+    }
+    let lab = Lab::new();
+    let (a, b) = (lab.host("a").await, lab.host("b").await);
+    lab.wire(&a, &b);
+    let places = [('1', 2, 1), ('3', 4, 2)];
+    let wanted = view(1, false, &places);
+    a.make(&wanted).await;
+    b.make(&view(2, false, &places)).await;
+    let one = container(&lab, &a, '1', 2);
+    let _three = container(&lab, &b, '3', 4);
+    one.sh("ip link add eth1 type bridge && ip link set eth1 up");
+    must_ping(&one, 4);
+    let attachment = Attachment {
+        endpoint: endpoint('1'),
+        sandbox: one.path(),
+        addresses: ["10.9.0.2/24", "fd00::2/64"].map(|net| net.parse().unwrap()).into(),
+    };
+    assert!(a.kernel.waiting().await.unwrap().is_empty());
+    let outside = format!("ip link del {}", host_link(&endpoint('1')));
+    for (place, meddling) in [(&a.overlay(), outside.as_str()), (&one, "ip link del eth0")] {
+        place.sh(meddling);
+        assert_ne!(a.kernel.observe().await.unwrap(), wanted, "unnoticed: {meddling}");
+        a.make(&wanted).await;
+        assert_eq!(a.kernel.waiting().await.unwrap(), [endpoint('1')].into());
+        assert_eq!(a.kernel.attach(&attachment).await.unwrap(), "eth0");
+        assert!(a.kernel.waiting().await.unwrap().is_empty());
+        assert_eq!(a.kernel.observe().await.unwrap(), wanted);
+        must_ping(&one, 4);
+        let gone = a.kernel.attach(&attachment).await.unwrap_err().to_string();
+        assert!(gone.contains("no longer waits"), "{gone}");
+    }
+    let nowhere = Attachment { sandbox: "/nowhere".into(), ..attachment };
+    let told = a.kernel.attach(&nowhere).await.unwrap_err().to_string();
+    assert!(told.contains("/nowhere"), "{told}");
+}
+
+#[tokio::test]
+async fn a_pin_that_was_taken_away_is_put_back() {
+    if !allowed() {
+        return;
+    }
+    let lab = Lab::new();
+    let host = lab.host("a").await;
+    let wanted = view(1, false, &[('1', 2, 1)]);
+    host.make(&wanted).await;
+    assert!(host.kernel.is_pinned() && !host.kernel.keep().await.unwrap());
+    Namespace::unpin(&host.config.namespace).unwrap();
+    assert!(!host.kernel.is_pinned());
+    assert!(host.kernel.keep().await.unwrap() && host.kernel.is_pinned());
+    // What lies there and is not ours stays, and is told.
+    Namespace::unpin(&host.config.namespace).unwrap();
+    std::fs::write(&host.config.namespace, "precious").unwrap();
+    let told = host.kernel.keep().await.unwrap_err().to_string();
+    assert!(told.contains("something else lies there"), "{told}");
+    std::fs::remove_file(&host.config.namespace).unwrap();
+    assert!(host.kernel.keep().await.unwrap());
+    let Host { kernel, config, .. } = host;
+    drop(kernel);
+    assert_eq!(open(&config).await.observe().await.unwrap(), wanted);
 }
 
 /// An endpoint whose finishing touch a crash has prevented.

@@ -30,8 +30,23 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("dns", &["model", "names", "local", "backoff", "dataplane::namespace", "dataplane::interception"]),
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
-    ("member", &["model", "store", "local", "clock", "chance", "backoff"]),
-    ("reconcile", &["model", "plan", "jury", "store", "dataplane", "engine", "local", "clock", "backoff"]),
+    ("member", &["model", "jury", "store", "local", "clock", "chance", "backoff"]),
+    (
+        "reconcile",
+        &[
+            "model",
+            "plan",
+            "ipam",
+            "jury",
+            "store",
+            "dataplane",
+            "engine",
+            "local",
+            "clock",
+            "chance",
+            "backoff",
+        ],
+    ),
     (
         "driver",
         &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "chance", "reconcile"],
@@ -122,7 +137,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("unshare", &["dataplane/namespace.rs"]),
     ("unsafe", &["dataplane/raw.rs"]),
     // The engine is asked for events since a time of day.
-    ("SystemTime", &["clock.rs", "engine/events.rs"]),
+    ("SystemTime", &["clock.rs", "engine/events.rs", "http/journal.rs"]),
 ];
 
 /// Most lines that a file may have; 300 is what to aim at.

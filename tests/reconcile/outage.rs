@@ -52,8 +52,7 @@ async fn nothing_changes_while_the_store_is_away_and_all_is_caught_up_with_after
     host.kernel_is("the new remote entry", &kernel, entries(2)).await;
     host.snapshot_is("all four endpoints", |snapshot| snapshot.endpoints.values().any(|e| e.len() == 4))
         .await;
-    // Each watch comes back for itself.
-    until("the end of the outage", async || {
+    until("the end of the outage to be told", async || {
         let health = host.health.borrow().clone();
         check(health.trouble.is_none(), health)
     })

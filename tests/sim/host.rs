@@ -298,6 +298,7 @@ fn node(host: usize, vtep: IpAddr, local: &Local) -> Node {
         boot_id: local.boot().to_owned(),
         since: rs_overlay::clock::unix_seconds(),
         routes: Vec::new(),
+        vxlans: Vec::new(),
         incarnation: 0,
         probe: false,
         unreachable: BTreeMap::new(),

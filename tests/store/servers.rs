@@ -1,5 +1,6 @@
 //! Store servers that a test can start, kill, stop and wipe.
 
+#[path = "servers/process.rs"]
 mod process;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -19,17 +19,22 @@ use rs_overlay::{
     config::AddrPool,
     dataplane::fake::FakeKernel,
     driver::{Driver, DriverConfig},
-    http::{AdminView, Plugin, router},
+    http::{AdminView, Journal, Plugin, router},
     local::Local,
-    model::{HostRoute, Node, Snapshot},
+    model::{ForeignVxlan, HostRoute, Node, Snapshot},
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
+        keeper::Keeper,
         mirror::{Health, Mirror},
         publisher::Publisher,
+        refill::Refill,
         worker::Worker,
     },
-    store::{Store, StoreError, Txn, embedded::Embedded, keys, ledger::Ledger, record, timeouts::Timeouts},
+    store::{
+        Store, StoreError, Txn, embedded::Embedded, gate::Gate, keys, ledger::Ledger, record,
+        timeouts::Timeouts,
+    },
 };
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -48,10 +53,11 @@ pub(crate) struct Host {
     pub(crate) local: Arc<Local>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) health: watch::Receiver<Health>,
     pub(crate) calls: TaskTracker,
     cancel: CancellationToken,
     _mtu: watch::Sender<u32>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// An answer of the router.
@@ -80,7 +86,32 @@ impl Host {
         scope: &'static str,
         pools: Vec<AddrPool>,
     ) -> Self {
-        let vtep: IpAddr = [192, 0, 2, number].into();
+        let host = Self::begin(store, None, dir, number, scope, pools);
+        let node = node(&host.local, &host.name, vtep(number), scope);
+        host.store.txn(Txn::new().put(keys::node(&node.id), record::encode(&node))).await.unwrap();
+        host.synced().await;
+        host
+    }
+
+    /// The same for a host that notices when its store is lost, and does not wait for anything.
+    pub(crate) fn standing(store: Arc<dyn Store>, dir: &Path, number: u8) -> Self {
+        let gate = Gate::new(Arc::clone(&store));
+        Self::begin(store, Some(gate), dir, number, "local", vec![AddrPool::standard()])
+    }
+
+    fn begin(
+        raw: Arc<dyn Store>,
+        gate: Option<Gate>,
+        dir: &Path,
+        number: u8,
+        scope: &'static str,
+        pools: Vec<AddrPool>,
+    ) -> Self {
+        let store: Arc<dyn Store> = match &gate {
+            Some(gate) => Arc::new(gate.clone()),
+            None => Arc::clone(&raw),
+        };
+        let vtep = vtep(number);
         let name = format!("host{number}");
         let local = Arc::new(Local::open(&dir.join(&name), u64::from(number)).unwrap());
         let ledger = Ledger::new(Arc::clone(&store));
@@ -89,14 +120,12 @@ impl Host {
         let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
         let (mtu_in, mtu) = watch::channel(1500);
         let config = DriverConfig { scope, vtep, pools };
-        let driver = Arc::new(Driver::new(
-            config,
-            ledger.clone(),
-            Arc::clone(&local),
-            snapshot.clone(),
-            applied,
-            mtu.clone(),
-        ));
+        let driver =
+            Driver::new(config, ledger.clone(), Arc::clone(&local), snapshot.clone(), applied, mtu.clone());
+        let driver = Arc::new(match &gate {
+            Some(gate) => driver.standing_on(gate.footing()),
+            None => driver,
+        });
         let kernel = Arc::new(FakeKernel::default());
         let worker = Worker {
             dataplane: Arc::clone(&kernel),
@@ -112,24 +141,52 @@ impl Host {
             Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
         let housekeeping =
             Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
-        let node = node(&local, &name, vtep, scope);
-        let register = Txn::new().put(keys::node(&node.id), record::encode(&node));
-        store.txn(register).await.unwrap();
+        let keeper = Keeper {
+            ledger: ledger.clone(),
+            local: Arc::clone(&local),
+            snapshot: snapshot.clone(),
+            health: health.clone(),
+            footing: gate.as_ref().map(Gate::footing),
+        };
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror.run(cancel.clone()));
         tasks.spawn(publisher.run(cancel.clone()));
         tasks.spawn(housekeeping.run(cancel.clone()));
+        if scope == "local" {
+            tasks.spawn(keeper.run(cancel.clone()));
+        }
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
         let calls = TaskTracker::new();
-        let router = router(Plugin { driver, admin: Arc::new(Nobody), calls: calls.clone() });
-        let host =
-            Self { name, router, kernel, local, store, snapshot, calls, cancel, _mtu: mtu_in, _tasks: tasks };
-        host.synced(health).await;
-        host
+        let journal = Arc::new(Journal::open(&dir.join(&name).join("calls")).unwrap());
+        let router = router(Plugin { driver, admin: Arc::new(Nobody), calls: calls.clone(), journal });
+        if let Some(gate) = gate {
+            let refill = Refill {
+                gate,
+                local: Arc::clone(&local),
+                snapshot: snapshot.clone(),
+                health: health.clone(),
+            };
+            tasks.spawn(refill.run(cancel.clone()));
+        }
+        let store = raw;
+        Self { name, router, kernel, local, store, snapshot, health, calls, cancel, _mtu: mtu_in, tasks }
     }
 
-    async fn synced(&self, mut health: watch::Receiver<Health>) {
+    /// Ends all tasks wherever they are, as a crash does, and waits until nothing of them is left.
+    pub(crate) async fn crash(mut self) {
+        self.tasks.shutdown().await;
+        let local = Arc::downgrade(&self.local);
+        drop(self);
+        until("the end of what a host has begun", async || {
+            (local.strong_count() > 0).then(|| format!("{} users", local.strong_count()))
+        })
+        .await;
+    }
+
+    /// Waits until the cluster has been read.
+    pub(crate) async fn synced(&self) {
+        let mut health = self.health.clone();
         let synced = health.wait_for(|health| health.synced);
         let seen = tokio::time::timeout(PATIENCE, synced).await.is_ok();
         assert!(seen, "{} does not get to know the cluster: {:?}", self.name, health.borrow());
@@ -155,11 +212,13 @@ impl Host {
         self.call(method, body).await.failure(method)
     }
 
-    /// All keys of the cluster's networks: what is not of the hosts or of the cluster itself.
+    /// All keys of the cluster's networks: what is not of the hosts or of the cluster itself, and no word of
+    /// what was removed.
     pub(crate) async fn network_keys(&self) -> Vec<String> {
         let all = self.store.range("v1/").await.unwrap();
         let keys = all.into_iter().map(|entry| entry.key);
-        keys.filter(|key| key != keys::META && !key.starts_with(keys::NODES)).collect()
+        let lasting = [keys::CLUSTER, keys::NODES, keys::REMOVED];
+        keys.filter(|key| lasting.iter().all(|beginning| !key.starts_with(beginning))).collect()
     }
 
     /// Waits until `look` is satisfied; it answers what is still wrong.
@@ -177,11 +236,19 @@ impl Host {
                 || overlay.networks().next().is_some()
                 || !data.bindings.is_empty()
                 || !data.endpoints.is_empty()
+                || !data.claims.is_empty()
                 || !data.releases.is_empty()
                 || !data.departures.is_empty();
             busy.then(|| format!("store {keys:?}, kernel {overlay:?}, local {data:?}"))
         })
         .await;
+    }
+
+    /// Shows VXLAN devices of other programs on this host to the cluster.
+    pub(crate) async fn publish_vxlans(&self, vxlans: Vec<ForeignVxlan>) {
+        let mut node = node(&self.local, &self.name, [192, 0, 2, 99].into(), "local");
+        node.vxlans = vxlans;
+        self.store.txn(Txn::new().put(keys::node(&node.id), record::encode(&node))).await.unwrap();
     }
 
     /// Shows routes of this host to the cluster.
@@ -241,6 +308,10 @@ impl Answer {
     }
 }
 
+fn vtep(number: u8) -> IpAddr {
+    [192, 0, 2, number].into()
+}
+
 fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
     Node {
         id: local.node().clone(),
@@ -257,6 +328,7 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         incarnation: 0,
         probe: false,
         unreachable: BTreeMap::new(),
+        vxlans: Vec::new(),
         extra: BTreeMap::new(),
     }
 }

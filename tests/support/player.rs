@@ -10,8 +10,8 @@ use std::{
 use ipnet::IpNet;
 use rs_overlay::{
     driver::{GLOBAL_SPACE, KNOWN_OPTIONS, LOCAL_SPACE},
-    model::{EndpointId, NetworkId},
-    store::keys,
+    model::{AddressClaim, EndpointId, NetworkId},
+    store::{keys, ledger::Ledger},
 };
 use serde_json::{Value, json};
 
@@ -203,7 +203,7 @@ impl<'a> Player<'a> {
         }
         self.host.until("port gone", async || has_port(self.host, &id).then(|| id.to_string())).await;
         for ip in claimed.into_iter().flat_map(|(_, addresses)| addresses) {
-            let look = async || self.claim_exists(ip).await.then(|| ip.to_string());
+            let look = async || self.in_use(ip).await.then(|| ip.to_string());
             self.host.until("claim gone", look).await;
         }
     }
@@ -218,9 +218,16 @@ impl<'a> Player<'a> {
         // A gateway stays for as long as its network does.
         let is_gateway = ip.to_string().ends_with(".1");
         if self.patient && !is_gateway {
-            let look = async || self.claim_exists(ip).await.then(|| ip.to_string());
+            let look = async || self.in_use(ip).await.then(|| ip.to_string());
             self.host.until("claim gone", look).await;
         }
+    }
+
+    /// Whether the store says that a container has the address: in reserve it may stay.
+    async fn in_use(&self, ip: IpAddr) -> bool {
+        let claims =
+            Ledger::new(self.host.store.clone()).list::<AddressClaim>("v1/addresses/").await.unwrap();
+        claims.iter().any(|held| keys::address_of(&held.entry.key) == Some(ip) && held.record.kind.is_use())
     }
 
     async fn claim_exists(&self, ip: IpAddr) -> bool {

@@ -76,8 +76,8 @@ fn nodes_show_when_their_daemon_began() {
         state: "alive".into(),
     };
     let want = "\
-NODE ID            HOSTNAME   VTEP        ENGINE   DAEMON   SCOPE   NETWORKS   ENDPOINTS   SINCE
-00112233445566ff   a          192.0.2.1   -        0.1.0    local   2          5           5 min ago";
+NODE ID            HOSTNAME   STATE   VTEP        ENGINE   DAEMON   SCOPE   NETWORKS   ENDPOINTS   SINCE
+00112233445566ff   a          alive   192.0.2.1   -        0.1.0    local   2          5           5 min ago";
     assert_eq!(nodes(&[row], 1_300), want);
 }
 

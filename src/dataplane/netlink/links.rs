@@ -162,6 +162,11 @@ impl Link {
         Some((id, port))
     }
 
+    /// A device whose packets leave by another namespace than its own.
+    pub(crate) fn lives_elsewhere(&self) -> bool {
+        self.elsewhere
+    }
+
     /// The container's port is as `port_messages` leaves it.
     pub(crate) fn is_good_port(&self, bridge: u32) -> bool {
         self.up

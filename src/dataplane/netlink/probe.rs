@@ -66,8 +66,13 @@ impl Kernel {
             });
         };
         let alias = Alias::of_segment(&NetworkId::of_probes());
-        let made_up = self.inside.all(probe_messages(made.index, &alias, vxlan)).await;
-        made_up.map_err(|failure| port_in_use(failure, vxlan, &what))?;
+        match self.inside.all(probe_messages(made.index, &alias, vxlan)).await {
+            // Bringing the device up opens the UDP socket.
+            Err(failure) if failure.errno() == Some(Errno::EADDRINUSE) => {
+                return Err(self.port_taken(vxlan.port, &what).await);
+            }
+            other => other.map_err(during)?,
+        }
         let address = add_address(made.index, probe_address(vxlan.local));
         match self.inside.call(address).await {
             Err(failure)
@@ -83,21 +88,6 @@ impl Kernel {
             }
             other => other.map_err(during),
         }
-    }
-}
-
-/// What a failure to bring a tunnel up means: that opens its UDP socket.
-pub(super) fn port_in_use(failure: Failure, vxlan: &Vxlan, what: &str) -> DataplaneError {
-    if failure.errno() != Some(Errno::EADDRINUSE) {
-        return failure.during(what);
-    }
-    DataplaneError::Taken {
-        what: what.to_owned(),
-        holder: format!("another program's socket on UDP port {}", vxlan.port),
-        remedy: format!(
-            "stop it (`ss -lunp 'sport = {}'`), or use another VXLAN port on all hosts",
-            vxlan.port
-        ),
     }
 }
 

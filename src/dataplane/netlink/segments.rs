@@ -8,11 +8,11 @@ use super::{
     error::Failure,
     link_messages::{bridge_messages, create_bridge, create_vxlan, set_mtu, vxlan_messages},
     links::Link,
-    probe::port_in_use,
 };
 use crate::{
     dataplane::{
         DataplaneError,
+        host::foreign::{moved_vxlans, port_holder},
         names::{Alias, Named, bridge_link, parse_link, vxlan_link},
     },
     model::{NetworkId, Vni},
@@ -159,32 +159,57 @@ impl Kernel {
             return Err(DataplaneError::Refused { what: format!("{what}, VXLAN device {name}"), detail });
         };
         let messages = vxlan_messages(made.index, bridge.index, &Alias::of_segment(network), vxlan.mtu);
-        // Bringing the device up opens the UDP socket.
-        self.inside.all(messages).await.map_err(|failure| match failure.errno() {
-            Some(Errno::EADDRINUSE) => port_in_use(failure, vxlan, what),
-            _ => during(failure),
-        })
+        match self.inside.all(messages).await {
+            // Bringing the device up opens the UDP socket.
+            Err(failure) if failure.errno() == Some(Errno::EADDRINUSE) => {
+                Err(self.port_taken(vxlan.port, what).await)
+            }
+            other => other.map_err(during),
+        }
     }
 
     /// The kernel allows one device for each pair of VNI and port among those created in one namespace,
     /// wherever they have gone since.
     pub(super) async fn vni_taken(&self, vni: Vni, vxlan: &Vxlan, what: &str) -> DataplaneError {
-        let links = self.host.links().await.unwrap_or_default();
-        let holder = links.iter().find(|link| link.vxlan_key() == Some((vni.get(), vxlan.port)));
-        let (holder, remedy) = match holder {
-            Some(link) => (
+        let here = self.host.links().await.unwrap_or_default();
+        let here = here.iter().find(|link| link.vxlan_key() == Some((vni.get(), vxlan.port)));
+        let (holder, remedy) = if let Some(link) = here {
+            (
                 format!("VXLAN device {} of this host", link.name),
                 format!("delete it (`ip link delete {}`), or give the network another VNI", link.name),
-            ),
-            None => (
-                "a VXLAN device in another network namespace of this host".into(),
-                "delete it (Docker's own overlay networks have such devices), or give the network another VNI".into(),
-            ),
+            )
+        } else {
+            let moved = moved_vxlans().await;
+            let moved = moved.into_iter().find(|dev| (dev.vni, dev.port) == (vni.get(), vxlan.port));
+            let device = moved.map_or("in another network namespace of this host".into(), |dev| dev.dev);
+            (
+                format!("a VXLAN device of another program, {device},"),
+                "delete it (Docker's own overlay networks have such devices), or give the network another VNI"
+                    .into(),
+            )
         };
         DataplaneError::Taken {
             what: format!("{what}: VNI {vni} on UDP port {}", vxlan.port),
             holder,
             remedy,
+        }
+    }
+
+    /// A device of another kind on the same port has a socket of its own, as any program's.
+    pub(super) async fn port_taken(&self, port: u16, what: &str) -> DataplaneError {
+        let links = self.host.links().await.unwrap_or_default();
+        let device = links.iter().find(|link| link.vxlan_key().is_some_and(|(_, held)| held == port));
+        let holder = if let Some(link) = device {
+            Some(format!("VXLAN device {} of this host", link.name))
+        } else {
+            let host = self.host.namespace().clone();
+            tokio::task::spawn_blocking(move || port_holder(&host, port)).await.ok().flatten()
+        };
+        DataplaneError::Taken {
+            what: format!("{what}: UDP port {port}"),
+            holder: holder
+                .unwrap_or_else(|| format!("another program's socket (`ss -lunp 'sport = {port}'`)")),
+            remedy: "stop it, or use another --vxlan-port on all hosts".into(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The claim of a new network: its record, its VNI, its subnets and the addresses that nobody may have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use tracing::info;
@@ -9,9 +9,9 @@ use super::NewNetwork;
 use crate::{
     chance, clock,
     driver::{Driver, DriverError, NetworkOptions, claims::TRIES},
-    ipam::choose_vni,
+    ipam::{choose_vni, foreign_vnis},
     model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkClaim, Pool, Space, Subnet, Vni},
-    store::{Outcome, TXN_LIMIT, Txn, keys, ledger::Held, record},
+    store::{Outcome, TXN_ROOM, Txn, keys, ledger::Held, record},
 };
 
 impl Driver {
@@ -64,7 +64,7 @@ impl Driver {
             let vni = self.pick_vni(options, attempt).await?;
             let network = self.new_network(new, options, vni, pools, ipam);
             let txn = network_txn(&network, pools);
-            if txn.len() > TXN_LIMIT {
+            if txn.len() > TXN_ROOM {
                 return Err(DriverError::invalid(
                     "network",
                     new.docker_id.short(),
@@ -92,17 +92,27 @@ impl Driver {
     async fn pick_vni(&self, options: NetworkOptions, attempt: u32) -> Result<Vni, DriverError> {
         let claims = self.ledger.list::<NetworkClaim>(keys::VNIS).await?;
         let vni_of = |key: &str| key.rsplit('/').next().and_then(|number| number.parse::<Vni>().ok());
+        let snapshot = self.snapshot();
         if let Some(vni) = options.vni {
+            let foreign = snapshot.nodes.values().find_map(|node| Some((node, node.holder_of(vni)?)));
+            if let Some((node, device)) = foreign {
+                return Err(DriverError::VniForeign {
+                    vni,
+                    port: device.port,
+                    device: device.dev.clone(),
+                    host: node.hostname.clone(),
+                });
+            }
             let Some(held) = claims.iter().find(|claim| vni_of(&claim.entry.key) == Some(vni)) else {
                 return Ok(vni);
             };
-            let snapshot = self.snapshot();
             let holder = &held.record.network;
             let holder =
                 snapshot.networks.get(holder).map_or(holder.short(), |network| network.title()).to_owned();
             return Err(DriverError::VniTaken { vni, holder });
         }
-        let taken = claims.iter().filter_map(|claim| vni_of(&claim.entry.key)).collect();
+        let mut taken: BTreeSet<_> = claims.iter().filter_map(|claim| vni_of(&claim.entry.key)).collect();
+        taken.extend(foreign_vnis(snapshot.nodes.values()));
         let skip = if attempt == 0 { 0 } else { chance::up_to(0..=attempt) };
         choose_vni(&taken, skip).ok_or(DriverError::NoVni)
     }
@@ -140,6 +150,7 @@ impl Driver {
             allocated: new.allocate,
             extra: BTreeMap::new(),
         }
+        .in_incarnation(self.local.read(|data| data.store_incarnation().map(str::to_owned)).as_deref())
     }
 }
 

@@ -139,6 +139,31 @@ fn the_host_s_own_view_of_its_endpoints_is_newer() {
 }
 
 #[test]
+fn the_names_of_a_dead_host_are_withdrawn_and_come_back_with_its_lease() {
+    let (here, there) =
+        (endpoint(1, 1, "n1", &["db"], &["10.9.0.2"]), endpoint(2, 1, "n2", &["db", "store"], &["10.9.0.3"]));
+    let death = serde_json::json!({"id": "n2", "hostname": "h2", "incarnation": 1, "by": "n1", "since": 0});
+    let node = serde_json::json!({"id": "n2", "hostname": "h2", "vtep": "192.0.2.2", "vxlan_port": 4789,
+        "underlay_mtu": 1500, "daemon_version": "", "scope": "local", "boot_id": "", "since": 0});
+    let mut snapshot = crate::model::Snapshot {
+        networks: BTreeMap::from([(id(1), network(1, "shop"))]),
+        endpoints: BTreeMap::from([(id(1), [here, there].map(|e| (e.id.clone(), e)).into())]),
+        ..Default::default()
+    };
+    let here_id = crate::model::NodeId::new("n9").unwrap();
+    let ask = |snapshot: &crate::model::Snapshot, name| {
+        lookup(&Zone::of(snapshot, &here_id, &[]), &[id(1)], name, Kind::A, 0)
+    };
+    assert_eq!(ask(&snapshot, "store"), ips(&["10.9.0.3"]));
+    let dead = crate::model::NodeId::new("n2").unwrap();
+    snapshot.dead.insert(dead.clone(), serde_json::from_value(death).unwrap());
+    assert_eq!(ask(&snapshot, "store"), Answer::NotOurs);
+    assert_eq!(ask(&snapshot, "db"), ips(&["10.9.0.2"]));
+    snapshot.nodes.insert(dead, serde_json::from_value(node).unwrap());
+    assert_eq!(ask(&snapshot, "store"), ips(&["10.9.0.3"]));
+}
+
+#[test]
 fn names_that_may_come_are_told_from_the_world_s() {
     let zone = example();
     for (name, may) in [

@@ -53,6 +53,25 @@ impl Section {
         self.known.get(key).and_then(parse)
     }
 
+    /// All keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// Whether there is an entry of this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.known.contains_key(key)
+    }
+
+    /// All records whose keys `id` makes something of, by that.
+    pub(super) fn by_key<T: DeserializeOwned, K: Ord>(
+        &self,
+        id: impl Fn(&str) -> Option<K>,
+    ) -> BTreeMap<K, T> {
+        let ours = self.known.values().filter_map(|entry| Some((id(&entry.key)?, entry)));
+        ours.filter_map(|(id, entry)| Some((id, parse(entry)?))).collect()
+    }
+
     /// All records, by what `id` makes of each.
     pub(super) fn by_id<T: DeserializeOwned, K: Ord>(&self, id: impl Fn(&T) -> K) -> BTreeMap<K, T> {
         self.known.values().filter_map(parse::<T>).map(|record| (id(&record), record)).collect()

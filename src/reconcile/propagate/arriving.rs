@@ -70,6 +70,10 @@ impl Propagator {
 
     async fn has_departed(&self, network: &Network) -> Result<bool, StoreError> {
         let mark = keys::departed(&network.id, self.local.node());
+        // A store that was emptied has lost the mark until it is filled again.
+        if self.snapshot.borrow().departed.contains(&network.id) {
+            return Ok(true);
+        }
         Ok(self.ledger.store().range(&mark).await?.iter().any(|entry| entry.key == mark))
     }
 }

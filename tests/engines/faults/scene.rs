@@ -26,13 +26,22 @@ pub(crate) fn asking(host: usize) -> String {
 pub(crate) struct Scene {
     pub(crate) pinger: Pinger,
     pub(crate) stream: Stream,
-    /// Per host: questions for a name of the same host.
+    /// Per host that nothing happens to: questions for a name of the same host.
     pub(crate) watches: Vec<Watch>,
     pub(crate) lab: Lab,
 }
 
 impl Scene {
     pub(crate) fn new(engines: &[EngineVersion], store: StoreKind) -> Self {
+        Self::build(engines, engines.len(), store)
+    }
+
+    /// The same with one more host, whose names nobody watches.
+    pub(crate) fn beside(engines: &[EngineVersion], other: EngineVersion, store: StoreKind) -> Self {
+        Self::build(&[engines, &[other]].concat(), engines.len(), store)
+    }
+
+    fn build(engines: &[EngineVersion], talking: usize, store: StoreKind) -> Self {
         // With a server that denies names, an engine's resolver does so as well and keeps nobody waiting.
         let outside = [("outside.example", IpAddr::from([198, 51, 100, 7]))];
         let lab = builder(engines, store).resolver(&outside).build().unwrap();
@@ -47,7 +56,7 @@ impl Scene {
         ping(one, "talks1", ip);
         let pinger = Pinger::start(one, "talks1", ip);
         let stream = Stream::start((one, "talks1"), (two, "talks2"), ip);
-        let watches = lab.hosts().iter().map(watch).collect();
+        let watches = lab.hosts().iter().take(talking).map(watch).collect();
         Self { pinger, stream, watches, lab }
     }
 

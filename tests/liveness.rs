@@ -1,0 +1,341 @@
+//! Hosts in one process that lose their lease: who declares them dead, and what they find when they return.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use rs_overlay::{
+    dataplane::{DataplaneError, Prober, fake::FakeKernel},
+    jury::Unreachable,
+    local::Local,
+    member::{Facts, Member},
+    model::{Death, KnownHost, Node, Snapshot},
+    reconcile::{Applied, liveness::Liveness, mirror::Mirror, publisher::Publisher, worker::Worker},
+    store::{
+        Store, Txn,
+        embedded::{Embedded, serve::Shared},
+        keys,
+        ledger::Ledger,
+        record,
+        remote::Remote,
+        timeouts::Timeouts,
+    },
+};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait for something that happens in the background.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The underlay: who does not answer whom.
+#[derive(Default)]
+struct Wire {
+    silent: Mutex<BTreeSet<(IpAddr, IpAddr)>>,
+    asked: Mutex<BTreeSet<(IpAddr, IpAddr)>>,
+}
+
+struct Asker {
+    own: IpAddr,
+    wire: Arc<Wire>,
+}
+
+impl Prober for Asker {
+    fn answers(&self, vtep: IpAddr) -> BoxFuture<'_, Result<bool, DataplaneError>> {
+        self.wire.asked.lock().unwrap().insert((self.own, vtep));
+        let silent = self.wire.silent.lock().unwrap().contains(&(self.own, vtep));
+        async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok(!silent)
+        }
+        .boxed()
+    }
+}
+
+/// A host without engine and driver.
+struct Host {
+    local: Arc<Local>,
+    ledger: Ledger,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    kernel: Arc<FakeKernel>,
+    facts: watch::Sender<Facts>,
+    cancel: CancellationToken,
+    tasks: JoinSet<()>,
+    _mtu: watch::Sender<u32>,
+    _refused: watch::Sender<BTreeMap<ipnet::Ipv4Net, Instant>>,
+}
+
+fn vtep(n: u8) -> IpAddr {
+    [192, 0, 2, n].into()
+}
+
+impl Host {
+    fn start(store: Arc<dyn Store>, dir: &Path, n: u8, wire: &Arc<Wire>) -> Self {
+        let local = Arc::new(Local::open(&dir.join(format!("h{n}")), u64::from(n)).unwrap());
+        let ledger = Ledger::new(Arc::clone(&store));
+        let mirror = Mirror::new(store, Arc::clone(&local));
+        let (snapshot, health) = (mirror.snapshot(), mirror.health());
+        let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
+        let (mtu, mtu_now) = watch::channel(1500);
+        let (refused, refused_now) = watch::channel(BTreeMap::new());
+        let (facts, facts_now) = watch::channel(Facts { probe: true, ..Facts::default() });
+        let (unreachable, missed) = watch::channel(Unreachable::new());
+        let kernel = Arc::new(FakeKernel::default());
+        let node: Node = serde_json::from_value(json!({
+            "id": local.node(), "hostname": format!("h{n}"), "vtep": vtep(n), "vxlan_port": 4789,
+            "underlay_mtu": 1500, "daemon_version": "", "scope": "local", "boot_id": "", "since": 0,
+        }))
+        .unwrap();
+        let worker = Worker {
+            dataplane: Arc::clone(&kernel),
+            local: Arc::clone(&local),
+            snapshot: snapshot.clone(),
+            underlay_mtu: mtu_now,
+            refused: refused_now,
+            vtep: vtep(n),
+            vxlan_port: 4789,
+            applied: applied_in,
+        };
+        let liveness = Liveness {
+            ledger: ledger.clone(),
+            node: local.node().clone(),
+            prober: Arc::new(Asker { own: vtep(n), wire: Arc::clone(wire) }),
+            snapshot: snapshot.clone(),
+            applied,
+            unreachable,
+        };
+        let member = Member {
+            ledger: ledger.clone(),
+            local: Arc::clone(&local),
+            node,
+            facts: facts_now,
+            unreachable: missed,
+        };
+        let publisher =
+            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep: vtep(n), health };
+        let cancel = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(mirror.run(cancel.clone()));
+        tasks.spawn(member.run(cancel.clone()));
+        tasks.spawn(liveness.run(cancel.clone()));
+        tasks.spawn(publisher.run(cancel.clone()));
+        tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
+        Self { local, ledger, snapshot, kernel, facts, cancel, tasks, _mtu: mtu, _refused: refused }
+    }
+
+    /// Its daemon ends; what it held in the store stays until its lease ends.
+    async fn stop(mut self) {
+        self.cancel.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap();
+        }
+    }
+
+    async fn until(&self, what: &str, good: impl Fn(&Snapshot) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.snapshot.borrow().clone();
+            if good(&now) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited for {what}, last seen: {now:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+struct Cluster {
+    dir: tempfile::TempDir,
+    shared: Arc<dyn Store>,
+    wire: Arc<Wire>,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let times = Timeouts { call: Duration::from_secs(8), ..Timeouts::default() };
+        let file = Embedded::open(&dir.path().join("store.redb"), times).await.unwrap();
+        let shared = Arc::new(Shared::start(file, &dir.path().join("store.sock")).unwrap());
+        Self { dir, shared, wire: Arc::default() }
+    }
+
+    fn host(&self, n: u8) -> Host {
+        let times = Timeouts { call: Duration::from_secs(8), ..Timeouts::default() };
+        let store = Arc::new(Remote::new(&self.dir.path().join("store.sock"), times).unwrap());
+        Host::start(store, self.dir.path(), n, &self.wire)
+    }
+
+    fn hush(&self, juror: u8, silent: u8) {
+        self.wire.silent.lock().unwrap().insert((vtep(juror), vtep(silent)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_is_dead_when_all_miss_it_and_no_sooner() {
+    let cluster = Cluster::new().await;
+    let (one, two, three) = (cluster.host(1), cluster.host(2), cluster.host(3));
+    let third = three.local.node().clone();
+    for host in [&one, &two, &three] {
+        host.until("all hosts", |s| s.nodes.len() == 3 && s.hosts.values().all(|h| h.probe)).await;
+    }
+    assert_eq!(one.snapshot.borrow().nodes[&third].incarnation, 1);
+    cluster.wire.asked.lock().unwrap().clear();
+    three.stop().await;
+    one.until("a suspect", |s| s.suspects().count() == 1).await;
+    // It answers both; then one of them only.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.hush(1, 3);
+    one.until("one juror's word", |s| s.nodes.values().any(|n| n.unreachable.contains_key(&third))).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(one.snapshot.borrow().dead.is_empty());
+    let asked = cluster.wire.asked.lock().unwrap().clone();
+    assert_eq!(
+        asked,
+        BTreeSet::from([(vtep(1), vtep(3)), (vtep(2), vtep(3))]),
+        "others were asked for as well"
+    );
+    cluster.hush(2, 3);
+    for host in [&one, &two] {
+        host.until("a death", |s| s.is_dead(&third) && s.suspects().count() == 0).await;
+    }
+    let death = one.snapshot.borrow().dead[&third].clone();
+    assert_eq!((death.hostname.as_str(), death.incarnation), ("h3", 1));
+    one.until("no more said of it", |s| s.nodes.values().all(|n| n.unreachable.is_empty())).await;
+
+    // Back it is another registration, and nobody's word of before counts.
+    let three = cluster.host(3);
+    one.until("its return", |s| s.nodes.get(&third).is_some_and(|n| n.incarnation == 2) && s.dead.is_empty())
+        .await;
+    three.facts.send_modify(|facts| facts.underlay_mtu = 1400);
+    one.until("its news", |s| s.nodes[&third].underlay_mtu == 1400).await;
+    assert!(one.kernel.overlay().networks().next().is_none());
+    for host in [one, two, three] {
+        host.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_cannot_be_asked_for_stays_and_one_that_was_set_up_anew_does_not() {
+    let cluster = Cluster::new().await;
+    let one = cluster.host(1);
+    let gone = |n: u8, at: u8, probe: bool| KnownHost {
+        id: rs_overlay::model::NodeId::new(format!("gone{n}")).unwrap(),
+        hostname: format!("gone{n}"),
+        vtep: vtep(at),
+        incarnation: 4,
+        probe,
+        extra: BTreeMap::new(),
+    };
+    // Host 8 has no probe device; host 9 was at the address that host 1 has now.
+    let (mute, former) = (gone(8, 8, false), gone(9, 1, true));
+    for host in [&mute, &former] {
+        let txn = Txn::new().put(keys::host(&host.id), record::encode(host));
+        cluster.shared.txn(txn).await.unwrap();
+    }
+    cluster.hush(1, 8);
+    one.until("the end of the former host", |s| s.is_dead(&former.id)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let now = one.snapshot.borrow().clone();
+    assert_eq!(now.suspects().map(|host| &host.id).collect::<Vec<_>>(), [&mute.id]);
+    assert!(cluster.wire.asked.lock().unwrap().is_empty());
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_over_is_cut_off_before_the_host_serves() {
+    let cluster = Cluster::new().await;
+    let dir = cluster.dir.path().join("h3");
+    let (id, network) = ("e".repeat(64), "f".repeat(64));
+    let cidr: ipnet::IpNet = "10.9.0.0/24".parse().unwrap();
+    let record = json!({"id": network, "name": "blue", "vni": 4096, "ipam": "ours", "created_by": "a", "created_at": 1,
+        "subnets": [{"cidr": cidr}]});
+    let local = Local::open(&dir, 3).unwrap();
+    let third = local.node().clone();
+    local
+        .put_binding(
+            serde_json::from_value(
+                json!({"docker_id": network, "network": record, "ipam": "ours", "created_at": 1}),
+            )
+            .unwrap(),
+        )
+        .unwrap();
+    for (n, last) in [("1", 2), ("2", 3)] {
+        let endpoint = json!({"id": format!("{n}{}", &id[1..]), "network": network, "docker_network": network,
+            "mac": format!("02:42:0a:09:00:0{last}"), "addresses": [format!("10.9.0.{last}")], "mtu": 1450,
+            "created_at": 0, "boot_id": rs_overlay::local::boot_id(), "container": format!("c{last}")});
+        local.put_endpoint(serde_json::from_value(endpoint).unwrap()).unwrap();
+    }
+    drop(local);
+    // While it was dead, host 1 has taken the first address, and nobody the second one.
+    let death = Death {
+        id: third.clone(),
+        hostname: "h3".into(),
+        incarnation: 7,
+        by: third.clone(),
+        since: 0,
+        extra: BTreeMap::new(),
+    };
+    let known = json!({"id": third, "hostname": "h3", "vtep": vtep(3), "incarnation": 7, "probe": true});
+    let pool = json!({"cidr": cidr, "space": "local", "network": network, "node": "a", "since": 0});
+    let claim = |node: &str| json!({"node": node, "kind": "container", "container": "new", "generation": 1, "since_ms": 0});
+    let old = |n: &str| keys::endpoint(&network.parse_id(), &format!("{n}{}", &id[1..]).parse_id());
+    let txn = Txn::new()
+        .put(keys::dead(&third), record::encode(&death))
+        .put(keys::host(&third), record::encode(&known))
+        .put(keys::network(&network.parse_id()), record::encode(&record))
+        .put(keys::pool(&cidr), record::encode(&pool))
+        .put(keys::address(&cidr, [10, 9, 0, 2].into()), record::encode(&claim("0000000000000001")))
+        .put(keys::address(&cidr, [10, 9, 0, 3].into()), record::encode(&claim(third.as_str())));
+    cluster.shared.txn(txn).await.unwrap();
+
+    let three = cluster.host(3);
+    three.until("its return", |s| s.dead.is_empty() && s.nodes.contains_key(&third)).await;
+    // No look at the store after that finds the address twice.
+    let published = async || {
+        let all = three.ledger.store().range(keys::ENDPOINTS).await.unwrap();
+        all.into_iter().map(|entry| entry.key).collect::<Vec<_>>()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while published().await != [old("2")] {
+        assert!(!published().await.contains(&old("1")), "offered what is another's");
+        assert!(Instant::now() < deadline, "{:?}", published().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(three.snapshot.borrow().nodes[&third].incarnation, 8);
+    let endpoints = three.local.data().endpoints;
+    let cut: Vec<_> =
+        endpoints.values().filter_map(|e| Some((e.container.clone()?, e.cut_off.clone()?))).collect();
+    let [(container, why)] = &cut[..] else { panic!("{cut:?}") };
+    assert_eq!(
+        (container.as_str(), why.ip, why.container.as_deref()),
+        ("c2", [10, 9, 0, 2].into(), Some("new"))
+    );
+    let ports = || three.kernel.overlay().networks().map(|(_, segment)| segment.ports.len()).sum::<usize>();
+    let deadline = Instant::now() + PATIENCE;
+    while ports() != 1 {
+        assert!(Instant::now() < deadline, "{:?}", three.kernel.overlay());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    three.stop().await;
+    // It stays cut off over a restart.
+    let again = Local::open(&dir, 3).unwrap().data();
+    assert_eq!(again.connected().count(), 1);
+}
+
+/// Ids from texts that are ids.
+trait ParseId {
+    fn parse_id<T: TryFrom<String, Error = rs_overlay::model::IdError>>(&self) -> T;
+}
+
+impl ParseId for String {
+    fn parse_id<T: TryFrom<String, Error = rs_overlay::model::IdError>>(&self) -> T {
+        T::try_from(self.clone()).unwrap()
+    }
+}
