@@ -2,12 +2,14 @@
 
 mod desired;
 mod diff;
+mod inherited;
 mod moved;
 mod overlay;
 mod repair;
 
 pub use desired::{LocalPort, Situation, desired, effective_mtu, vxlan_overhead};
 pub use diff::{Op, apply, diff};
+pub use inherited::inherit;
 pub use moved::{Spoken, moved};
 pub use overlay::{Overlay, Port, Segment, Vxlan};
 pub use repair::{repaired_thing, repairs};

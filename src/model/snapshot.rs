@@ -28,6 +28,10 @@ pub struct Snapshot {
     pub networks: BTreeMap<NetworkId, Network>,
     /// Endpoints of all hosts, by network.
     pub endpoints: BTreeMap<NetworkId, BTreeMap<EndpointId, Endpoint>>,
+    /// Networks whose endpoints the store has told since this daemon started; all others are as an earlier
+    /// one knew them.
+    #[serde(skip)]
+    pub listed: BTreeSet<NetworkId>,
     /// Subnets, or single addresses of them, that no host may hold in reserve now.
     #[serde(default)]
     pub wanted: BTreeSet<(IpNet, Option<IpAddr>)>,

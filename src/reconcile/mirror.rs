@@ -361,7 +361,11 @@ impl Mirror {
             (id.clone(), endpoints)
         });
         let endpoints = endpoints.collect();
-        Snapshot { meta, nodes, hosts, dead, networks, endpoints, wanted, removed, departed, marks }
+        // Who is dead decides about endpoints as much as their own records do.
+        let deaths_told = listed(&Source::Nodes).is_some() && listed(&Source::Dead).is_some();
+        let told = self.watches.keys().filter(|id| listed(&Source::Endpoints((*id).clone())).is_some());
+        let listed = told.filter(|_| deaths_told).cloned().collect();
+        Snapshot { meta, nodes, hosts, dead, networks, endpoints, listed, wanted, removed, departed, marks }
     }
 
     fn departed_here(&self, key: &str) -> Option<NetworkId> {

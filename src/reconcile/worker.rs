@@ -23,7 +23,9 @@ use crate::{
     dataplane::{Changed, Dataplane, DataplaneError},
     local::Local,
     model::{EndpointId, MacAddr, NetworkId, Snapshot, Vni},
-    plan::{LocalPort, Op, Overlay, Situation, Spoken, desired, diff, moved, repaired_thing, repairs},
+    plan::{
+        LocalPort, Op, Overlay, Situation, Spoken, desired, diff, inherit, moved, repaired_thing, repairs,
+    },
 };
 
 /// The longest time between two full comparisons.
@@ -72,7 +74,9 @@ impl<D: Dataplane> Worker<D> {
     /// The kernel as it is and as it should be, without a step from one to the other: what a copy of the
     /// worker is for that does not run.
     pub async fn compare(&self) -> Result<(Overlay, Overlay), DataplaneError> {
-        Ok((self.dataplane.observe().await?, self.desired()))
+        let found = self.dataplane.observe().await?;
+        let wanted = self.desired(&found);
+        Ok((found, wanted))
     }
 
     /// Runs until `cancel`, and leaves the kernel as it is then.
@@ -190,7 +194,7 @@ impl<D: Dataplane> Worker<D> {
         left: Option<Overlay>,
         spoken: &mut Spoken,
     ) -> (Overlay, bool, BTreeSet<EndpointId>) {
-        let to = self.desired();
+        let to = self.desired(&from);
         let ops = diff(&from, &to);
         // What an earlier daemon made, or somebody changed, containers may have heard as well.
         spoken.extend(remote_addresses(&from));
@@ -285,7 +289,8 @@ impl<D: Dataplane> Worker<D> {
         }
     }
 
-    fn desired(&self) -> Overlay {
+    /// What the kernel should be, where it is `found`.
+    fn desired(&self, found: &Overlay) -> Overlay {
         let (ports, networks) = self.local.read(|data| {
             let ports: BTreeMap<_, _> = data
                 .connected()
@@ -306,7 +311,10 @@ impl<D: Dataplane> Worker<D> {
             networks: &networks,
             refused: &refused,
         };
-        desired(&self.snapshot.borrow(), &situation)
+        let snapshot = self.snapshot.borrow();
+        let mut wanted = desired(&snapshot, &situation);
+        inherit(&snapshot, found, &mut wanted);
+        wanted
     }
 }
 

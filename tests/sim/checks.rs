@@ -3,22 +3,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use rs_overlay::{
     model::{
-        AddressClaim, ClaimKind, Endpoint, EndpointId, Meta, Network, NetworkClaim, NetworkId, Node, NodeId,
-        Pool, Snapshot,
+        AddressClaim, ClaimKind, Endpoint, EndpointId, KnownHost, Meta, Network, NetworkClaim, NetworkId,
+        Node, NodeId, Pool, Snapshot,
     },
     names::{Answer, Kind, Zone, lookup},
     plan::{LocalPort, Situation, desired},
     store::{Entry, keys, record},
 };
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::{
     host::{self, Daemon},
-    store,
+    kernel, store,
 };
 
 /// A container that can talk on a network.
@@ -31,27 +33,40 @@ pub(crate) struct Live {
     pub(crate) name: String,
 }
 
-/// All that can talk now. Which network of the cluster an engine's network is says the daemon there, or
+/// All that can talk now, and that are not those of a host that counts as dead, or were cut off because they
+/// had been: what such a container says nobody hears. Which network of the cluster an engine's network is says the daemon there, or
 /// `known` what it said last.
 pub(crate) fn live(known: &mut BTreeMap<String, NetworkId>) -> BTreeSet<Live> {
     let mut live = BTreeSet::new();
+    let dead: BTreeSet<_> = store::with(|store| store.range(keys::DEAD)).into_iter().map(|e| e.key).collect();
     for number in 0..host::count() {
         if let Some(daemon) = host::daemon(number) {
             daemon.local.read(|data| {
+                let cut_off = data.endpoints.values().filter(|e| e.cut_off.is_some()).map(|e| e.id.clone());
+                host::with(number, |host| {
+                    host.cut_off = cut_off.collect();
+                    host.node = Some(daemon.local.node().clone());
+                });
                 for (docker_id, binding) in &data.bindings {
                     known.insert(docker_id.to_string(), binding.network.id.clone());
                 }
             });
         }
         host::with(number, |host| {
+            if host.node.as_ref().is_some_and(|node| dead.contains(&keys::dead(node))) {
+                host.was_dead = true;
+                return;
+            }
             for (name, container) in host.engine.containers.iter().filter(|(_, c)| c.running) {
                 for (docker_id, place) in container.endpoints.iter().filter(|(_, place)| place.joined) {
-                    if let Some(network) = known.get(docker_id) {
+                    let endpoint = EndpointId::new(place.id.as_str()).unwrap();
+                    if let Some(network) = known.get(docker_id).filter(|_| !host.cut_off.contains(&endpoint))
+                    {
                         live.insert(Live {
                             network: network.clone(),
                             ip: place.ip,
                             host: number,
-                            endpoint: EndpointId::new(place.id.as_str()).unwrap(),
+                            endpoint,
                             name: name.clone(),
                         });
                     }
@@ -71,6 +86,29 @@ pub(crate) fn twice(live: &BTreeSet<Live>) -> Option<String> {
         }
     }
     None
+}
+
+/// For how long a host may have answered again before somebody writes down that it is dead: whoever asked may
+/// have been slow to say so.
+const LATE: Duration = Duration::from_secs(40);
+
+/// A host that was declared dead although its kernel has answered all the time.
+pub(crate) fn unjust_death() -> Result<(), String> {
+    for number in 0..host::count() {
+        host::with(number, |host| {
+            if !kernel::answers(host) {
+                host.silent = Some(Instant::now());
+            }
+            let dead = std::mem::take(&mut host.was_dead);
+            let silent = host.silent.is_some_and(|at| at.elapsed() < LATE);
+            if dead && !silent && !std::mem::replace(&mut host.excused, true) {
+                return Err(format!("host{number} was declared dead, although it answers"));
+            }
+            host.excused = dead;
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn records<T: DeserializeOwned>(entries: &[Entry], prefix: &str) -> Vec<(String, T)> {
@@ -103,6 +141,9 @@ pub(crate) fn unsettled(known: &mut BTreeMap<String, NetworkId>) -> Vec<String> 
         records::<Network>(&entries, keys::NETWORKS).into_iter().map(|(_, n)| (n.id.clone(), n)).collect();
     let live = live(known);
     wrong.extend(twice(&live));
+    wrong.extend(
+        store::with(|store| store.range(keys::DEAD)).into_iter().map(|e| format!("still dead: {}", e.key)),
+    );
     engines(&daemons, &networks, &entries, &mut wrong);
     own_states(&daemons, &live, &mut wrong);
     claims(&daemons, &networks, &entries, &live, &mut wrong);
@@ -160,7 +201,7 @@ fn own_states(daemons: &[Daemon], live: &BTreeSet<Live>, wrong: &mut Vec<String>
         let data = daemon.local.data();
         let here: BTreeSet<_> =
             live.iter().filter(|l| l.host == number).map(|l| l.endpoint.clone()).collect();
-        let known: BTreeSet<_> = data.endpoints.keys().cloned().collect();
+        let known: BTreeSet<_> = data.connected().map(|endpoint| endpoint.id.clone()).collect();
         if here != known {
             wrong.push(format!("host{number}: has endpoints {known:?}, the engine {here:?}"));
         }
@@ -285,6 +326,8 @@ fn snapshots(
 ) {
     let nodes: BTreeMap<NodeId, Node> =
         records::<Node>(entries, keys::NODES).into_iter().map(|(_, n)| (n.id.clone(), n)).collect();
+    let hosts: BTreeMap<NodeId, KnownHost> =
+        records::<KnownHost>(entries, keys::HOSTS).into_iter().map(|(_, h)| (h.id.clone(), h)).collect();
     let meta = records::<Meta>(entries, keys::META).pop().map(|(_, meta)| meta);
     let mut all: BTreeMap<NetworkId, BTreeMap<EndpointId, Endpoint>> = BTreeMap::new();
     for (_, endpoint) in records::<Endpoint>(entries, keys::ENDPOINTS) {
@@ -300,26 +343,28 @@ fn snapshots(
             nodes: nodes.clone(),
             networks: networks.clone(),
             endpoints: endpoints.collect(),
+            hosts: hosts.clone(),
             ..Snapshot::default()
         };
         let seen = daemon.snapshot.borrow().clone();
         let same = seen.meta == truth.meta
             && seen.nodes == truth.nodes
+            && seen.hosts == truth.hosts
+            && seen.dead == truth.dead
             && seen.networks == truth.networks
             && seen.endpoints == truth.endpoints;
         if !same {
             wrong.push(format!("host{number}: does not see what the store has"));
         }
-        wrong.extend(kernel(number, daemon, &truth));
+        wrong.extend(kernel_of(number, daemon, &truth));
     }
 }
 
 /// What differs between a host's kernel and what it should be.
-fn kernel(number: usize, daemon: &Daemon, truth: &Snapshot) -> Option<String> {
+fn kernel_of(number: usize, daemon: &Daemon, truth: &Snapshot) -> Option<String> {
     let (ports, networks) = daemon.local.read(|data| {
         let ports = data
-            .endpoints
-            .values()
+            .connected()
             .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac, mtu: e.mtu }));
         let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
         (ports.collect(), networks.collect())
@@ -347,7 +392,7 @@ fn names(daemons: &[Daemon], live: &BTreeSet<Live>, wrong: &mut Vec<String>) {
         let vtep = host::with(number, |host| host.vtep);
         let own: Vec<Endpoint> = daemon
             .local
-            .read(|data| data.endpoints.values().map(|e| e.publish(daemon.local.node(), vtep)).collect());
+            .read(|data| data.connected().map(|e| e.publish(daemon.local.node(), vtep)).collect());
         let zone = Zone::of(&daemon.snapshot.borrow(), daemon.local.node(), &own);
         for network in daemon.local.read(rs_overlay::local::LocalData::networks_in_use) {
             let names: BTreeSet<_> = live.iter().map(|one| one.name.as_str()).collect();
@@ -380,7 +425,7 @@ pub(crate) fn left_over() -> Vec<String> {
     }
     for number in 0..host::count() {
         let overlay = host::with(number, |host| host.kernel.overlay());
-        if !overlay.segments.is_empty() || !overlay.guards.is_empty() {
+        if overlay.networks().next().is_some() || !overlay.guards.is_empty() {
             wrong.push(format!("host{number}: kernel {overlay:?}"));
         }
         let Some(daemon) = host::daemon(number) else {

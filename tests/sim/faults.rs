@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     KillEngine { host: usize, time: Duration, keeps: bool },
     /// No power.
     PowerOff { host: usize, time: Duration },
+    /// Its cable is pulled.
+    Isolate { host: usize, time: Duration },
     /// A host's way to the store.
     Link { host: usize, link: Link, time: Duration },
     /// Nobody reaches the store.
@@ -61,8 +63,9 @@ pub(crate) fn any() -> Fault {
         35..39 => Fault::FreezeDaemon { host, time },
         39..43 => Fault::FreezeHost { host, time },
         43..50 => Fault::KillEngine { host, time, keeps: luck::percent(50) },
-        50..56 => Fault::PowerOff { host, time },
-        56..64 => {
+        50..54 => Fault::PowerOff { host, time },
+        54..57 => Fault::Isolate { host, time },
+        57..64 => {
             let link = Link { down: true, refuses: luck::percent(30), ..Link::default() };
             Fault::Link { host, link, time }
         }
@@ -85,18 +88,37 @@ pub(crate) fn befall(fault: Fault) {
         Fault::KillDaemon { host } => host::kill_daemon(host),
         Fault::KillDaemonAt { host, ending } => effects::end_at(host, ending),
         Fault::NoDaemon { host, time } => {
+            if !host::with(host, |host| host.powered) {
+                return;
+            }
             host::with(host, |host| host.kept = false);
             host::kill_daemon(host);
             later(time, move || {
-                host::with(host, |host| host.kept = true);
-                host::start_daemon(host);
+                // Where there is no power meanwhile, the daemon comes with it.
+                if host::with(host, |host| host.powered) {
+                    host::with(host, |host| host.kept = true);
+                    host::start_daemon(host);
+                }
             });
         }
         Fault::FreezeDaemon { host, time } => freeze(&[Owner::Daemon(host)], time),
-        Fault::FreezeHost { host, time } => freeze(&[Owner::Daemon(host), Owner::Engine(host)], time),
+        Fault::FreezeHost { host, time } => {
+            host::with(host, |host| host.paused = true);
+            freeze(&[Owner::Daemon(host), Owner::Engine(host)], time);
+            later(time, move || host::with(host, |host| host.paused = false));
+        }
+        Fault::Isolate { host, time } => {
+            let link = Link { down: true, ..Link::default() };
+            set_isolated(host, true, link);
+            later(time, move || set_isolated(host, false, Link::default()));
+        }
         Fault::KillEngine { host, time, keeps } => {
             engine::stop(host);
-            later(time, move || start_engine(host, keeps));
+            later(time, move || {
+                if host::with(host, |host| host.powered) {
+                    start_engine(host, keeps);
+                }
+            });
         }
         Fault::PowerOff { host, time } => {
             power_off(host);
@@ -136,6 +158,13 @@ fn later(time: Duration, act: impl FnOnce() + 'static) {
     });
 }
 
+fn set_isolated(host: usize, isolated: bool, link: Link) {
+    host::with(host, |host| {
+        host.isolated = isolated;
+        host.link.send_replace(link);
+    });
+}
+
 fn freeze(owners: &[Owner], time: Duration) {
     let owners = owners.to_owned();
     let set = move |frozen| {
@@ -153,6 +182,7 @@ fn power_off(host: usize) {
     host::with(host, |host| host.kept = false);
     host::kill_daemon(host);
     host::with(host, |host| {
+        host.powered = false;
         host.kernel = Arc::default();
         host.boot += 1;
         for container in host.engine.containers.values_mut() {
@@ -166,10 +196,13 @@ fn power_off(host: usize) {
 }
 
 fn power_on(host: usize) {
-    if host::with(host, |host| host.kept) {
+    if host::with(host, |host| host.powered) {
         return;
     }
-    host::with(host, |host| host.kept = true);
+    host::with(host, |host| {
+        host.kept = true;
+        host.powered = true;
+    });
     host::start_daemon(host);
     start_engine(host, true);
 }
@@ -237,6 +270,9 @@ pub(crate) fn end_all() {
         deck::freeze(Owner::Engine(host), false);
         host::with(host, |host| {
             host.kept = true;
+            host.powered = true;
+            host.paused = false;
+            host.isolated = false;
             host.link.send_replace(Link::default());
         });
         host::start_daemon(host);

@@ -1,6 +1,13 @@
 //! A host: a kernel, an engine, a way to the store, a directory, and a daemon that comes and goes.
 
-use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use rs_overlay::{
     chance,
@@ -8,12 +15,13 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     local::Local,
     member::{Facts, Member},
-    model::{Node, Snapshot},
+    model::{EndpointId, Node, NodeId, Snapshot},
     plan::Overlay,
     reconcile::{
         Applied,
         collect::Collector,
         housekeeping::Housekeeping,
+        liveness::Liveness,
         mirror::Mirror,
         naming::Naming,
         propagate::{EngineReport, Propagator},
@@ -30,7 +38,7 @@ use super::{
     engine::Engine,
     engine_api::SimEngine,
     journal,
-    kernel::SimKernel,
+    kernel::{SimKernel, SimProber},
     link::{Link, SimStore},
 };
 
@@ -46,6 +54,22 @@ pub(crate) struct Host {
     pub(crate) engine: Engine,
     /// When somebody last changed the kernel behind the daemon's back.
     pub(crate) meddled: Option<tokio::time::Instant>,
+    /// Endpoints that it has cut off, as its daemon said last.
+    pub(crate) cut_off: BTreeSet<EndpointId>,
+    /// What it calls itself.
+    pub(crate) node: Option<NodeId>,
+    /// It was declared dead at some time.
+    pub(crate) was_dead: bool,
+    /// Its death is known, and was looked at.
+    pub(crate) excused: bool,
+    /// It has power.
+    pub(crate) powered: bool,
+    /// It does not run, as a virtual machine that is paused.
+    pub(crate) paused: bool,
+    /// Nobody reaches it.
+    pub(crate) isolated: bool,
+    /// When it was last without an answer for others.
+    pub(crate) silent: Option<tokio::time::Instant>,
     /// Counts boots.
     pub(crate) boot: u32,
     pub(crate) daemon: Option<Daemon>,
@@ -90,6 +114,14 @@ pub(crate) fn begin(count: usize, root: &std::path::Path) {
             kernel: Arc::default(),
             engine: Engine::default(),
             meddled: None,
+            cut_off: BTreeSet::new(),
+            node: None,
+            was_dead: false,
+            excused: false,
+            powered: true,
+            paused: false,
+            isolated: false,
+            silent: None,
             boot: 0,
             daemon: None,
             kept: true,
@@ -190,7 +222,15 @@ fn boot(host: usize) {
     let housekeeping =
         Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
     let node = node(host, vtep, &local);
-    let (unreachable_in, unreachable) = watch::channel(BTreeMap::new());
+    let (missed, unreachable) = watch::channel(BTreeMap::new());
+    let liveness = Liveness {
+        ledger: ledger.clone(),
+        node: local.node().clone(),
+        prober: Arc::new(SimProber(host)),
+        snapshot: snapshot.clone(),
+        applied: applied.clone(),
+        unreachable: missed,
+    };
     let member = Member { ledger: ledger.clone(), local: Arc::clone(&local), node, facts, unreachable };
     let engine = Arc::new(SimEngine(host));
     let driver_name = DRIVER.to_owned();
@@ -221,16 +261,28 @@ fn boot(host: usize) {
     deck::spawn(owner, naming.run(never()));
     deck::spawn(owner, collector.run(never()));
     deck::spawn(owner, propagator.run(never()));
-    // What the daemon's facts are told through lives as long as it.
-    deck::spawn(owner, async move {
-        std::future::pending::<()>().await;
-        drop((mtu_in, facts_in, unreachable_in));
-    });
+    deck::spawn(owner, liveness.run(never()));
+    deck::spawn(owner, tell_facts(applied, mtu_in, facts_in));
     journal::note(|| format!("host{host}: the daemon runs"));
     with(host, |host| {
         host.daemon = Some(Daemon { driver, local, snapshot, report });
         host.starts.send_modify(|starts| *starts += 1);
     });
+}
+
+/// Tells of the probe device as soon as it is there; nothing else about these hosts changes.
+async fn tell_facts(
+    mut applied: watch::Receiver<Arc<Applied>>,
+    _mtu: watch::Sender<u32>,
+    facts: watch::Sender<Facts>,
+) {
+    loop {
+        let probe = applied.borrow_and_update().has_probe();
+        facts.send_if_modified(|facts| std::mem::replace(&mut facts.probe, probe) != probe);
+        if applied.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn node(host: usize, vtep: IpAddr, local: &Local) -> Node {

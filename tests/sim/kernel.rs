@@ -1,14 +1,20 @@
 //! A host's kernel: what `plan::apply` says, step by step, and at times not at once.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use rs_overlay::{
-    dataplane::{Changed, Dataplane, DataplaneError, fake::FakeKernel},
+    dataplane::{Changed, Dataplane, DataplaneError, Prober, fake::FakeKernel},
+    model::Vni,
     plan::{Op, Overlay},
 };
 use tokio::{sync::mpsc, time::sleep};
 
-use super::{effects, luck};
+use super::{
+    effects,
+    host::{self, Host},
+    luck,
+};
 
 /// The kernel of one host. It outlives the daemon.
 pub(crate) struct SimKernel {
@@ -37,5 +43,35 @@ impl Dataplane for SimKernel {
 
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError> {
         self.inner.events()
+    }
+}
+
+/// Asks other hosts' kernels, from one host.
+pub(crate) struct SimProber(pub(crate) usize);
+
+/// Whether a host's kernel answers to others.
+pub(crate) fn answers(host: &Host) -> bool {
+    let overlay = host.kernel.overlay();
+    let probe = overlay.segments.get(&Vni::PROBE).is_some_and(|segment| segment.vxlan.port != 0);
+    host.powered && !host.paused && !host.isolated && probe
+}
+
+impl Prober for SimProber {
+    fn answers(&self, vtep: IpAddr) -> BoxFuture<'_, Result<bool, DataplaneError>> {
+        async move {
+            // The last octet is the host's number and one.
+            let IpAddr::V4(v4) = vtep else { return Ok(false) };
+            let other = usize::from(v4.octets()[3]) - 1;
+            for _ in 0..4 {
+                let here = host::with(self.0, |host| host.powered && !host.isolated);
+                if here && host::with(other, |host| answers(host)) {
+                    tokio::time::sleep(luck::millis(0..3)).await;
+                    return Ok(true);
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Ok(false)
+        }
+        .boxed()
     }
 }

@@ -24,6 +24,7 @@ mod link;
 mod luck;
 mod operations;
 mod parts;
+mod promises;
 mod reach;
 mod seeds;
 mod store;

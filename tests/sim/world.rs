@@ -18,8 +18,10 @@ use super::{
 const SETTLED: Duration = Duration::from_secs(400);
 /// The wall clock at the start, since 1970.
 const EPOCH: Duration = Duration::from_hours(500_000);
-/// How often that is looked at.
+/// How often that is looked at, at first.
 const LOOK: Duration = Duration::from_millis(500);
+/// And later on.
+const SELDOM: Duration = Duration::from_secs(5);
 
 /// The state directories of a run, on a file system in memory.
 pub(crate) struct Root(pub(crate) PathBuf);
@@ -166,6 +168,7 @@ impl World {
     /// What must be true at any moment.
     pub(crate) fn watch(&mut self) -> Result<(), String> {
         let live = checks::live(&mut self.known);
+        checks::unjust_death()?;
         checks::twice(&live).map_or(Ok(()), Err)?;
         self.reach.look(&live)
     }
@@ -173,6 +176,7 @@ impl World {
     /// Waits until everything is as it should be.
     pub(crate) async fn settle(&mut self) -> Result<(), String> {
         let end = Instant::now() + SETTLED;
+        let mut look = LOOK;
         let mut wrong = checks::unsettled(&mut self.known);
         let mut asked = Instant::now() + Duration::from_mins(1);
         while !wrong.is_empty() {
@@ -184,7 +188,8 @@ impl World {
                 asked = Instant::now() + Duration::from_secs(30);
                 follow_advice().await;
             }
-            sleep(LOOK).await;
+            sleep(look).await;
+            look = (look * 5 / 4).min(SELDOM);
             wrong = checks::unsettled(&mut self.known);
         }
         journal::step("settled");
@@ -195,6 +200,7 @@ impl World {
     pub(crate) async fn tear_down(&mut self) -> Result<(), String> {
         journal::step("everything is removed");
         let end = Instant::now() + SETTLED;
+        let mut look = LOOK;
         loop {
             for host in 0..host::count() {
                 let (containers, networks) = host::with(host, |host| {
@@ -208,7 +214,8 @@ impl World {
                     let _ = operations::carry_out(Command::RemoveNetwork { host, name }).await;
                 }
             }
-            sleep(LOOK).await;
+            sleep(look).await;
+            look = (look * 5 / 4).min(SELDOM);
             self.watch()?;
             let left = checks::left_over();
             if left.is_empty() {
