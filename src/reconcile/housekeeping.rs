@@ -98,17 +98,16 @@ impl Housekeeping {
         for release in data.releases.values() {
             by_subnet.entry(release.cidr).or_default().push(release);
         }
+        // Whoever removed the network elsewhere may have looked before an address was given back here, so
+        // that is a moment to ask again as well, also if the engine here no longer has the network.
+        let mut left = used.clone();
         for (cidr, releases) in by_subnet {
             self.give_back(&cidr, &releases).await?;
+            let pool = self.ledger.get::<Pool>(&keys::pool(&cidr)).await?;
+            left.extend(pool.and_then(|pool| pool.record.network));
         }
         let now = data.networks_in_use();
-        // Whoever removed the network elsewhere may have looked before an address was given back here, so
-        // that is a moment to ask again as well.
-        let given_back = data.bindings.values().map(|binding| &binding.network).filter(|network| {
-            data.releases.values().any(|release| network.subnets.iter().any(|s| s.cidr == release.cidr))
-        });
-        let left: BTreeSet<_> = given_back.map(|network| &network.id).chain(&*used).collect();
-        for network in left.into_iter().filter(|id| !now.contains(id)) {
+        for network in left.iter().filter(|id| !now.contains(*id)) {
             removal::finish_if_departed(&self.ledger, &self.local, network).await?;
         }
         *used = now;

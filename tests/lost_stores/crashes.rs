@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use rs_overlay::store::{Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch};
 use serde_json::json;
 
-use super::scene::{clear, contents, has, settled};
+use super::scene::{booked, clear, contents, has, settled};
 use crate::support::{
     docker::Net,
     host::{Host, embedded},
@@ -70,6 +70,7 @@ async fn after_any_change() {
     let ip = one.take(&a, "").await.unwrap();
     one.endpoint(&a, 10, &ip).await.success("endpoint");
     let mut incarnation = settled(&[&a], None).await;
+    booked(&[&a]).await;
     let before = contents(&*store).await;
     a.crash().await;
     for changes in 0.. {

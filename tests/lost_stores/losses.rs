@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rs_overlay::{model::NetworkId, store::keys};
 use serde_json::json;
 
-use super::scene::{contents, has, meta, reaches, restore, save, settled, undisturbed, wipe};
+use super::scene::{booked, contents, has, meta, reaches, restore, save, settled, undisturbed, wipe};
 use crate::{
     servers::{Consul, Etcd, Holder, Server},
     support::{
@@ -71,6 +71,7 @@ async fn emptied<S: Server>() {
     reaches(&b, 2).await;
     let first = settled(&[&a, &b], None).await;
     let cluster = meta(&*store).await.unwrap().cluster;
+    booked(&[&a, &b]).await;
     let before = contents(&*store).await;
 
     let second = undisturbed(
@@ -179,9 +180,11 @@ async fn set_back<S: Server>() {
 
     stays_b.stop(&b, 10).await;
     stays_b.release(&b, &gone).await;
-    b.until("the release to be settled", async || {
-        let releases = b.local.data().releases;
-        (!releases.is_empty()).then(|| format!("{releases:?}"))
+    let key = keys::address(&stays.cidr, gone.parse().unwrap());
+    b.until("the store to know that nobody uses the address", async || {
+        let held = store.range(&key).await.unwrap();
+        let used = held.iter().any(|entry| !entry.value.contains("\"reserve\""));
+        used.then(|| format!("{held:?}"))
     })
     .await;
     let again = take_in_time(&stays, &a, "10.8.0.9").await;
@@ -207,6 +210,7 @@ async fn set_back<S: Server>() {
     })
     .await;
     settled(&[&a, &b], None).await;
+    booked(&[&a, &b]).await;
     let before = contents(&*store).await;
     assert!(!before.contains(&keys::network(&NetworkId::new(id(1)).unwrap())));
 

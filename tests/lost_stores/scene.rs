@@ -7,7 +7,7 @@ use std::{
 };
 
 use rs_overlay::{
-    model::{Mark, Meta},
+    model::{AddressClaim, ClaimKind, Mark, Meta},
     store::{Entry, Outcome, Store, Txn, keys, record},
 };
 
@@ -57,11 +57,15 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.success(), "cp -a {} {}: {done}", from.display(), to.display());
 }
 
-/// All that the store has of networks, without what changes by itself.
+/// All that the store has of networks, without what changes by itself, as the reserve does.
 pub(crate) async fn contents(store: &dyn Store) -> BTreeSet<String> {
     let all: Vec<Entry> = store.range("v1/").await.unwrap();
     let lasting = [keys::CLUSTER, keys::NODES, keys::REMOVED];
-    let keys = all.into_iter().map(|entry| entry.key);
+    let reserve = |entry: &Entry| {
+        record::decode::<AddressClaim>(&entry.key, &entry.value)
+            .is_ok_and(|claim| claim.kind == ClaimKind::Reserve)
+    };
+    let keys = all.into_iter().filter(|entry| !reserve(entry)).map(|entry| entry.key);
     keys.filter(|key| lasting.iter().all(|beginning| !key.starts_with(beginning))).collect()
 }
 
@@ -100,6 +104,30 @@ pub(crate) async fn endorsed(hosts: &[&Host]) {
         let known: Vec<_> = hosts.iter().map(|host| host.local.data().cluster).collect();
         let done = known.iter().flatten().filter(|known| !known.provisional).count() == hosts.len();
         (!done).then(|| format!("{known:?}"))
+    })
+    .await;
+}
+
+/// Waits until the store has all addresses of these hosts as they have them.
+pub(crate) async fn booked(hosts: &[&Host]) {
+    let store = Arc::clone(&hosts[0].store);
+    until("the store to have all addresses as the hosts have them", async || {
+        let told = store.range(keys::ADDRESSES).await.unwrap_or_default();
+        let record = |key: &str| {
+            let entry = told.iter().find(|entry| entry.key == key)?;
+            record::decode::<AddressClaim>(&entry.key, &entry.value).ok()
+        };
+        let all = hosts.iter().flat_map(|host| {
+            let node = host.local.node().clone();
+            host.local.data().claims.into_values().map(move |claim| (node.clone(), claim))
+        });
+        let missing: Vec<_> = all
+            .filter(|(node, claim)| {
+                record(&keys::address(&claim.cidr, claim.ip)).as_ref() != Some(&claim.record(node))
+            })
+            .map(|(node, claim)| (node, claim.ip))
+            .collect();
+        (!missing.is_empty()).then(|| format!("{missing:?}"))
     })
     .await;
 }
