@@ -149,6 +149,12 @@ impl Driver {
         if let Some(binding) = self.local.read(|data| data.bindings.get(docker_id).cloned()) {
             return Ok(binding);
         }
+        // It has just given way to the cluster's one of its name.
+        let yielding =
+            self.engine.as_ref().and_then(|engine| engine.borrow().yielding.get(docker_id).cloned());
+        if let Some(network) = yielding {
+            return Err(DriverError::Replaced { network });
+        }
         let known = self.snapshot().networks.get(docker_id).cloned();
         let network = match known {
             Some(network) => Some(network),

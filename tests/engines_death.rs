@@ -176,7 +176,7 @@ fn a_host_that_was_cut_off_finds_out_before_it_serves() {
         says(&cli(three, &["status"]), &[DB, "container db on host", &two.name()]);
     });
     assert_eq!(lost, 0, "packets of the new owner lost");
-    says(&three.daemon_log(), &["a container is cut off its network", DB]);
+    says(&three.daemon_log(), &["is cut off", DB]);
     assert!(three.in_container("db", &["ping", "-c", "1", "-W", "1", &other.to_string()]).is_err());
     // What was not taken over is as it was, and meets the new owner.
     ping(one, "c1", other);

@@ -187,6 +187,36 @@ fn consul_is_paused() {
 }
 
 #[test]
+fn a_host_boots_while_the_store_is_away() {
+    if !kit::allowed() {
+        return;
+    }
+    let lab = scene(StoreKind::Etcd);
+    let (one, two) = (lab.host(1), lab.host(2));
+    run(two, "fixed", "ours", &["--ip", "10.90.0.200"]);
+    let old = name(two, "ours", "old");
+    let before = two.address(&old, "ours").unwrap();
+    ping(one, &name(one, "ours", "old"), "10.90.0.200".parse().unwrap());
+    lab.store().kill().unwrap();
+    two.power_off().unwrap();
+    two.power_on().unwrap();
+    let all = [old.as_str(), &name(two, "theirs", "old"), "fixed"].map(str::to_owned);
+    for container in &all {
+        let started = wait_until(&format!("the start of {container}"), SOON, || {
+            two.docker(&["start", container]).map(|_| true)
+        });
+        started.unwrap_or_else(|error| panic!("{error:#}\n{}", two.daemon_log()));
+    }
+    assert_eq!(two.address(&old, "ours").unwrap(), before);
+    assert_eq!(two.address("fixed", "ours").unwrap().to_string(), "10.90.0.200");
+    everybody_talks(&lab, "old");
+    ping(one, &name(one, "ours", "old"), "10.90.0.200".parse().unwrap());
+    lab.store().start().unwrap();
+    everybody_talks(&lab, "old");
+    assert_clean(&lab);
+}
+
+#[test]
 fn a_full_subnet_is_shared_to_its_last_address() {
     if !kit::allowed() {
         return;

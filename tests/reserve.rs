@@ -19,10 +19,11 @@ use rs_overlay::{
     config::AddrPool,
     model::{AddressClaim, ClaimKind, NodeId},
     store::{
-        Store,
+        Store, Txn,
         embedded::{Embedded, serve::Shared},
         keys,
         ledger::Ledger,
+        record,
         remote::Remote,
     },
 };
@@ -242,4 +243,67 @@ async fn a_reserve_keeps_no_network_alive_and_goes_with_it() {
     on_a.remove(a).await;
     a.until_clean().await;
     b.until_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_has_lost_comes_back_and_what_it_gave_to_another_host_is_lost() {
+    let mut cluster = Cluster::start(2).await;
+    let on_a = Net::create(cluster.host(1), 1, "10.9.0.0/24").await;
+    let on_b = on_a.attach(cluster.host(2), 2).await;
+    for (host, net) in [(1, &on_a), (2, &on_b)] {
+        holds(cluster.host(host), net, 8).await;
+    }
+    let (a, b) = (cluster.host(1), cluster.host(2));
+    let mut ips = Vec::new();
+    for (number, name) in [(10, "db"), (11, "web")] {
+        let ip = on_a.take(a, "").await.unwrap();
+        on_a.endpoint(a, number, &ip).await.success("endpoint");
+        let endpoint = id(number).try_into().unwrap();
+        a.local.update_endpoint(&endpoint, |e| e.container = Some(name.into())).unwrap();
+        ips.push(ip.parse::<IpAddr>().unwrap());
+    }
+    let node = a.local.node().clone();
+    told(a, &on_a, &ips.iter().map(|ip| (*ip, node.clone())).collect()).await;
+    holds(a, &on_a, 8).await;
+    let spare = reserve(a, &on_a)[0];
+    let gateway: IpAddr = [10, 9, 0, 1].into();
+    // One is taken over by the other host, with one of the reserve; all else is lost.
+    let claim = |ip: &IpAddr| keys::address(&on_a.cidr, *ip);
+    let foreign = AddressClaim {
+        node: b.local.node().clone(),
+        kind: ClaimKind::Container,
+        container: None,
+        generation: 1,
+        // Claimed a moment ago: nobody takes it for left behind.
+        since_ms: u64::MAX / 2,
+    };
+    let txn = Txn::new()
+        .delete(claim(&gateway))
+        .delete(claim(&ips[0]))
+        .put(claim(&ips[1]), record::encode(&foreign))
+        .put(claim(&spare), record::encode(&foreign));
+    a.store.txn(txn).await.unwrap();
+    cluster.store_goes();
+    let a = cluster.host(1);
+    a.until("the outage", async || a.store.range("v1/").await.is_ok().then(|| "answers".to_owned())).await;
+    cluster.store_returns().await;
+    let (a, b) = (cluster.host(1), cluster.host(2));
+    a.until("what is kept and what is lost", async || {
+        let records = records(a, &on_a).await;
+        let held = |ip: &IpAddr| records.get(ip).map(|claim| (claim.node.clone(), claim.kind.clone()));
+        let lost = a.local.read(|data| data.lost_claims().map(|claim| claim.ip).collect::<Vec<_>>());
+        let good = held(&ips[0]) == Some((node.clone(), ClaimKind::Container))
+            && held(&gateway).is_some_and(|(_, kind)| kind == ClaimKind::Gateway)
+            && held(&ips[1]).is_some_and(|(holder, _)| holder == *b.local.node())
+            && lost == [ips[1]]
+            && !reserve(a, &on_a).contains(&spare);
+        (!good).then(|| format!("{records:?}, lost {lost:?}"))
+    })
+    .await;
+    // The container that has lost its address gets another when it comes back, and not that one again.
+    on_a.stop(a, 11).await;
+    on_a.release(a, &ips[1].to_string()).await;
+    let text = on_a.take(a, &ips[1].to_string()).await.unwrap_err();
+    assert!(text.contains("host2"), "{text}");
+    assert_ne!(on_a.take(a, "").await.unwrap(), ips[1].to_string());
 }

@@ -95,8 +95,13 @@ fn cut_off(snapshot: &Snapshot, endpoint: &LocalEndpoint) -> Option<String> {
     let cut = endpoint.cut_off.as_ref()?;
     let network = snapshot.networks.get(&endpoint.network).map_or(endpoint.network.short(), |n| n.title());
     let name = endpoint.container.as_deref().unwrap_or(endpoint.id.short());
-    let holder =
-        cut.container.as_ref().map_or_else(|| "a container".to_owned(), |name| format!("container {name}"));
+    // When it was cut off, its successor's name may not have been told yet.
+    let successor = || {
+        let has = |e: &&Endpoint| e.node == cut.node && e.addresses.contains(&cut.ip);
+        snapshot.endpoints_of(&endpoint.network).find(has)?.container.as_ref()
+    };
+    let holder = cut.container.as_ref().or_else(successor);
+    let holder = holder.map_or_else(|| "a container".to_owned(), |name| format!("container {name}"));
     Some(format!(
         "container {name} is cut off network {network}: its address {} was taken over by {holder} on host {} while this host was taken for dead; 'docker restart {name}' gives it another one, unless it was started with --ip",
         cut.ip, cut.host
@@ -147,10 +152,21 @@ mod tests {
         let local = Local::open(dir.path(), 1).unwrap();
         let endpoint = json!({"id": "e", "network": "n", "docker_network": "n", "mac": "02:42:0a:09:00:02",
             "addresses": ["10.9.0.2"], "mtu": 1450, "container": "db", "created_at": 0, "boot_id": "",
-            "cut_off": {"ip": "10.9.0.2", "node": "2", "host": "h2", "container": "db2", "since": 0}});
+            "cut_off": {"ip": "10.9.0.2", "node": "2", "host": "h2", "since": 0}});
         local.put_endpoint(serde_json::from_value(endpoint).unwrap()).unwrap();
         let mut applied = Applied::default();
-        let told = problems(&snapshot(), &local, &applied).join("\n");
+        let mut snapshot = snapshot();
+        let told = problems(&snapshot, &local, &applied).join("\n");
+        assert!(told.contains("taken over by a container on host h2"), "{told}");
+        let successor = json!({"id": "s", "network": "n", "node": "2", "vtep": "192.0.2.2", "mac": "02:42:0a:09:00:02",
+            "addresses": ["10.9.0.2"], "container": "db2", "created_at": 0});
+        let successor: Endpoint = serde_json::from_value(successor).unwrap();
+        snapshot
+            .endpoints
+            .entry(successor.network.clone())
+            .or_default()
+            .insert(successor.id.clone(), successor);
+        let told = problems(&snapshot, &local, &applied).join("\n");
         for part in [
             "h2 (192.0.2.2) has lost its lease",
             "h1 has not missed it",

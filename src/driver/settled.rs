@@ -9,20 +9,25 @@ use crate::store::gate::Footing;
 
 /// How long a call waits for that.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits for a look at the store.
+const LOOK: Duration = Duration::from_millis(500);
 
 impl Driver {
     /// Waits until the store has what all hosts know, as long as a call may. What else is the matter with
     /// the store, the claim itself finds out.
     pub(super) async fn settled(&self) -> Result<(), DriverError> {
         let Some(mut footing) = self.footing.clone() else { return Ok(()) };
-        let end = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let end = begun + PATIENCE;
         loop {
             let until = match &*footing.borrow_and_update() {
                 Footing::Sure { settles: None, .. } | Footing::Foreign(_) | Footing::Away { .. } => {
                     return Ok(());
                 }
                 Footing::Sure { settles: Some(until), .. } => *until,
-                Footing::Unsure | Footing::Refilling => Instant::now() + PATIENCE,
+                // A look takes a moment, unless the store does not answer.
+                Footing::Unsure => begun + LOOK,
+                Footing::Refilling => Instant::now() + PATIENCE,
             };
             let now = Instant::now();
             if until <= now {

@@ -303,6 +303,7 @@ impl Driver {
                 container: claim.container,
                 generation: claim.generation,
                 since_ms: claim.since_ms,
+                named: request.address.is_some(),
                 used: false,
                 former: false,
                 lost_to: None,

@@ -194,6 +194,7 @@ impl Driver {
             container: None,
             generation: 0,
             since_ms: self.local.moment(),
+            named: false,
             used: false,
             former: false,
             lost_to: None,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::*;
+use super::{own::RESTART_MS, *};
 use crate::{
     local::{Binding, boot_id},
     model::{IpamMode, MacAddr, Network, Subnet, Vni},
@@ -52,6 +52,7 @@ fn reserve(local: &Local, last: u8) -> OwnClaim {
         container: None,
         generation: 0,
         since_ms: local.moment(),
+        named: false,
         used: false,
         former: false,
         lost_to: None,
@@ -129,6 +130,21 @@ fn a_container_that_comes_back_finds_its_address() {
 }
 
 #[test]
+fn an_address_that_somebody_has_named_is_left_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = open(dir.path());
+    assert_eq!(local.take(&net(), ip(2), None).unwrap(), Taken::Yes);
+    local.rest(&net(), ip(2)).unwrap();
+    for last in [3, 4] {
+        assert_eq!(local.spend(&net(), None).unwrap(), Some(ip(last)));
+    }
+    assert_eq!(local.take(&net(), ip(2), None).unwrap(), Taken::Yes);
+    local.rest(&net(), ip(2)).unwrap();
+    // Nobody is refused because of it.
+    assert_eq!(local.spend(&net(), None).unwrap(), Some(ip(2)));
+}
+
+#[test]
 fn what_has_been_spent_stays_spent_over_a_restart_and_is_asked_for_again() {
     let dir = tempfile::tempdir().unwrap();
     let local = open(dir.path());
@@ -150,8 +166,10 @@ fn what_has_been_spent_stays_spent_over_a_restart_and_is_asked_for_again() {
 fn after_a_reboot_what_containers_had_comes_first_even_if_their_endpoints_are_lost() {
     let dir = tempfile::tempdir().unwrap();
     let local = open(dir.path());
-    assert_eq!(local.take(&net(), ip(4), None).unwrap(), Taken::Yes);
-    assert_eq!(local.take(&net(), ip(3), None).unwrap(), Taken::Yes);
+    for last in [2, 3, 4] {
+        assert_eq!(local.spend(&net(), None).unwrap(), Some(ip(last)));
+    }
+    local.rest(&net(), ip(2)).unwrap();
     start(&local, "e1", 4, "db");
     drop(local);
     std::fs::write(dir.path().join("boot.json"), "\"another boot\"").unwrap();
@@ -159,7 +177,7 @@ fn after_a_reboot_what_containers_had_comes_first_even_if_their_endpoints_are_lo
     drop(Local::open(dir.path(), 7).unwrap());
     // The next start is of the same boot, and changes nothing.
     let local = Local::open(dir.path(), 7).unwrap();
-    for last in [4, 3, 2] {
+    for last in [3, 4, 2] {
         assert_eq!(local.spend(&net(), None).unwrap(), Some(ip(last)));
     }
 }

@@ -234,6 +234,7 @@ pub(super) fn new_claim(view: &View, ip: IpAddr, kind: ClaimKind, since_ms: u64)
         container: None,
         generation: 0,
         since_ms,
+        named: false,
         used: false,
         former: false,
         lost_to: None,

@@ -194,3 +194,115 @@ fn pool_of(network: &Network, subnet: &Subnet) -> Pool {
         extra: BTreeMap::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{NodeId, Vni},
+        store::{Change, Revision},
+    };
+
+    fn network(id: &str, subnet: &str, vni: u32, created_at: u64, created_in: &str) -> Network {
+        let subnet = Subnet {
+            cidr: subnet.parse().unwrap(),
+            gateway: None,
+            gateway_unlisted: false,
+            ip_range: None,
+            aux: BTreeMap::new(),
+        };
+        Network {
+            id: NetworkId::new(id).unwrap(),
+            name: Some(id.to_owned()),
+            subnets: vec![subnet],
+            vni: Vni::new(vni).unwrap(),
+            mtu: None,
+            internal: false,
+            attachable: false,
+            ipv6: false,
+            ipam: IpamMode::Ours,
+            options: BTreeMap::new(),
+            ipam_options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            created_by: NodeId::new("h").unwrap(),
+            created_at,
+            allocated: false,
+            extra: BTreeMap::new(),
+        }
+        .in_incarnation(Some(created_in))
+    }
+
+    /// A picture with these networks whole.
+    fn picture(networks: &[&Network]) -> Picture {
+        let mut picture = Picture::default();
+        for network in networks {
+            let Verdict::Missing(txn) = picture.assess(network, &["new".to_owned()]) else {
+                panic!("{network:?} cannot be put in");
+            };
+            for change in txn.changes {
+                let Change::Put { key, value, .. } = change else { panic!("{change:?}") };
+                picture.entries.insert(key.clone(), Entry { key, value, revision: Revision(1) });
+            }
+        }
+        picture
+    }
+
+    fn assess(there: &Network, wanted: &Network) -> Verdict {
+        picture(&[there]).assess(wanted, &["new".to_owned()])
+    }
+
+    #[test]
+    fn what_is_missing_is_put_in_and_what_is_there_stays() {
+        let one = network("one", "10.9.0.0/24", 4096, 5, "old");
+        let mut picture = picture(&[&one]);
+        assert_eq!(picture.entries.len(), 4, "{picture:?}");
+        assert!(matches!(picture.assess(&one, &[]), Verdict::Complete));
+        picture.entries.remove(&keys::vni(one.vni)).unwrap();
+        let Verdict::Missing(txn) = picture.assess(&one, &[]) else { panic!("a VNI is missing") };
+        assert_eq!(txn.changes.len(), 1);
+        let tomb = keys::removed(&one.id);
+        picture.entries.insert(tomb.clone(), Entry { key: tomb, value: "{}".into(), revision: Revision(1) });
+        assert!(matches!(picture.assess(&one, &[]), Verdict::Removed));
+    }
+
+    #[test]
+    fn a_newcomer_gives_way_and_of_two_from_before_the_earlier_one() {
+        let old = network("old", "10.9.0.0/24", 4096, 5, "i");
+        let later = network("later", "10.9.0.128/25", 4097, 9, "j");
+        for (newcomer, over) in [
+            (network("new", "10.0.0.0/8", 5000, 1, "new"), "subnet 10.0.0.0/8"),
+            (network("new", "10.1.0.0/24", 4096, 99, "new"), "VNI 4096"),
+            (network("new", "10.1.0.0/24", 4096, 99, ""), "VNI 4096"),
+        ] {
+            match assess(&newcomer, &old) {
+                Verdict::Wins { over: won } => assert_eq!(won, [(newcomer.clone(), over.to_owned())]),
+                other => panic!("{other:?}"),
+            }
+            assert!(matches!(assess(&old, &newcomer), Verdict::Loses { to, .. } if to == old));
+        }
+        assert!(matches!(assess(&old, &later), Verdict::Wins { .. }));
+        assert!(matches!(assess(&later, &old), Verdict::Loses { .. }));
+        // Of an earlier release, which does not say when it was created.
+        let mut undated = old.clone();
+        undated.extra.clear();
+        assert!(matches!(assess(&undated, &later), Verdict::Wins { .. }));
+    }
+
+    #[test]
+    fn claims_of_nobody_are_no_obstacle_and_unreadable_ones_are_told() {
+        let one = network("one", "10.9.0.0/24", 4096, 5, "i");
+        let mut picture = Picture::default();
+        let begun = Pool { network: None, ..pool_of(&one, &one.subnets[0]) };
+        let wide = Pool { cidr: "10.8.0.0/15".parse().unwrap(), ..begun.clone() };
+        for (cidr, pool) in [(one.subnets[0].cidr, &begun), (wide.cidr, &wide)] {
+            let key = keys::pool(&cidr);
+            let entry = Entry { key: key.clone(), value: record::encode(pool), revision: Revision(1) };
+            picture.entries.insert(key, entry);
+        }
+        let Verdict::Missing(txn) = picture.assess(&one, &[]) else { panic!("nothing is in the way") };
+        assert!(txn.changes.contains(&Change::Delete { key: keys::pool(&wide.cidr) }), "{txn:?}");
+        let key = keys::vni(one.vni);
+        picture.entries.insert(key.clone(), Entry { key, value: "odd".into(), revision: Revision(1) });
+        assert!(matches!(picture.assess(&one, &[]), Verdict::Blocked(why) if why.contains("4096")));
+    }
+}

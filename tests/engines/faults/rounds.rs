@@ -29,6 +29,11 @@ pub(crate) fn count(default: u32) -> u32 {
     number("RS_OVERLAY_FAULT_ROUNDS").map_or(default, |rounds| u32::try_from(rounds).unwrap())
 }
 
+/// Whether somebody has asked for all there is, as `make faults` does.
+pub(crate) fn in_full() -> bool {
+    count(0) >= 100
+}
+
 /// What the rounds are made of: drawn, where nothing else is said.
 pub(crate) fn seed() -> u64 {
     number("RS_OVERLAY_FAULT_SEED").unwrap_or_else(rand::random)
