@@ -111,6 +111,7 @@ impl Keeper {
             };
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => tokio::time::sleep(SETTLE).await,
                 Ok(()) = self.snapshot.changed() => {}

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    clock,
+    chance, clock,
     local::{KnownCluster, Local},
     model::{Mark, Meta, NodeId, Snapshot},
     store::{
@@ -77,6 +77,7 @@ impl Refill {
         let mut watch = self.gate.watch(keys::CLUSTER);
         loop {
             let round = tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 round = self.round(&mut looks) => round,
             };
@@ -102,6 +103,7 @@ impl Refill {
             };
             // Every arm is cancel safe: each only waits for a change that stays visible.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
                 Ok(()) = self.health.changed() => {
                     if self.health.borrow().trouble.is_some() {
@@ -196,7 +198,7 @@ impl Refill {
             warn!("the cluster store was emptied; the hosts fill it again");
             (known.id, known.turns + 1, known.provisional)
         } else {
-            (format!("{:016x}", rand::random::<u64>()), 0, true)
+            (format!("{:016x}", chance::number()), 0, true)
         };
         let meta = Meta {
             cluster,
@@ -245,7 +247,7 @@ impl Refill {
     /// Writes the cluster's record with a new incarnation. Whoever loses the race for it finds the winner's
     /// at the next look.
     async fn turn(&self, guards: Txn, meta: Meta) -> Result<(), StoreError> {
-        let incarnation = format!("{:016x}", rand::random::<u64>());
+        let incarnation = format!("{:016x}", chance::number());
         let key = keys::incarnation(&incarnation);
         let meta = Meta { incarnation, ..meta };
         let txn =
