@@ -48,6 +48,7 @@ use super::{
 pub(crate) const DRIVER: &str = "rs-overlay";
 
 /// A host of the cluster.
+#[expect(clippy::struct_excessive_bools, reason = "each can be wrong with a host by itself")]
 pub(crate) struct Host {
     pub(crate) dir: PathBuf,
     pub(crate) vtep: IpAddr,
