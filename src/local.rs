@@ -126,6 +126,7 @@ impl Local {
         for endpoint in stale {
             local.remove_lost(&endpoint)?;
         }
+        local.release_homeless_claims()?;
         Ok(local)
     }
 

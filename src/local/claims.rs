@@ -4,7 +4,7 @@
 
 mod own;
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -232,6 +232,20 @@ impl Local {
             }
         }
         Ok(())
+    }
+
+    /// Gives back the claims in networks that this host no longer has: a daemon that was killed while it
+    /// forgot a network may have left some in the book, which nobody would look at again.
+    pub(super) fn release_homeless_claims(&self) -> Result<(), LocalError> {
+        let homeless: BTreeSet<_> = self.read(|data| {
+            let used = data.networks_in_use();
+            let networks = data.claims.values().map(|claim| &claim.network);
+            networks.filter(|id| data.binding_of(id).is_none() && !used.contains(id)).cloned().collect()
+        });
+        if homeless.is_empty() {
+            return Ok(());
+        }
+        self.change(|data| homeless.iter().try_for_each(|network| self.release_claims_of(data, network)))
     }
 
     /// The engine no longer has the network: what was held in it is queued to be given back.

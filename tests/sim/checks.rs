@@ -328,7 +328,8 @@ fn snapshots(
         records::<Node>(entries, keys::NODES).into_iter().map(|(_, n)| (n.id.clone(), n)).collect();
     let hosts: BTreeMap<NodeId, KnownHost> =
         records::<KnownHost>(entries, keys::HOSTS).into_iter().map(|(_, h)| (h.id.clone(), h)).collect();
-    let meta = records::<Meta>(entries, keys::META).pop().map(|(_, meta)| meta);
+    let meta = entries.iter().find(|entry| entry.key == keys::META);
+    let meta = meta.and_then(|entry| record::decode::<Meta>(&entry.key, &entry.value).ok());
     let mut all: BTreeMap<NetworkId, BTreeMap<EndpointId, Endpoint>> = BTreeMap::new();
     for (_, endpoint) in records::<Endpoint>(entries, keys::ENDPOINTS) {
         all.entry(endpoint.network.clone()).or_default().insert(endpoint.id.clone(), endpoint);
@@ -435,6 +436,7 @@ pub(crate) fn left_over() -> Vec<String> {
         let data = daemon.local.data();
         if !data.bindings.is_empty()
             || !data.endpoints.is_empty()
+            || !data.claims.is_empty()
             || !data.releases.is_empty()
             || !data.departures.is_empty()
         {

@@ -21,14 +21,16 @@ use rs_overlay::{
         Applied,
         collect::Collector,
         housekeeping::Housekeeping,
+        keeper::Keeper,
         liveness::Liveness,
         mirror::Mirror,
         naming::Naming,
         propagate::{EngineReport, Propagator},
         publisher::Publisher,
+        refill::Refill,
         worker::Worker,
     },
-    store::{Store, ledger::Ledger},
+    store::{Store, gate::Gate, ledger::Ledger},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +48,7 @@ use super::{
 pub(crate) const DRIVER: &str = "rs-overlay";
 
 /// A host of the cluster.
+#[expect(clippy::struct_excessive_bools, reason = "each can be wrong with a host by itself")]
 pub(crate) struct Host {
     pub(crate) dir: PathBuf,
     pub(crate) vtep: IpAddr,
@@ -188,7 +191,8 @@ fn boot(host: usize) {
         // As the daemon does where it has found no namespace of its own.
         let _ = local.forget_lost(|sandbox| std::path::Path::new(sandbox).exists());
     }
-    let store: Arc<dyn Store> = Arc::new(SimStore(host));
+    let gate = Gate::new(Arc::new(SimStore(host)));
+    let store: Arc<dyn Store> = Arc::new(gate.clone());
     let ledger = Ledger::new(Arc::clone(&store));
     let mirror = Mirror::new(store, Arc::clone(&local));
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
@@ -206,7 +210,8 @@ fn boot(host: usize) {
         applied.clone(),
         mtu.clone(),
     );
-    let driver = Arc::new(driver.confirmed_by(report.clone()));
+    let driver = driver.confirmed_by(report.clone()).informed_by(health.clone());
+    let driver = Arc::new(driver.standing_on(gate.footing()));
     let worker = Worker {
         dataplane: Arc::new(SimKernel { host, inner }),
         local: Arc::clone(&local),
@@ -221,6 +226,15 @@ fn boot(host: usize) {
         Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
     let housekeeping =
         Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+    let keeper = Keeper {
+        ledger: ledger.clone(),
+        local: Arc::clone(&local),
+        snapshot: snapshot.clone(),
+        health: health.clone(),
+        footing: Some(gate.footing()),
+    };
+    let refill =
+        Refill { gate, local: Arc::clone(&local), snapshot: snapshot.clone(), health: health.clone() };
     let node = node(host, vtep, &local);
     let (missed, unreachable) = watch::channel(BTreeMap::new());
     let liveness = Liveness {
@@ -262,6 +276,8 @@ fn boot(host: usize) {
     deck::spawn(owner, collector.run(never()));
     deck::spawn(owner, propagator.run(never()));
     deck::spawn(owner, liveness.run(never()));
+    deck::spawn(owner, keeper.run(never()));
+    deck::spawn(owner, refill.run(never()));
     deck::spawn(owner, tell_facts(applied, mtu_in, facts_in));
     journal::note(|| format!("host{host}: the daemon runs"));
     with(host, |host| {

@@ -36,7 +36,10 @@ impl Reach {
         let mut now = BTreeSet::new();
         for (from, to) in live.iter().flat_map(|from| live.iter().map(move |to| (from, to))) {
             if from.network == to.network && from.host != to.host && reaches(&kernels, from, to) {
-                now.insert((from.endpoint.clone(), to.endpoint.clone()));
+                let pair = (from.endpoint.clone(), to.endpoint.clone());
+                if self.pairs.contains(&pair) || knows(from.host, to) {
+                    now.insert(pair);
+                }
             }
         }
         for pair in self.pairs.difference(&now) {
@@ -54,6 +57,15 @@ impl Reach {
         self.pairs = now;
         Ok(())
     }
+}
+
+/// Whether a host has heard of an endpoint. Where it has not, the way there is that of an earlier one with the
+/// same address, which goes first.
+fn knows(host: usize, one: &Live) -> bool {
+    host::daemon(host).is_some_and(|daemon| {
+        let snapshot = daemon.snapshot.borrow();
+        snapshot.endpoints.get(&one.network).is_some_and(|known| known.contains_key(&one.endpoint))
+    })
 }
 
 fn reaches(kernels: &[(Overlay, IpAddr, bool)], from: &Live, to: &Live) -> bool {
