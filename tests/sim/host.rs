@@ -46,6 +46,7 @@ use super::{
 pub(crate) const DRIVER: &str = "rs-overlay";
 
 /// A host of the cluster.
+#[expect(clippy::struct_excessive_bools, reason = "each comes and goes without the others")]
 pub(crate) struct Host {
     pub(crate) dir: PathBuf,
     pub(crate) vtep: IpAddr,
