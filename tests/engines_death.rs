@@ -7,7 +7,6 @@
 )]
 
 #[path = "engines/dns.rs"]
-#[allow(dead_code, reason = "only questions are put here")]
 mod dns;
 #[path = "engines/kit.rs"]
 mod kit;

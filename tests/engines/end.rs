@@ -56,6 +56,11 @@ fn nothing_left(lab: &Lab) -> Result<()> {
         let pins: Vec<_> = pins.lines().filter(|name| *name != ".overlay.lock").collect();
         ensure!(pins == ["overlay"], "namespaces of {}: {pins:?}", host.name());
     }
+    nothing_left_in_store(lab)
+}
+
+/// That the store holds only what it has of a cluster without networks.
+pub(crate) fn nothing_left_in_store(lab: &Lab) -> Result<()> {
     let lasting = ["v1/meta", "v1/nodes/", "v1/hosts/", "v1/marks/", "v1/removed/"];
     let kept = |key: &String| lasting.iter().any(|beginning| key.starts_with(beginning));
     let left: Vec<String> = store_keys(lab)?.into_iter().filter(|key| !kept(key)).collect();

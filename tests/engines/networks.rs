@@ -15,7 +15,8 @@ use std::{
 use netns_harness::{Host, Lab, Signal, wait_until};
 
 use crate::kit::{
-    OURS, SOON, appears, has_network, logs, ping, refused, remove, run, says, store_keys, try_run, vanishes,
+    OURS, SOON, appears, has_network, logs, nothing_left_in_store, ping, refused, remove, run, says, try_run,
+    vanishes,
 };
 
 /// What makes up a network, and must be the same everywhere; with other ids on other engines.
@@ -366,12 +367,6 @@ pub(crate) fn again_and_again(lab: &Lab, times: usize) {
         vanishes(lab, "again");
     }
     eprintln!("{times} rounds in {:?}, there on both hosts after {slowest:?} at most", start.elapsed());
-    let left = wait_until("an empty store", SOON, || {
-        let keys = store_keys(lab)?;
-        let left: Vec<_> =
-            keys.iter().filter(|key| *key != "v1/meta" && !key.starts_with("v1/nodes/")).collect();
-        anyhow::ensure!(left.is_empty(), "{left:?}");
-        Ok(true)
-    });
+    let left = wait_until("an empty store", SOON, || nothing_left_in_store(lab).map(|()| true));
     left.unwrap_or_else(|error| panic!("{error:#}\n{}", logs(lab)));
 }

@@ -10,8 +10,17 @@ use super::stage::Stage;
 /// The daemons give back what nobody holds any more in their own time, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Records of the cluster itself, which stay as long as it does.
-const KEPT: [&str; 2] = ["rs-overlay/v1/meta", "rs-overlay/v1/nodes/"];
+/// The record that every cluster has.
+const CLUSTER: &str = "rs-overlay/v1/meta";
+
+/// Records of the cluster, its hosts and the networks that were removed, which stay when all else is gone.
+const KEPT: [&str; 5] = [
+    CLUSTER,
+    "rs-overlay/v1/nodes/",
+    "rs-overlay/v1/hosts/",
+    "rs-overlay/v1/marks/",
+    "rs-overlay/v1/removed/",
+];
 
 /// How much is left on a host, or in the store.
 #[derive(Clone, Debug)]
@@ -65,7 +74,7 @@ fn in_store(lab: &Lab) -> Result<Option<Left>> {
         }
         StoreKind::Embedded | StoreKind::None => return Ok(None),
     };
-    ensure!(keys.iter().any(|key| key == KEPT[0]), "the store at {url} has no cluster: {keys:?}");
+    ensure!(keys.iter().any(|key| key == CLUSTER), "the store at {url} has no cluster: {keys:?}");
     let found = keys.into_iter().filter(|key| !KEPT.iter().any(|kept| key.starts_with(kept))).collect();
     Ok(Some(Left { place: lab.store_kind().to_string(), found: vec![("records", found)] }))
 }
