@@ -29,6 +29,8 @@ use crate::{
 const TTL: Duration = Duration::from_secs(7);
 /// How often it is renewed: two renewals may be lost.
 const RENEW: Duration = Duration::from_secs(2);
+/// How often to see whether the records are still there: somebody may have deleted them alone.
+const REREAD: Duration = Duration::from_secs(10);
 /// How often to look again when others write of this host's death at the same time.
 const TRIES: u32 = 8;
 
@@ -92,6 +94,9 @@ impl Member {
     /// Registers and renews until something fails; `told` is whether people know that it is not registered.
     async fn stay(&mut self, retry: &mut Backoff, told: &mut bool) -> Result<(), StoreError> {
         let lease = self.ledger.store().lease(TTL).await?;
+        // From before the records are written: what happens to the store meanwhile is noticed.
+        let mut own_state = self.local.changes();
+        let mut written_in = self.store_incarnation();
         self.register(&lease).await?;
         info!(node = %self.node.id, incarnation = self.node.incarnation, "registered in the cluster");
         retry.reset();
@@ -99,8 +104,7 @@ impl Member {
         let mut last_answer = Instant::now();
         // News must not put off the renewal, however often there are some.
         let mut renew_at = last_answer + RENEW;
-        let mut own_state = self.local.changes();
-        let mut written_in = self.store_incarnation();
+        let mut reread_at = last_answer + REREAD;
         loop {
             let changed = tokio::select! {
                 biased;
@@ -113,7 +117,21 @@ impl Member {
                         Err(error) if last_answer.elapsed() > TTL => return Err(error),
                         Err(_) => {}
                     }
-                    continue;
+                    if Instant::now() < reread_at {
+                        continue;
+                    }
+                    // A store that does not answer is asked again after the next renewal.
+                    match self.is_there().await {
+                        Ok(there) => {
+                            reread_at = Instant::now() + REREAD;
+                            if there {
+                                continue;
+                            }
+                        }
+                        Err(_) => continue,
+                    }
+                    warn!("somebody has deleted this host's record from the store; it is written again");
+                    Ok(())
                 }
                 // A store that was emptied has lost the record, and the lease perhaps not.
                 changed = own_state.changed() => {
@@ -172,6 +190,13 @@ impl Member {
             store: self.ledger.store().kind().to_owned(),
             detail: "what the cluster says of this host keeps changing".to_owned(),
         })
+    }
+
+    /// Whether the store has both records of this host.
+    async fn is_there(&self) -> Result<bool, StoreError> {
+        let node = self.ledger.get::<Node>(&keys::node(&self.node.id)).await?;
+        let host = self.ledger.get::<KnownHost>(&keys::host(&self.node.id)).await?;
+        Ok(node.is_some() && host.is_some())
     }
 
     fn store_incarnation(&self) -> Option<String> {

@@ -11,11 +11,12 @@ mod kit;
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
-use kit::{SOON, assert_clean, has_network, logs, ping, run, steady_ping, store_keys, try_run};
+use kit::{SOON, assert_clean, has_network, logs, ping, run, steady_ping, try_run};
 use netns_harness::{
     EngineVersion::{V20_10_24, V26_1, V28_5},
     Host, Lab, Signal, StoreKind, wait_until,
 };
+use serde_json::Value;
 
 /// Pings over each loss: a quarter of a minute of them.
 const PINGS: u32 = 300;
@@ -139,12 +140,12 @@ impl Scene {
     /// Loses the store in some way: nothing that lives may notice, and the store has it all again.
     fn lose(&self, how: &str, fault: impl FnOnce()) {
         let [one, two] = self.hosts();
-        let before = self.records();
+        let before = self.records().unwrap();
         let addresses = self.addresses();
         let lost = steady_ping(one, "c1", self.address(2), PINGS, || {
             fault();
             self.wait(&format!("the store to be filled after: {how}"), || {
-                let now = self.records();
+                let now = self.records()?;
                 let missing: Vec<_> = before.difference(&now).collect();
                 let surplus: Vec<_> = now.difference(&before).collect();
                 anyhow::ensure!(
@@ -168,15 +169,18 @@ impl Scene {
             ping(two, "c2", new);
             kit::remove(host, &["new"]);
         }
-        self.wait("the new containers to be forgotten", || Ok(self.records() == before));
+        self.wait("the new containers to be forgotten", || Ok(self.records()? == before));
         eprintln!("filled again: {how}");
     }
 
     /// Keys of all that lives, without what changes by itself.
-    fn records(&self) -> BTreeSet<String> {
-        let lasting = ["v1/meta", "v1/marks/", "v1/nodes/", "v1/removed/"];
-        let keys = store_keys(&self.lab).unwrap_or_default().into_iter();
-        keys.filter(|key| lasting.iter().all(|beginning| !key.starts_with(beginning))).collect()
+    fn records(&self) -> anyhow::Result<BTreeSet<String>> {
+        let lasting = ["v1/meta", "v1/marks/", "v1/nodes/", "v1/removed/", "v1/wanted/"];
+        let records = records(&self.lab)?.into_iter();
+        let lives = |key: &str, value: &Value| {
+            lasting.iter().all(|beginning| !key.starts_with(beginning)) && value["kind"] != "reserve"
+        };
+        Ok(records.filter(|(key, value)| lives(key, value)).map(|(key, _)| key).collect())
     }
 
     fn addresses(&self) -> Vec<(String, IpAddr)> {
@@ -213,6 +217,30 @@ impl Scene {
 
 fn data(lab: &Lab) -> PathBuf {
     lab.dir().join("store")
+}
+
+/// All records of the daemons' in the store, by key without the prefix.
+fn records(lab: &Lab) -> anyhow::Result<Vec<(String, Value)>> {
+    let url = lab.store_url();
+    let server = url.split_once("://").unwrap().1;
+    // A key's line, then its record's, which has no line ends.
+    let text = if lab.store_kind() == StoreKind::Etcd {
+        let line = ["get", "--prefix", "rs-overlay/", "--endpoints", server];
+        lab.fabric_exec(&[&["env", "ETCDCTL_API=3", "etcdctl"], &line[..]].concat())?
+    } else {
+        let kv = format!("http://{server}/v1/kv");
+        let each = format!("echo $key; curl -sS --fail '{kv}/'$key'?raw'; echo");
+        let keys = format!("curl -sS --fail '{kv}/rs-overlay/?keys' | tr -d '[]\" ' | tr ',' ' '");
+        lab.fabric_exec(&["sh", "-c", &format!("for key in $({keys}); do {each}; done")])?
+    };
+    let lines: Vec<_> = text.lines().collect();
+    // One that was deleted since the keys were listed has none.
+    let there = lines.chunks(2).filter(|pair| pair.get(1).is_none_or(|value| !value.is_empty()));
+    let record = |pair: &[&str]| {
+        let [key, value] = pair else { anyhow::bail!("a key without a record: {pair:?}") };
+        Ok((key.strip_prefix("rs-overlay/").unwrap_or(key).to_owned(), serde_json::from_str(value)?))
+    };
+    there.map(record).collect()
 }
 
 fn etcdctl(lab: &Lab, args: &[&str]) {

@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{housekeeping::Unfinished, mirror::Health, removal};
+use super::{cluster, housekeeping::Unfinished, mirror::Health, removal};
 use crate::{
     backoff::Backoff,
     local::{Local, OwnClaim},
@@ -68,6 +68,8 @@ struct View {
     /// Addresses that hosts call for; `None` among them: any.
     wanted: BTreeSet<Option<IpAddr>>,
     hosts: usize,
+    /// The incarnation of the store that was confirmed last: in another one all has to be told anew.
+    store_incarnation: Option<String>,
 }
 
 /// What the store has of one subnet.
@@ -173,6 +175,7 @@ impl Keeper {
                         used: used.clone(),
                         wanted: wanted.map(|(_, ip)| *ip).collect(),
                         hosts: snapshot.nodes.len(),
+                        store_incarnation: data.store_incarnation().map(str::to_owned),
                     };
                     views.insert(subnet.cidr, view);
                 }
@@ -206,6 +209,10 @@ impl Keeper {
             // Whoever removed the network elsewhere may have looked before that.
             removal::finish_if_departed(&self.ledger, &self.local, network).await?;
         }
+        if !self.is_settled() {
+            // What looks free may be an address that another host has not told again yet.
+            return Ok(Done::LookAgain);
+        }
         if !told.changed {
             return self.keep_reserve(view, &found).await;
         }
@@ -222,6 +229,13 @@ impl Keeper {
             Footing::Sure { settles, .. } => settles.is_none_or(|until| until <= Instant::now()),
             _ => false,
         })
+    }
+
+    /// Whether what was just read is the store that this host knows, and all hosts are done with filling it.
+    async fn is_believed(&self) -> Result<bool, Unfinished> {
+        let snapshot = self.snapshot.borrow().clone();
+        let known = cluster::is_known(&**self.ledger.store(), &self.local, &snapshot).await?;
+        Ok(known && self.is_settled())
     }
 
     async fn find(&self, view: &View) -> Result<Option<Found>, Unfinished> {

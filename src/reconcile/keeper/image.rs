@@ -29,7 +29,6 @@ pub(super) struct Told {
 enum Rival {
     Wins,
     Loses,
-    Undecided,
 }
 
 /// One record to write.
@@ -45,16 +44,20 @@ impl Keeper {
     pub(super) async fn tell(&self, view: &View, found: &Found) -> Result<Told, Unfinished> {
         let mut done = Done::Yes;
         let mut steps = Vec::new();
+        let is_others = |held: &Held<AddressClaim>| held.record.node != *self.local.node();
+        let contested = view.claims.iter().any(|claim| found.records.get(&claim.ip).is_some_and(is_others));
+        // Asked after the records were read: they may be those of a store that was set back a moment ago.
+        let believed = !contested || self.is_believed().await?;
         for claim in &view.claims {
             let held = found.records.get(&claim.ip);
             let wanted = claim.record(self.local.node());
             match held {
-                Some(held) if held.record.node != *self.local.node() => match self.rival(view, claim, held) {
+                Some(held) if is_others(held) && !believed => done = Done::LookAgain,
+                Some(held) if is_others(held) => match self.rival(view, claim, held) {
                     Rival::Wins => self.lose(view, claim, held)?,
                     Rival::Loses => {
                         steps.push(Step { ip: claim.ip, claim: wanted, old: Some(held.clone()) });
                     }
-                    Rival::Undecided => done = Done::LookAgain,
                 },
                 Some(held) if held.record == wanted => self.keep_own(claim)?,
                 _ if found.unreadable.contains(&claim.ip) => {}
@@ -81,22 +84,16 @@ impl Keeper {
 
     /// Which of two hosts has an address that both have in their books: the higher generation, which a
     /// takeover leaves. The same generation twice comes of a store that was lost. Then a claim that is held
-    /// in reserve yields at once, and of two hosts that both use the address the one with the lower id stays,
-    /// when all have had the time to give up what they no longer have.
+    /// in reserve yields, and of two hosts that both use the address the one with the lower id stays. Only to
+    /// be asked when all have had the time to give up what they no longer have.
     fn rival(&self, view: &View, claim: &OwnClaim, held: &Held<AddressClaim>) -> Rival {
         let (own, other) = (claim.generation, held.record.generation);
-        if other > own {
+        if other > own || !view.used.contains(&claim.ip) {
             return Rival::Wins;
         }
-        if !self.is_settled() {
-            return Rival::Undecided;
-        }
-        let used = view.used.contains(&claim.ip);
-        if used && (own > other || *self.local.node() < held.record.node) {
-            Rival::Loses
-        } else {
-            Rival::Wins
-        }
+        let yields =
+            own > other || held.record.kind == ClaimKind::Reserve || *self.local.node() < held.record.node;
+        if yields { Rival::Loses } else { Rival::Wins }
     }
 
     async fn write(&self, view: &View, found: &Found, batch: &[Step]) -> Result<Outcome, Unfinished> {
