@@ -17,7 +17,6 @@ use futures_util::future::join_all;
 use rs_overlay::{
     config::AddrPool,
     http::{ListenError, bind},
-    store::{Entry, keys},
 };
 use serde_json::{Value, json};
 use support::{
@@ -101,19 +100,11 @@ async fn many_calls_on_one_connection_and_on_many() {
     join_all((0..20).map(one)).await;
 }
 
-/// What calls have left in the store, without what background tasks add to it: the reserve, and the word
-/// that this host has a network.
-async fn foreground(lab: &Lab) -> Vec<Entry> {
-    let mut all = lab.host.store.range("v1/").await.unwrap();
-    all.retain(|entry| !entry.value.contains("\"reserve\"") && !entry.key.starts_with(keys::PRESENT));
-    all
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_is_no_request_is_refused_and_changes_nothing() {
     let lab = Lab::start().await;
     lab.network().await;
-    let before = foreground(&lab).await;
+    let before = lab.host.put_by_calls().await;
     let mut connection = Connection::open(&lab.socket).await;
     for method in WITH_BODY {
         for body in ["", "\n", "{", "{\"NetworkID\":", "[]x", "nonsense", "\"text\"", "7", "\u{0}"] {
@@ -144,7 +135,7 @@ async fn a_body_that_is_no_request_is_refused_and_changes_nothing() {
         let answer = connection.call(&format!("/{method}"), body.to_string().as_bytes()).await;
         answer.failure(&format!("{method} {body}"));
     }
-    assert_eq!(foreground(&lab).await, before);
+    assert_eq!(lab.host.put_by_calls().await, before);
     assert!(lab.host.local.data().endpoints.is_empty());
     assert_eq!(lab.host.local.data().bindings.len(), 1);
 }
@@ -247,7 +238,7 @@ async fn a_client_that_hangs_up_does_not_cut_a_call() {
         })
         .await;
     // A call that was never read is nothing; one that began has all of its parts.
-    let keys: Vec<_> = foreground(&lab).await.into_iter().map(|entry| entry.key).collect();
+    let keys: Vec<String> = lab.host.put_by_calls().await.into_iter().map(|entry| entry.key).collect();
     let count = |part: &str| keys.iter().filter(|key| key.starts_with(part)).count();
     let bound = lab.host.local.data().bindings.len();
     assert!(bound > 0, "no call was read at all");

@@ -21,7 +21,7 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     http::{AdminView, Journal, Plugin, router},
     local::Local,
-    model::{ForeignVxlan, HostRoute, Node, Snapshot},
+    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Snapshot},
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
@@ -32,7 +32,7 @@ use rs_overlay::{
         worker::Worker,
     },
     store::{
-        Store, StoreError, Txn, embedded::Embedded, gate::Gate, keys, ledger::Ledger, record,
+        Entry, Store, StoreError, Txn, embedded::Embedded, gate::Gate, keys, ledger::Ledger, record,
         timeouts::Timeouts,
     },
 };
@@ -219,6 +219,18 @@ impl Host {
         let keys = all.into_iter().map(|entry| entry.key);
         let lasting = [keys::CLUSTER, keys::NODES, keys::REMOVED];
         keys.filter(|key| lasting.iter().all(|beginning| !key.starts_with(beginning))).collect()
+    }
+
+    /// What calls have put into the store: all but what comes there in its own time (marks, presence and
+    /// the addresses that are claimed ahead).
+    pub(crate) async fn put_by_calls(&self) -> Vec<Entry> {
+        let mut all = self.store.range("v1/").await.unwrap();
+        let claim = |entry: &Entry| record::decode::<AddressClaim>(&entry.key, &entry.value).unwrap();
+        all.retain(|entry| ![keys::CLUSTER, keys::PRESENT].iter().any(|part| entry.key.starts_with(part)));
+        all.retain(|entry| {
+            !entry.key.starts_with(keys::ADDRESSES) || claim(entry).kind != ClaimKind::Reserve
+        });
+        all
     }
 
     /// Waits until `look` is satisfied; it answers what is still wrong.

@@ -112,7 +112,7 @@ impl<'a> Player<'a> {
     /// The recorded networks have an option that this driver does not know: it must be refused with a
     /// text that helps, and without a trace. Takes it out.
     async fn without_unknown_option(&self, method: &str, request: &mut Value) {
-        let before = self.host.store.range("v1/").await.unwrap();
+        let before = self.host.put_by_calls().await;
         let whole = request.clone();
         let options = match request.pointer_mut("/Options/com.docker.network.generic") {
             Some(generic) => generic,
@@ -123,7 +123,7 @@ impl<'a> Player<'a> {
         }
         let text = self.host.refused(method, &whole).await;
         assert!(text.contains("\"color\"") && KNOWN_OPTIONS.iter().all(|o| text.contains(o)), "{text}");
-        assert_eq!(self.host.store.range("v1/").await.unwrap(), before, "a refused call left a trace");
+        assert_eq!(self.host.put_by_calls().await, before, "a refused call left a trace");
     }
 
     fn pool(&mut self, request: &Value, recorded: &Value, got: &Value, what: &str) {
