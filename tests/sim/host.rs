@@ -219,8 +219,12 @@ fn boot(host: usize) {
     };
     let publisher =
         Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
-    let housekeeping =
-        Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+    let housekeeping = Housekeeping {
+        ledger: ledger.clone(),
+        local: Arc::clone(&local),
+        health: health.clone(),
+        footing: None,
+    };
     let node = node(host, vtep, &local);
     let (missed, unreachable) = watch::channel(BTreeMap::new());
     let liveness = Liveness {
