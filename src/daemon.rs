@@ -208,7 +208,12 @@ async fn start(
         health: health.clone(),
     };
     let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
-    let housekeeping = Housekeeping { ledger: ledger.clone(), local: local.clone(), health: health.clone() };
+    let housekeeping = Housekeeping {
+        ledger: ledger.clone(),
+        local: local.clone(),
+        health: health.clone(),
+        footing: Some(gate.footing()),
+    };
     let keeper = Keeper {
         ledger: ledger.clone(),
         local: local.clone(),
@@ -254,6 +259,7 @@ async fn start(
         snapshot: snapshot.clone(),
         names: names_told.clone(),
         vtep,
+        footing: gate.footing(),
     };
     let store_url = config.cluster_store.clone();
     let view = View {

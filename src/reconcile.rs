@@ -4,7 +4,7 @@
 //! All of them are level-triggered: an event says "look again" and nothing more, a failure is tried
 //! again with growing pauses, and none of them ever undoes something because the store is away.
 
-mod cluster;
+pub(crate) mod cluster;
 pub mod collect;
 pub mod housekeeping;
 pub mod keeper;

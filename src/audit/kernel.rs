@@ -33,10 +33,10 @@ pub fn compare_kernel(view: &KernelView<'_>) -> Vec<DifferenceRow> {
     unequal(&view.wanted.segments, &view.found.segments, |vni, wanted, found| match (wanted, found) {
         (Some(wanted), Some(found)) => view.segment(*vni, wanted, found, &mut rows),
         (Some(wanted), None) => {
-            rows.push(row(Area::Kernel, view.title(*vni, wanted), "bridge and VXLAN device", "nothing"));
+            rows.push(row(Area::Kernel, view.title(*vni, wanted), devices(wanted), "nothing"));
         }
         (None, Some(found)) => {
-            rows.push(row(Area::Kernel, view.title(*vni, found), "nothing", "bridge or VXLAN device"));
+            rows.push(row(Area::Kernel, view.title(*vni, found), "nothing", "some device of it"));
         }
         (None, None) => {}
     });
@@ -64,7 +64,7 @@ impl KernelView<'_> {
         }
         let (w, f) = (&wanted.vxlan, &found.vxlan);
         if f.port == 0 {
-            tell("bridge and VXLAN device".into(), "whole".into(), "missing, down or changed".into());
+            tell(devices(wanted).into(), "whole".into(), "missing, down or changed".into());
         } else if (w.local, w.port) != (f.local, f.port) {
             let from = |ip: IpAddr, port| format!("from {ip} to port {port}");
             tell("VXLAN device".into(), from(w.local, w.port), from(f.local, f.port));
@@ -90,6 +90,9 @@ impl KernelView<'_> {
     }
 
     fn title(&self, vni: Vni, segment: &Segment) -> String {
+        if segment.network == NetworkId::of_probes() {
+            return format!("network of the hosts' probes (VNI {vni})");
+        }
         let name = self.networks.get(&segment.network).map_or(segment.network.short(), String::as_str);
         format!("network {name} (VNI {vni})")
     }
@@ -100,6 +103,11 @@ impl KernelView<'_> {
             None => format!("endpoint {}", endpoint.short()),
         }
     }
+}
+
+/// What a segment consists of: hosts ask for each other without a bridge.
+fn devices(segment: &Segment) -> &'static str {
+    if segment.network == NetworkId::of_probes() { "VXLAN device" } else { "bridge and VXLAN device" }
 }
 
 fn port(port: Option<&Port>) -> String {
@@ -186,5 +194,13 @@ mod tests {
         guards.guards = BTreeSet::from(["10.8.0.0/24".parse().unwrap()]);
         assert_eq!(told(&guards, &[]).len(), 2);
         assert_eq!(told(&Overlay::default(), &[]).len(), 2);
+        let mut probes = overlay();
+        let mut segment = probes.segments.values().next().unwrap().clone();
+        segment.network = NetworkId::of_probes();
+        probes.segments.insert(Vni::new(16_777_215).unwrap(), segment);
+        assert_eq!(
+            told(&probes, &[]),
+            ["network of the hosts' probes (VNI 16777215): nothing / some device of it"]
+        );
     }
 }

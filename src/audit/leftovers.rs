@@ -41,13 +41,46 @@ pub fn leftovers(store: &Listing, own: &Own, now: u64) -> Vec<Leftover> {
     if meta.is_none() || own.cluster.as_deref() != meta {
         return Vec::new();
     }
+    // Nor in one of which this host does not know that all is there.
+    let incarnation = store.meta.as_ref().map_or("", |meta| meta.incarnation.as_str());
+    if own.incarnation.as_deref().unwrap_or_default() != incarnation {
+        return Vec::new();
+    }
     let mut found = Vec::new();
+    incarnations(store, incarnation, &mut found);
+    calls(store, &mut found);
     pools(store, own, now, &mut found);
     addresses(store, own, now, &mut found);
     pointers(store, &mut found);
     marks(store, own, &mut found);
     endpoints(store, own, &mut found);
     found
+}
+
+/// Keys of incarnations that the store no longer has.
+fn incarnations(store: &Listing, current: &str, found: &mut Vec<Leftover>) {
+    for gone in store.incarnations.iter().filter(|key| *key != current) {
+        found.push(Leftover {
+            kind: "incarnation",
+            object: gone.clone(),
+            why: format!("the store is in incarnation {current}"),
+            keys: vec![keys::incarnation(gone)],
+            absent: Vec::new(),
+        });
+    }
+}
+
+/// Calls for addresses of subnets that are gone.
+fn calls(store: &Listing, found: &mut Vec<Leftover>) {
+    for (cidr, ip) in store.wanted.iter().filter(|(cidr, _)| !store.pools.contains_key(cidr)) {
+        found.push(Leftover {
+            kind: "call for an address",
+            object: ip.map_or_else(|| cidr.to_string(), |ip| ip.to_string()),
+            why: format!("its subnet {cidr} is gone"),
+            keys: vec![keys::wanted(cidr, *ip)],
+            absent: vec![keys::pool(cidr)],
+        });
+    }
 }
 
 fn gone(network: &NetworkId) -> String {
@@ -163,7 +196,7 @@ fn marks(store: &Listing, own: &Own, found: &mut Vec<Leftover>) {
 fn endpoints(store: &Listing, own: &Own, found: &mut Vec<Leftover>) {
     for ((network, id), endpoint) in &store.endpoints {
         let mine = endpoint.node == own.node;
-        let (why, absent) = if mine && !own.endpoints.contains_key(id) {
+        let (why, absent) = if mine && !own.tells(id) {
             ("it is gone from this host".to_owned(), Vec::new())
         } else if !mine && !store.networks.contains_key(network) && !store.nodes.contains_key(&endpoint.node)
         {

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     model::{
-        AddressClaim, Endpoint, EndpointId, Meta, Network, NetworkClaim, NetworkId, Node, NodeId, Pool, Vni,
+        AddressClaim, Death, Endpoint, EndpointId, KnownHost, Mark, Meta, Network, NetworkClaim, NetworkId,
+        Node, NodeId, Pool, Removed, Vni,
     },
     store::{keys, record},
 };
@@ -21,8 +22,16 @@ use crate::{
 pub struct Listing {
     /// The cluster.
     pub meta: Option<Meta>,
+    /// Incarnations of the store that have a key.
+    pub incarnations: BTreeSet<String>,
+    /// How far each host has come in telling what it has.
+    pub marks: BTreeMap<NodeId, Mark>,
     /// Hosts whose lease is alive.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Hosts that have ever been here.
+    pub hosts: BTreeMap<NodeId, KnownHost>,
+    /// Those that were declared dead.
+    pub dead: BTreeMap<NodeId, Death>,
     /// Networks.
     pub networks: BTreeMap<NetworkId, Network>,
     /// Networks by their name's key.
@@ -39,6 +48,10 @@ pub struct Listing {
     pub present: BTreeSet<(NetworkId, NodeId)>,
     /// Which host has removed which network.
     pub departed: BTreeSet<(NetworkId, NodeId)>,
+    /// Networks that were removed.
+    pub removed: BTreeMap<NetworkId, Removed>,
+    /// Calls for addresses that are held in reserve.
+    pub wanted: BTreeSet<(IpNet, Option<IpAddr>)>,
     /// Keys under which something unreadable stands.
     pub unreadable: Vec<String>,
 }
@@ -58,6 +71,20 @@ impl Listing {
     fn take(&mut self, key: &str, value: &str) -> Option<()> {
         if key == keys::META {
             self.meta = Some(read(key, value)?);
+        } else if let Some(incarnation) = keys::incarnated(key) {
+            self.incarnations.insert(incarnation.to_owned());
+        } else if key.starts_with(keys::MARKS) {
+            self.marks.insert(keys::marked(key)?, read(key, value)?);
+        } else if key.starts_with(keys::HOSTS) {
+            let host: KnownHost = read(key, value)?;
+            self.hosts.insert(host.id.clone(), host);
+        } else if key.starts_with(keys::DEAD) {
+            let death: Death = read(key, value)?;
+            self.dead.insert(death.id.clone(), death);
+        } else if key.starts_with(keys::REMOVED) {
+            self.removed.insert(keys::buried(key)?, read(key, value)?);
+        } else if key.starts_with(keys::WANTED) {
+            self.wanted.insert(keys::wanted_of(key)?);
         } else if key.starts_with(keys::NODES) {
             let node: Node = read(key, value)?;
             self.nodes.insert(node.id.clone(), node);
@@ -88,9 +115,11 @@ impl Listing {
         self.networks.get(network).map_or(network.short(), Network::title)
     }
 
-    /// What people call a host: its hostname, or its id while it is away.
+    /// What people call a host: its hostname, or its id where nothing is known of it.
     pub fn host<'a>(&'a self, node: &'a NodeId) -> &'a str {
-        self.nodes.get(node).map_or(node.as_str(), |node| node.hostname.as_str())
+        let live = self.nodes.get(node).map(|node| &node.hostname);
+        let known = || self.hosts.get(node).map(|host| &host.hostname);
+        live.or_else(known).map_or(node.as_str(), String::as_str)
     }
 }
 

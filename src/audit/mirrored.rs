@@ -30,6 +30,18 @@ pub fn compare_snapshot(
         let name = wanted.or(found).map_or(id.as_str(), |node| node.hostname.as_str());
         tell(format!("host {name}"), wanted.is_some(), found.is_some());
     });
+    unequal(&store.hosts, &copy.hosts, |id, wanted, found| {
+        let name = wanted.or(found).map_or(id.as_str(), |host| host.hostname.as_str());
+        tell(format!("host {name}, which was here"), wanted.is_some(), found.is_some());
+    });
+    unequal(&store.dead, &copy.dead, |id, wanted, found| {
+        let name = wanted.or(found).map_or(id.as_str(), |death| death.hostname.as_str());
+        tell(format!("death of host {name}"), wanted.is_some(), found.is_some());
+    });
+    unequal(&store.removed, &copy.removed, |_, wanted, found| {
+        let name = wanted.or(found).map_or("", |removed| removed.title.as_str());
+        tell(format!("removal of network {name}"), wanted.is_some(), found.is_some());
+    });
     unequal(&store.networks, &copy.networks, |id, wanted, found| {
         let name = wanted.or(found).map_or(id.short(), |network| network.title());
         tell(format!("network {name}"), wanted.is_some(), found.is_some());

@@ -16,6 +16,8 @@ pub struct Own {
     pub node: NodeId,
     /// The cluster it belongs to, once it has met one.
     pub cluster: Option<String>,
+    /// The incarnation of the store in which it has told all it has.
+    pub incarnation: Option<String>,
     /// Networks of its engine, by Docker's id.
     pub networks: BTreeMap<NetworkId, OwnNetwork>,
     /// Its endpoints.
@@ -44,12 +46,19 @@ pub struct OwnEndpoint {
     pub docker_network: NetworkId,
     /// Its container's network namespace is there.
     pub alive: bool,
+    /// Another host has its address now: the store knows nothing of it until its container ends.
+    pub cut_off: bool,
 }
 
 impl Own {
     /// Whether the engine here has a network of the cluster.
     pub fn has(&self, network: &NetworkId) -> bool {
         self.networks.values().any(|own| own.network.id == *network)
+    }
+
+    /// Whether the store has to know an endpoint from this host.
+    pub fn tells(&self, id: &EndpointId) -> bool {
+        self.endpoints.get(id).is_some_and(|endpoint| !endpoint.cut_off)
     }
 
     /// Whether an endpoint here uses an address.

@@ -21,6 +21,13 @@ pub fn compare_records(store: &Listing, own: &Own) -> Vec<DifferenceRow> {
     if !store.nodes.contains_key(&own.node) {
         rows.push(row(Area::Store, "this host", "registered", "not registered"));
     }
+    let confirmed = own.incarnation.as_deref().unwrap_or_default();
+    let incarnation = store.meta.as_ref().map_or("", |meta| meta.incarnation.as_str());
+    if confirmed != incarnation {
+        let expected = format!("incarnation {confirmed}, which this host has filled");
+        return vec![row(Area::Store, "cluster", expected, format!("incarnation {incarnation}"))];
+    }
+    cluster(store, own, incarnation, &mut rows);
     for key in &store.unreadable {
         rows.push(row(Area::Store, format!("record {key}"), "readable", "unreadable for this release"));
     }
@@ -33,6 +40,37 @@ pub fn compare_records(store: &Listing, own: &Own) -> Vec<DifferenceRow> {
     rows
 }
 
+/// What tells whether the store is as it was, and who is in the cluster.
+fn cluster(store: &Listing, own: &Own, incarnation: &str, rows: &mut Vec<DifferenceRow>) {
+    let mut tell = |object: String, expected: &str, found: &str| {
+        rows.push(row(Area::Store, object, expected, found));
+    };
+    if !incarnation.is_empty() {
+        if !store.incarnations.contains(incarnation) {
+            tell(format!("key of incarnation {incarnation}"), "there", "missing");
+        }
+        match store.marks.get(&own.node) {
+            Some(mark) if mark.incarnation == incarnation => {}
+            Some(_) => tell("mark of this host".into(), "of this incarnation", "of an earlier one"),
+            None => tell("mark of this host".into(), "there", "missing"),
+        }
+    }
+    for gone in store.incarnations.iter().filter(|key| *key != incarnation) {
+        tell(format!("key of incarnation {gone}"), "none: the store has another one", "there");
+    }
+    if store.nodes.get(&own.node).is_some_and(|node| node.incarnation > 0) {
+        if !store.hosts.contains_key(&own.node) {
+            tell("record that this host was here".into(), "there", "missing");
+        }
+        if store.dead.contains_key(&own.node) {
+            tell("this host".into(), "alive", "declared dead");
+        }
+    }
+    for (network, removed) in store.removed.iter().filter(|(id, _)| store.networks.contains_key(*id)) {
+        tell(format!("network {} ({})", removed.title, network.short()), "removed", "there");
+    }
+}
+
 fn title(endpoint: &Endpoint) -> String {
     match &endpoint.container {
         Some(name) => format!("container {name}"),
@@ -41,7 +79,7 @@ fn title(endpoint: &Endpoint) -> String {
 }
 
 fn endpoints(store: &Listing, own: &Own, rows: &mut Vec<DifferenceRow>) {
-    for (id, endpoint) in &own.endpoints {
+    for (id, endpoint) in own.endpoints.iter().filter(|(_, endpoint)| !endpoint.cut_off) {
         let wanted = &endpoint.record;
         let object = format!("record of {}", title(wanted));
         match store.endpoints.get(&(wanted.network.clone(), id.clone())) {
@@ -52,7 +90,7 @@ fn endpoints(store: &Listing, own: &Own, rows: &mut Vec<DifferenceRow>) {
             Some(_) => {}
         }
     }
-    let gone = store.endpoints.values().filter(|e| e.node == own.node && !own.endpoints.contains_key(&e.id));
+    let gone = store.endpoints.values().filter(|e| e.node == own.node && !own.tells(&e.id));
     for endpoint in gone {
         let object = format!("record of {} in network {}", title(endpoint), store.title(&endpoint.network));
         rows.push(row(Area::Store, object, "none: it is gone from this host", "there"));
@@ -99,7 +137,7 @@ fn identity(network: &Network) -> String {
 
 /// Every address of an endpoint here has a claim of this host.
 fn claims(store: &Listing, own: &Own, rows: &mut Vec<DifferenceRow>) {
-    for endpoint in own.endpoints.values().map(|endpoint| &endpoint.record) {
+    for endpoint in own.endpoints.values().filter(|own| !own.cut_off).map(|own| &own.record) {
         let pools = || store.pools.values().filter(|pool| pool.network.as_ref() == Some(&endpoint.network));
         for ip in &endpoint.addresses {
             // Of a swarm's pools the manager holds the claims.

@@ -35,8 +35,12 @@ fn endpoint(id: &str, node: &str, last: u8) -> Endpoint {
 fn node(id: &str) -> serde_json::Value {
     json!({
         "id": id, "hostname": format!("host-{id}"), "vtep": "192.0.2.1", "vxlan_port": 4789,
-        "underlay_mtu": 1500, "daemon_version": "", "scope": "local", "boot_id": "", "since": OLD,
+        "underlay_mtu": 1500, "daemon_version": "", "scope": "local", "boot_id": "", "since": OLD, "incarnation": 1,
     })
+}
+
+fn host(id: &str) -> serde_json::Value {
+    json!({ "id": id, "hostname": format!("host-{id}"), "vtep": "192.0.2.1", "incarnation": 1 })
 }
 
 fn claim(node: &str) -> serde_json::Value {
@@ -46,7 +50,16 @@ fn claim(node: &str) -> serde_json::Value {
 fn records() -> Records {
     let mut records = Records::new();
     let mut put = |key: &str, value: serde_json::Value| drop(records.insert(key.to_owned(), value));
-    put("v1/meta", json!({ "cluster": "k", "created_at": OLD }));
+    put("v1/meta", json!({ "cluster": "k", "incarnation": "i", "created_at": OLD }));
+    put("v1/meta/i", json!({}));
+    put("v1/marks/a", json!({ "incarnation": "i", "tide": 3, "at": OLD }));
+    put("v1/marks/b", json!({ "incarnation": "i", "tide": 4, "at": OLD }));
+    put("v1/hosts/a", host("a"));
+    put("v1/hosts/b", host("b"));
+    put("v1/hosts/c", host("c"));
+    put("v1/dead/c", json!({ "id": "c", "hostname": "host-c", "incarnation": 1, "by": "a", "since": OLD }));
+    put("v1/removed/n0", json!({ "title": "red", "by": "b", "since": OLD }));
+    put("v1/wanted/10.9.0.0_24/10.9.0.7", json!({}));
     put("v1/nodes/a", node("a"));
     put("v1/nodes/b", node("b"));
     put("v1/networks/n1", serde_json::to_value(network()).unwrap());
@@ -79,10 +92,11 @@ fn own() -> Own {
     Own {
         node: NodeId::new("a").unwrap(),
         cluster: Some("k".to_owned()),
+        incarnation: Some("i".to_owned()),
         networks: BTreeMap::from([(docker.clone(), OwnNetwork { network: network(), since: OLD })]),
         endpoints: BTreeMap::from([(
             e1.id.clone(),
-            OwnEndpoint { record: e1, docker_network: docker, alive: true },
+            OwnEndpoint { record: e1, docker_network: docker, alive: true, cut_off: false },
         )]),
         releases: BTreeSet::new(),
         departures: BTreeSet::new(),
@@ -170,6 +184,65 @@ fn every_record_that_is_missing_or_wrong_is_told() {
 }
 
 #[test]
+fn what_says_how_the_store_is_and_who_is_in_it_is_told() {
+    let gone = |key: &'static str| told(move |records, _| drop(records.remove(key)));
+    let put = |key: &'static str, value: serde_json::Value| {
+        told(move |records, _| drop(records.insert(key.to_owned(), value)))
+    };
+    assert_eq!(gone("v1/meta/i"), ["key of incarnation i: there / missing"]);
+    assert_eq!(
+        put("v1/meta/h", json!({})),
+        ["key of incarnation h: none: the store has another one / there"]
+    );
+    assert_eq!(gone("v1/marks/a"), ["mark of this host: there / missing"]);
+    let earlier = json!({ "incarnation": "h", "tide": 3, "at": OLD });
+    assert_eq!(put("v1/marks/a", earlier), ["mark of this host: of this incarnation / of an earlier one"]);
+    assert_eq!(gone("v1/hosts/a"), ["record that this host was here: there / missing"]);
+    let death = json!({ "id": "a", "hostname": "host-a", "incarnation": 1, "by": "b", "since": OLD });
+    assert_eq!(put("v1/dead/a", death), ["this host: alive / declared dead"]);
+    let tomb = json!({ "title": "blue", "by": "b", "since": OLD });
+    assert_eq!(put("v1/removed/n1", tomb), ["network blue (n1): removed / there"]);
+    // One line for a store that is being filled again.
+    let turned = json!({ "cluster": "k", "incarnation": "j", "created_at": OLD });
+    assert_eq!(
+        put("v1/meta", turned),
+        ["cluster: incarnation i, which this host has filled / incarnation j"]
+    );
+}
+
+#[test]
+fn a_container_that_is_cut_off_has_no_record_and_no_claim() {
+    let cut_off = |records: &mut Records, own: &mut Own| {
+        own.endpoints.get_mut(&EndpointId::new("e1").unwrap()).unwrap().cut_off = true;
+        records.insert("v1/addresses/10.9.0.0_24/10.9.0.2".into(), claim("b"));
+    };
+    let late = told(cut_off);
+    assert_eq!(late, ["record of container c-e1 in network blue: none: it is gone from this host / there"]);
+    let done = told(|records, own| {
+        cut_off(records, own);
+        records.remove("v1/endpoints/n1/e1");
+    });
+    assert_eq!(done, [""; 0]);
+    assert_eq!(collected(cut_off), ["endpoint c-e1 of host host-a: it is gone from this host"]);
+}
+
+#[test]
+fn keys_of_earlier_incarnations_and_calls_in_subnets_that_are_gone_are_collected() {
+    let found = collected(|records, _| {
+        records.insert("v1/meta/h".into(), json!({}));
+        records.insert("v1/wanted/10.8.0.0_24".into(), json!({}));
+    });
+    let call = "call for an address 10.8.0.0/24: its subnet 10.8.0.0/24 is gone";
+    assert_eq!(found, ["incarnation h: the store is in incarnation i", call]);
+    // Where this host does not know that all is there, nothing is.
+    let turned = collected(|records, own| {
+        own.incarnation = Some("h".to_owned());
+        records.remove("v1/networks/n1");
+    });
+    assert_eq!(turned, [""; 0]);
+}
+
+#[test]
 fn a_network_that_is_gone_leaves_its_pointers_and_marks_to_be_collected() {
     let gone = collected(|records, own| {
         records.remove("v1/networks/n1");
@@ -185,9 +258,9 @@ fn a_network_that_is_gone_leaves_its_pointers_and_marks_to_be_collected() {
             format!("VNI 4096: {why}"),
             format!("subnet 10.9.0.0/24: {why}"),
             format!("present mark n1 on host host-a: {why}"),
-            format!("present mark n1 on host b: {why}"),
+            format!("present mark n1 on host host-b: {why}"),
             "endpoint c-e1 of host host-a: it is gone from this host".to_owned(),
-            format!("endpoint c-e2 of host b: {why}"),
+            format!("endpoint c-e2 of host host-b: {why}"),
         ]
     );
     // A host that lives takes its own back, and one that is away keeps what is of a network that is there.
@@ -246,6 +319,9 @@ fn the_copy_is_compared_where_it_is_kept() {
         meta: listing.meta.clone(),
         nodes: listing.nodes.clone(),
         networks: listing.networks.clone(),
+        hosts: listing.hosts.clone(),
+        dead: listing.dead.clone(),
+        removed: listing.removed.clone(),
         ..Snapshot::default()
     };
     let followed = BTreeSet::from([network().id]);
@@ -254,6 +330,12 @@ fn the_copy_is_compared_where_it_is_kept() {
     let endpoints = listing.endpoints.iter().map(|((_, id), endpoint)| (id.clone(), endpoint.clone()));
     copy.endpoints.insert(network().id, endpoints.collect());
     assert!(compare_snapshot(&listing, &copy, &followed).is_empty());
+    copy.dead.clear();
+    copy.removed.clear();
+    let objects: Vec<_> =
+        compare_snapshot(&listing, &copy, &followed).into_iter().map(|row| row.object).collect();
+    assert_eq!(objects, ["death of host host-c", "removal of network red"]);
+    (copy.dead, copy.removed) = (listing.dead.clone(), listing.removed.clone());
     copy.networks.clear();
     let rows = compare_snapshot(&listing, &copy, &followed);
     assert_eq!((rows[0].object.as_str(), rows[0].found.as_str()), ("network blue", "missing"));

@@ -23,8 +23,8 @@ use crate::{
     local::Local,
     model::{EndpointId, NetworkId, Snapshot},
     plan::diff,
-    reconcile::worker::Worker,
-    store::{Entry, Outcome, Store, StoreError, Txn},
+    reconcile::{cluster, worker::Worker},
+    store::{Entry, Outcome, Store, StoreError, Txn, gate::Footing},
 };
 
 /// Rest between two looks. What is on its way arrives in less.
@@ -45,6 +45,7 @@ pub(super) struct Verifier {
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) names: watch::Receiver<Told>,
     pub(super) vtep: IpAddr,
+    pub(super) footing: watch::Receiver<Footing>,
 }
 
 impl Verifier {
@@ -96,6 +97,7 @@ impl Verifier {
         let node = self.local.node().clone();
         self.local.read(|data| Own {
             cluster: data.cluster.as_ref().map(|known| known.id.clone()),
+            incarnation: data.store_incarnation().map(str::to_owned),
             networks: data
                 .bindings
                 .iter()
@@ -109,6 +111,7 @@ impl Verifier {
                         record: endpoint.publish(&node, self.vtep),
                         docker_network: endpoint.docker_network.clone(),
                         alive: endpoint.sandbox.as_deref().is_some_and(|path| Path::new(path).exists()),
+                        cut_off: endpoint.cut_off.is_some(),
                     };
                     (id.clone(), own)
                 })
@@ -178,6 +181,14 @@ impl Verifier {
         self.store.range("v1/").await
     }
 
+    /// The same of a store in which "not there" means "removed"; otherwise nothing.
+    async fn known_entries(&self) -> Result<Option<Vec<Entry>>, StoreError> {
+        let entries = self.entries().await?;
+        let copy = self.snapshot.borrow().clone();
+        let known = cluster::is_known(&*self.store, &self.local, &copy).await?;
+        Ok((known && !self.footing.borrow().is_settling()).then_some(entries))
+    }
+
     async fn engine_view(&self) -> Result<EngineView, crate::engine::EngineError> {
         let mut view = EngineView::default();
         for network in self.engine.networks(&self.driver).await? {
@@ -191,8 +202,13 @@ impl Verifier {
     pub(super) async fn gc(&self, order: &GcOrder) -> GcReport {
         let mut report = GcReport::default();
         let own = self.own();
-        match self.entries().await {
-            Ok(entries) => {
+        match self.known_entries().await {
+            Ok(None) => report.unknown.push(
+                "the store was not looked at: it was emptied or set back, or holds another cluster; \
+                 `rs-overlay status` tells more"
+                    .to_owned(),
+            ),
+            Ok(Some(entries)) => {
                 for leftover in leftovers(&listing(&entries), &own, clock::unix_seconds()) {
                     let outcome =
                         if order.dry_run { None } else { Some(self.collect(&leftover, &entries).await) };

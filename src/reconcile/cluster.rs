@@ -57,7 +57,7 @@ pub(super) async fn look(store: &dyn Store, memory: &Memory) -> Result<Sight, St
 }
 
 /// Whether what is not in the store was removed. For a host without a memory it was.
-pub(super) async fn is_known(
+pub(crate) async fn is_known(
     store: &dyn Store,
     local: &Local,
     snapshot: &Snapshot,

@@ -12,13 +12,13 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::{mirror::Health, removal};
+use super::{cluster, mirror::Health, removal};
 use crate::{
     backoff::Backoff,
     clock,
     local::{Local, LocalData, LocalError, Release},
-    model::{AddressClaim, Mark, Network, NetworkId, Pool, Removed, Space},
-    store::{Revision, StoreError, Txn, keys, ledger::Ledger},
+    model::{AddressClaim, Mark, Network, NetworkId, Pool, Removed, Snapshot, Space},
+    store::{Revision, StoreError, Txn, gate::Footing, keys, ledger::Ledger},
 };
 
 /// How often to look for what was left behind.
@@ -40,6 +40,8 @@ pub struct Housekeeping {
     pub local: Arc<Local>,
     /// Tells when the store is back.
     pub health: watch::Receiver<Health>,
+    /// Whether the store has what all hosts know; absent: it is never lost.
+    pub footing: Option<watch::Receiver<Footing>>,
 }
 
 /// Why a round was not finished.
@@ -49,6 +51,8 @@ pub(super) enum Unfinished {
     Store(#[from] StoreError),
     #[error(transparent)]
     Local(#[from] LocalError),
+    #[error("the hosts are filling the cluster store again, and not all have told yet what they use")]
+    Settling,
 }
 
 impl Housekeeping {
@@ -88,6 +92,10 @@ impl Housekeeping {
     }
 
     async fn round(&self, used: &mut BTreeSet<NetworkId>, sweep: bool) -> Result<(), Unfinished> {
+        // A network that no host seems to use would be removed for good.
+        if self.footing.as_ref().is_some_and(|footing| footing.borrow().is_settling()) {
+            return Err(Unfinished::Settling);
+        }
         let data = self.local.data();
         // The networks first: with most of them all that was held in them is gone.
         for departure in data.departures.values() {
@@ -122,6 +130,13 @@ impl Housekeeping {
         Ok(())
     }
 
+    /// Whether what was just found absent in the store was removed, and is not one of the things that a
+    /// store has lost.
+    async fn is_known(&self) -> Result<(), Unfinished> {
+        let known = cluster::is_known(&**self.ledger.store(), &self.local, &Snapshot::default()).await?;
+        if known { Ok(()) } else { Err(Unfinished::Settling) }
+    }
+
     /// Calls for addresses that have stood for a minute: whoever made them has had what there was to have.
     /// Each host counts that minute by itself, so that no clocks are compared.
     async fn sweep_wanted(&self, calls: &mut BTreeMap<String, (Revision, Instant)>) {
@@ -146,6 +161,7 @@ impl Housekeeping {
         let told = self.ledger.store().range(keys::PRESENT).await?;
         let nodes = self.ledger.store().range(keys::NODES).await?;
         let networks = self.ledger.store().range(keys::NETWORKS).await?;
+        self.is_known().await?;
         for entry in told {
             let Some((network, node)) = keys::network_and_node(&entry.key) else { continue };
             let node = keys::node(&node);
@@ -166,6 +182,7 @@ impl Housekeeping {
             let node = keys::marked(&mark.entry.key).map(|node| keys::node(&node));
             old(mark.record.at) && nodes.iter().all(|entry| Some(&entry.key) != node.as_ref())
         });
+        self.is_known().await?;
         let removed = self.ledger.list::<Removed>(keys::REMOVED).await?.into_iter();
         let removed = removed.filter(|removed| old(removed.record.since));
         for entry in marks.map(|held| held.entry).chain(removed.map(|held| held.entry)) {
@@ -177,6 +194,8 @@ impl Housekeeping {
     async fn give_back(&self, cidr: &IpNet, releases: &[&Release]) -> Result<(), Unfinished> {
         let claims = self.ledger.list::<AddressClaim>(&keys::addresses(cidr)).await?;
         let has_network = self.has_network(cidr).await?;
+        // A claim that only a lost store lacks must not be taken for one that is given back.
+        self.is_known().await?;
         for release in releases {
             let ip = release.ip;
             // An engine may give an address back before it deletes the endpoint: it waits for that then.

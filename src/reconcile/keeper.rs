@@ -205,13 +205,13 @@ impl Keeper {
         if told.done == Done::LookAgain {
             return Ok(told.done);
         }
+        if !self.is_settled() {
+            // What looks free may be an address, or a network, that another host has not told of again yet.
+            return Ok(Done::LookAgain);
+        }
         if told.freed && !self.local.read(|data| data.uses(network)) {
             // Whoever removed the network elsewhere may have looked before that.
             removal::finish_if_departed(&self.ledger, &self.local, network).await?;
-        }
-        if !self.is_settled() {
-            // What looks free may be an address that another host has not told again yet.
-            return Ok(Done::LookAgain);
         }
         if !told.changed {
             return self.keep_reserve(view, &found).await;

@@ -96,6 +96,10 @@ impl Refill {
                     self.gate.set(Footing::Away { error, at: Instant::now() });
                     retry.pause()
                 }
+                Err(error @ Unfinished::Settling) => {
+                    debug!(%error, "the store is looked at again");
+                    retry.pause()
+                }
                 Err(Unfinished::Local(error)) => {
                     warn!(%error, "cannot remember the state of the cluster store");
                     retry.pause()

@@ -39,7 +39,7 @@ pub(super) async fn leave(
             return if cluster::is_known(&**ledger.store(), local, &Snapshot::default()).await? {
                 Ok(())
             } else {
-                Err(keep_changing(ledger))
+                Err(Unfinished::Settling)
             };
         };
         match try_remove(ledger, local, &held).await? {
@@ -80,7 +80,12 @@ pub(super) async fn finish_if_departed(
         return Ok(());
     }
     let Some(held) = ledger.get::<Network>(&keys::network(network)).await? else {
-        return Ok(forget_marks(ledger, network, &marks).await?);
+        // In a store that was emptied it is not gone: other hosts put it back.
+        return if cluster::is_known(&**ledger.store(), local, &Snapshot::default()).await? {
+            Ok(forget_marks(ledger, network, &marks).await?)
+        } else {
+            Err(Unfinished::Settling)
+        };
     };
     // A container that has its address and not yet its endpoint is on its way: it uses the network.
     if own_claims(ledger, local, &held.record).await? {

@@ -46,6 +46,17 @@ pub enum Footing {
     },
 }
 
+impl Footing {
+    /// Whether other hosts may still be filling the store: what is not there may be in use.
+    pub fn is_settling(&self) -> bool {
+        match self {
+            Self::Refilling => true,
+            Self::Sure { settles, .. } => settles.is_some_and(|until| Instant::now() < until),
+            Self::Unsure | Self::Away { .. } | Self::Foreign(_) => false,
+        }
+    }
+}
+
 /// A store behind a gate.
 #[derive(Clone)]
 pub struct Gate {

@@ -63,6 +63,11 @@ pub fn incarnation(id: &str) -> String {
     format!("{META}/{id}")
 }
 
+/// The incarnation in a key that [`incarnation`] made.
+pub fn incarnated(key: &str) -> Option<&str> {
+    key.strip_prefix(META)?.strip_prefix('/')
+}
+
 /// A host's mark.
 pub fn mark(node: &NodeId) -> String {
     format!("{MARKS}{node}")

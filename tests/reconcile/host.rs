@@ -155,8 +155,12 @@ impl Host {
             vtep: VTEP,
             health: health.clone(),
         };
-        let housekeeping =
-            Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+        let housekeeping = Housekeeping {
+            ledger: ledger.clone(),
+            local: Arc::clone(&local),
+            health: health.clone(),
+            footing: None,
+        };
         let stop = cancel.clone();
         tasks.spawn(async move { worker.run(stop).await.unwrap() });
         tasks.spawn(mirror.run(cancel.clone()));

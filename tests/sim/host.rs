@@ -224,8 +224,12 @@ fn boot(host: usize) {
     };
     let publisher =
         Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
-    let housekeeping =
-        Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+    let housekeeping = Housekeeping {
+        ledger: ledger.clone(),
+        local: Arc::clone(&local),
+        health: health.clone(),
+        footing: Some(gate.footing()),
+    };
     let keeper = Keeper {
         ledger: ledger.clone(),
         local: Arc::clone(&local),

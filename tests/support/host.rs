@@ -139,8 +139,12 @@ impl Host {
         };
         let publisher =
             Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
-        let housekeeping =
-            Housekeeping { ledger: ledger.clone(), local: Arc::clone(&local), health: health.clone() };
+        let housekeeping = Housekeeping {
+            ledger: ledger.clone(),
+            local: Arc::clone(&local),
+            health: health.clone(),
+            footing: gate.as_ref().map(Gate::footing),
+        };
         let keeper = Keeper {
             ledger: ledger.clone(),
             local: Arc::clone(&local),
