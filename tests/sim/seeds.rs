@@ -12,7 +12,7 @@ use std::{
 use super::world;
 
 /// How long the seeds of a plain test run may take, whatever their number.
-const BUDGET: Duration = Duration::from_secs(75);
+const BUDGET: Duration = Duration::from_mins(1);
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -44,6 +44,7 @@ fn no_seed_breaks_the_cluster() {
     let budget = from_environment("BUDGET").map_or(BUDGET, Duration::from_secs);
     let first = from_environment("FIRST").unwrap_or(0);
     let (next, done, commits) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
+    let most = Mutex::new((0, 0));
     let failed = Mutex::new(Vec::new());
     let stop = AtomicBool::new(false);
     let start = Instant::now();
@@ -56,6 +57,9 @@ fn no_seed_breaks_the_cluster() {
                         return;
                     }
                     let run = world::of_seed(seed, false);
+                    let mut longest = most.lock().unwrap();
+                    *longest = (run.polls, seed).max(*longest);
+                    drop(longest);
                     done.fetch_add(1, Ordering::Relaxed);
                     commits.fetch_add(run.commits, Ordering::Relaxed);
                     if run.wrong.is_some() {
@@ -71,6 +75,8 @@ fn no_seed_breaks_the_cluster() {
     failed.sort_by_key(|(seed, _)| *seed);
     let (done, commits) = (done.load(Ordering::Relaxed), commits.load(Ordering::Relaxed));
     eprintln!("{done} seeds, {commits} changes in the store, {:?}", start.elapsed());
+    let (polls, longest) = most.into_inner().unwrap();
+    eprintln!("the longest is {longest} with {polls} polls of tasks");
     for (seed, run) in &failed {
         eprintln!("\n== seed {seed}, {:?} of virtual time", run.time);
         eprintln!("{}", run.script.join("\n"));
