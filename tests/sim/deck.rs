@@ -37,8 +37,8 @@ pub(crate) struct Killed(pub(crate) usize);
 /// Tasks that one poll of the deck runs before tokio's own get their turn.
 const AT_ONCE: usize = 64;
 
-/// Polls of tasks that one run may take in all, far more than any run takes that comes to an end.
-const TURNS: u64 = 3_000_000;
+/// Polls of tasks that one run may take in all, several times what worlds of twenty hosts take.
+const TURNS: u64 = 1_500_000;
 /// Polls that it may take while not a millisecond passes.
 const TURNS_AT_ONE_TIME: u64 = 100_000;
 /// Of the last polls before either limit everything is recorded, and they are counted by task.

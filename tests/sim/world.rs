@@ -105,18 +105,21 @@ where
     Run { wrong, script: journal::script(), lines: journal::lines(), commits, time, polls }
 }
 
-/// The run that a seed stands for.
-pub(crate) fn of_seed(seed: u64, record: bool) -> Run {
-    // Small worlds show most, and large ones cost most.
-    let hosts = match seed % 16 {
+/// How many hosts the world of a seed has. Small worlds show most, and large ones cost most.
+pub(crate) fn hosts_of(seed: u64) -> usize {
+    match seed % 16 {
         0..6 => 2,
         6..10 => 3,
         10..13 => 4,
         13 => 6,
         14 => 8,
         _ => 10 + usize::try_from(seed / 16 % 11).unwrap(),
-    };
-    run(seed, hosts, record, random)
+    }
+}
+
+/// The run that a seed stands for.
+pub(crate) fn of_seed(seed: u64, record: bool) -> Run {
+    run(seed, hosts_of(seed), record, random)
 }
 
 /// What the checks know of what was.
