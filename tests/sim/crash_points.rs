@@ -21,6 +21,9 @@ use super::{
 /// How long the effects of what is done may take.
 const WHILE: Duration = Duration::from_secs(6);
 
+/// And those of an engine that has forgotten a container without a word: the daemon gives it time to come back.
+const FORGOTTEN: Duration = Duration::from_secs(70);
+
 /// Something that a host does, and what has to be there before.
 struct Scenario {
     name: &'static str,
@@ -149,8 +152,10 @@ fn play(number: usize, ending: Option<Ending>, record: bool) -> (Run, usize) {
         if let Some(ending) = ending {
             effects::end_at(victim, ending);
         }
+        let forgets =
+            then.iter().any(|step| matches!(step, Step::Befall(Fault::KillEngine { keeps: false, .. })));
         then.into_iter().for_each(take);
-        sleep(WHILE).await;
+        sleep(if forgets { FORGOTTEN } else { WHILE }).await;
         told.set(effects::count(victim) - so_far);
         if ending.is_some() && effects::is_to_end(victim) {
             return Err("there is no such effect".to_owned());
