@@ -9,13 +9,16 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Wake, Waker},
 };
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::Instant;
+
+use super::journal;
 
 /// Whose a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,10 +37,18 @@ pub(crate) struct Killed(pub(crate) usize);
 /// Tasks that one poll of the deck runs before tokio's own get their turn.
 const AT_ONCE: usize = 64;
 
+/// Polls of tasks that one run may take in all, several times what worlds of twenty hosts take.
+const TURNS: u64 = 1_500_000;
+/// Polls that it may take while not a millisecond passes.
+const TURNS_AT_ONE_TIME: u64 = 100_000;
+/// Of the last polls before either limit everything is recorded, and they are counted by task.
+const LAST: u64 = 20_000;
+
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Slot {
     owner: Owner,
+    place: &'static Location<'static>,
     task: Option<Task>,
     waker: Waker,
 }
@@ -48,6 +59,15 @@ struct Deck {
     frozen: BTreeSet<Owner>,
     luck: StdRng,
     ready: Arc<Ready>,
+    turns: Turns,
+}
+
+/// How often tasks were polled, so that a run that gets nowhere ends.
+struct Turns {
+    all: u64,
+    now: u64,
+    time: Instant,
+    last: BTreeMap<(Owner, String), u64>,
 }
 
 #[derive(Default)]
@@ -82,12 +102,19 @@ fn with<T>(look: impl FnOnce(&mut Deck) -> T) -> T {
     DECK.with(|deck| look(deck.borrow_mut().as_mut().expect("a deck is open")))
 }
 
-/// Runs `main`, and what it spawns, until it ends; then everything is dropped.
-pub(crate) async fn run<T: 'static>(seed: u64, main: impl Future<Output = T> + 'static) -> T {
+/// Runs `main`, and what it spawns, until it ends; then everything is dropped. Answers how many polls that
+/// took as well.
+pub(crate) async fn run<T: 'static>(seed: u64, main: impl Future<Output = T> + 'static) -> (T, u64) {
     let ready = Arc::new(Ready::default());
     let luck = StdRng::seed_from_u64(seed);
-    let deck =
-        Deck { slots: BTreeMap::new(), last: 0, frozen: BTreeSet::new(), luck, ready: Arc::clone(&ready) };
+    let deck = Deck {
+        slots: BTreeMap::new(),
+        last: 0,
+        frozen: BTreeSet::new(),
+        luck,
+        ready: Arc::clone(&ready),
+        turns: Turns { all: 0, now: 0, time: Instant::now(), last: BTreeMap::new() },
+    };
     DECK.with(|current| *current.borrow_mut() = Some(deck));
     let result = std::rc::Rc::new(RefCell::new(None));
     let told = std::rc::Rc::clone(&result);
@@ -96,8 +123,9 @@ pub(crate) async fn run<T: 'static>(seed: u64, main: impl Future<Output = T> + '
         *told.borrow_mut() = Some(ended);
     });
     let ended = poll_fn(|context| turn(context, &ready, &result)).await;
+    let polls = with(|deck| deck.turns.all);
     close();
-    ended
+    (ended, polls)
 }
 
 /// Drops all that is left, also after a panic.
@@ -111,6 +139,7 @@ fn turn<T>(context: &mut Context<'_>, ready: &Ready, result: &RefCell<Option<T>>
     ready.0.lock().unwrap().1 = Some(context.waker().clone());
     for _ in 0..AT_ONCE {
         let Some((id, owner, mut task, waker)) = draw(ready) else { return Poll::Pending };
+        count_turn(id);
         let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
         match polled {
             Ok(Poll::Ready(())) => {
@@ -129,6 +158,41 @@ fn turn<T>(context: &mut Context<'_>, ready: &Ready, result: &RefCell<Option<T>>
     }
     context.waker().wake_by_ref();
     Poll::Pending
+}
+
+/// Counts a poll; panics if the run gets nowhere any more.
+fn count_turn(id: u64) {
+    let over = with(|deck| {
+        let (turns, now) = (&mut deck.turns, Instant::now());
+        turns.all += 1;
+        turns.now = if turns.time == now { turns.now + 1 } else { 0 };
+        turns.time = now;
+        let left = (TURNS - turns.all).min(TURNS_AT_ONE_TIME - turns.now);
+        if left >= LAST {
+            turns.last.clear();
+            return None;
+        }
+        journal::keep_lines();
+        if let Some(slot) = deck.slots.get(&id) {
+            let place = format!("{}:{}", slot.place.file(), slot.place.line());
+            *turns.last.entry((slot.owner, place)).or_default() += 1;
+        }
+        (left == 0).then(|| {
+            let mut last: Vec<_> = turns.last.iter().map(|(task, count)| (*count, task.clone())).collect();
+            last.sort_by(|one, other| other.cmp(one));
+            last.truncate(10);
+            (turns.all, turns.now, last)
+        })
+    });
+    let Some((all, now, tasks)) = over else { return };
+    let lines = journal::lines();
+    let lines = &lines[lines.len().saturating_sub(40)..];
+    let tasks: Vec<_> = tasks.iter().map(|(count, task)| format!("{count} times {task:?}")).collect();
+    panic!(
+        "a livelock: {all} polls, the last {now} of them at one time\n  of the last {LAST}:\n  {}\n  at last:\n  {}",
+        tasks.join("\n  "),
+        lines.join("\n  ")
+    );
 }
 
 /// One of the tasks that may run.
@@ -170,12 +234,14 @@ fn killed(owner: Owner, panic: Box<dyn Any + Send>) {
 }
 
 /// Runs `task` as one of `owner`'s.
+#[track_caller]
 pub(crate) fn spawn(owner: Owner, task: impl Future<Output = ()> + 'static) {
+    let place = Location::caller();
     with(|deck| {
         deck.last += 1;
         let id = deck.last;
         let waker = Waker::from(Arc::new(Flag { id, ready: Arc::clone(&deck.ready) }));
-        deck.slots.insert(id, Slot { owner, task: Some(Box::pin(task)), waker });
+        deck.slots.insert(id, Slot { owner, place, task: Some(Box::pin(task)), waker });
         deck.ready.mark(id);
     });
 }

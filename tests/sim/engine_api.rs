@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     deck::{self, Owner},
-    effects, engine_calls,
+    effects, engine_networks,
     host::{self, Host},
     luck,
 };
@@ -83,13 +83,17 @@ impl EngineApi for SimEngine {
 
     fn create_network<'a>(&'a self, spec: &'a NetworkSpec) -> EngineFuture<'a, String> {
         let (host, spec) = (self.0, spec.clone());
-        change(host, format!("engine: create {}", spec.name), engine_calls::create_network_boxed(host, spec))
-            .boxed()
+        change(
+            host,
+            format!("engine: create {}", spec.name),
+            engine_networks::create_network_boxed(host, spec),
+        )
+        .boxed()
     }
 
     fn remove_network<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()> {
         let (host, id) = (self.0, id.to_owned());
-        change(host, format!("engine: remove {id}"), engine_calls::remove_network_boxed(host, id)).boxed()
+        change(host, format!("engine: remove {id}"), engine_networks::remove_network_boxed(host, id)).boxed()
     }
 
     fn container<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Option<EngineContainer>> {

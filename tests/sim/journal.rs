@@ -23,6 +23,11 @@ pub(crate) fn begin(record: bool) {
     });
 }
 
+/// From now on every line is kept, if it was not before.
+pub(crate) fn keep_lines() {
+    JOURNAL.with(|journal| _ = journal.borrow_mut().lines.get_or_insert_default());
+}
+
 /// One more line.
 pub(crate) fn note(line: impl FnOnce() -> String) {
     JOURNAL.with(|journal| {

@@ -8,7 +8,7 @@ use rs_overlay::engine::{ContainerAction, IpamConfig, NetworkSpec};
 use super::{
     deck::{self, Owner},
     engine::{Container, Wanted, container_event},
-    engine_calls,
+    engine_calls, engine_networks,
     host::{self, DRIVER},
     journal, luck,
 };
@@ -103,10 +103,10 @@ pub(crate) async fn carry_out(command: Command) -> Result<(), String> {
                 ipam: ipam.into_iter().collect(),
                 ..NetworkSpec::default()
             };
-            engine_calls::create_network(host, spec).await.map(drop).map_err(|error| error.to_string())
+            engine_networks::create_network(host, spec).await.map(drop).map_err(|error| error.to_string())
         }
         Command::RemoveNetwork { host, name } => {
-            engine_calls::remove_network(host, &name).await.map_err(|error| error.to_string())
+            engine_networks::remove_network(host, &name).await.map_err(|error| error.to_string())
         }
         Command::Run { host, name, networks, ip, aliases } => {
             let new = host::with(host, |host| {

@@ -7,7 +7,7 @@ use rs_overlay::{chance, clock, model::NetworkId};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    checks, deck, effects, engine_calls, faults, host, journal, luck,
+    checks, deck, effects, engine_calls, engine_networks, faults, host, journal, luck,
     operations::{self, Command},
     reach::Reach,
     store,
@@ -57,6 +57,8 @@ pub(crate) struct Run {
     pub(crate) commits: u64,
     /// Virtual time.
     pub(crate) time: Duration,
+    /// Polls of tasks.
+    pub(crate) polls: u64,
 }
 
 /// Runs `main` in a world of `hosts` hosts that follows from `seed`.
@@ -76,13 +78,13 @@ where
             clock::follow_tokio(Some(EPOCH));
             effects::begin(&place);
             let start = Instant::now();
-            let ended = deck::run(seed ^ 0xdec4, async move {
+            let (ended, polls) = deck::run(seed ^ 0xdec4, async move {
                 store::begin();
                 host::begin(hosts, &place);
                 main().await
             })
             .await;
-            (ended, start.elapsed())
+            (ended, start.elapsed(), polls)
         }))
     });
     let ended = std::panic::catch_unwind(work);
@@ -92,29 +94,32 @@ where
     chance::seed(None);
     clock::follow_tokio(None);
     let commits = store::with(|store| store.commits);
-    let (wrong, time) = match ended {
-        Ok((ended, time)) => (ended.err(), time),
+    let (wrong, time, polls) = match ended {
+        Ok((ended, time, polls)) => (ended.err(), time, polls),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            (Some(format!("a panic: {}", text.unwrap_or_default())), Duration::ZERO)
+            (Some(format!("a panic: {}", text.unwrap_or_default())), Duration::ZERO, 0)
         }
     };
-    Run { wrong, script: journal::script(), lines: journal::lines(), commits, time }
+    Run { wrong, script: journal::script(), lines: journal::lines(), commits, time, polls }
 }
 
-/// The run that a seed stands for.
-pub(crate) fn of_seed(seed: u64, record: bool) -> Run {
-    // Small worlds show most, and large ones cost most.
-    let hosts = match seed % 16 {
+/// How many hosts the world of a seed has. Small worlds show most, and large ones cost most.
+pub(crate) fn hosts_of(seed: u64) -> usize {
+    match seed % 16 {
         0..6 => 2,
         6..10 => 3,
         10..13 => 4,
         13 => 6,
         14 => 8,
         _ => 10 + usize::try_from(seed / 16 % 11).unwrap(),
-    };
-    run(seed, hosts, record, random)
+    }
+}
+
+/// The run that a seed stands for.
+pub(crate) fn of_seed(seed: u64, record: bool) -> Run {
+    run(seed, hosts_of(seed), record, random)
 }
 
 /// What the checks know of what was.
@@ -256,5 +261,5 @@ async fn clear(number: usize, network: &str) {
     for name in users {
         engine_calls::stop(number, &name).await;
     }
-    let _ = engine_calls::remove_network(number, network).await;
+    let _ = engine_networks::remove_network(number, network).await;
 }
