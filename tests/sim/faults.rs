@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     Compact,
     /// All leases are lost.
     LoseLeases,
+    /// The store comes back with nothing in it.
+    Wipe,
     /// Somebody changes the kernel behind the daemon's back.
     Meddle { host: usize },
     /// No room for state files.
@@ -51,6 +53,10 @@ pub(crate) enum Fault {
 
 /// Something that might go wrong now.
 pub(crate) fn any() -> Fault {
+    // Not part of a plain run.
+    if std::env::var_os("WIPES").is_some() && luck::percent(5) {
+        return Fault::Wipe;
+    }
     let host = luck::number(0..host::count());
     let time = luck::millis(200..if luck::percent(20) { 60_000 } else { 8_000 });
     match luck::number(0..100) {
@@ -143,6 +149,7 @@ pub(crate) fn befall(fault: Fault) {
         }
         Fault::Compact => store::with(store::Cluster::compact),
         Fault::LoseLeases => store::with(store::Cluster::lose_leases),
+        Fault::Wipe => store::with(store::Cluster::wipe),
         Fault::Meddle { host } => meddle(host),
         Fault::FullDisk { host, time } => {
             effects::fill_disk(host, true);

@@ -200,6 +200,14 @@ impl Cluster {
         self.changed.send_replace(self.revision);
     }
 
+    /// Everything is gone, leases as well, and every watch has to list anew.
+    pub(crate) fn wipe(&mut self) {
+        self.entries.clear();
+        self.leases.clear();
+        self.revision += 1;
+        self.compact();
+    }
+
     /// Opens a lease.
     pub(crate) fn lease(&mut self, ttl: Duration) -> u64 {
         self.last_lease += 1;
