@@ -108,7 +108,8 @@ impl LocalData {
                 _ if own(claim) => (0, 0),
                 _ if claim.named => (5, claim.since_ms),
                 (true, _) => (1, claim.since_ms),
-                (_, true) if age < RESTART_MS => (2, age),
+                // The one that left last. Moments may run ahead of the clock, so ages would not tell.
+                (_, true) if age < RESTART_MS => (2, u64::MAX - claim.since_ms),
                 (_, true) if age < STOPPED_MS => (3, claim.since_ms),
                 _ => (4, claim.since_ms),
             }

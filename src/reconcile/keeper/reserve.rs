@@ -96,7 +96,7 @@ impl Keeper {
             if let Some(entry) = found.own(claim.ip, self.local.node()) {
                 txn = txn.unchanged(entry).delete(entry.key.as_str());
             }
-            if txn.len() + 2 > crate::store::TXN_LIMIT {
+            if txn.len() + 2 > crate::store::TXN_ROOM {
                 self.ledger.commit(std::mem::take(&mut txn)).await?;
             }
         }
@@ -118,6 +118,10 @@ impl Keeper {
         if claims.is_empty() {
             return Ok(Outcome::Committed);
         }
+        // Before the store answers: a call that goes on from there meanwhile must not be overtaken.
+        if let Some(last) = claims.last().filter(|_| !view.engine) {
+            self.local.allocating().last.insert(cidr, last.ip);
+        }
         let mut txn = Txn::new().unchanged(&found.pool.entry);
         for claim in &claims {
             let key = keys::address(&cidr, claim.ip);
@@ -125,9 +129,6 @@ impl Keeper {
         }
         if self.ledger.commit(txn).await? == Outcome::Conflict {
             return Ok(Outcome::Conflict);
-        }
-        if let Some(last) = claims.last().filter(|_| !view.engine) {
-            self.local.allocating().last.insert(cidr, last.ip);
         }
         for claim in claims {
             self.enter(claim)?;
