@@ -34,7 +34,7 @@ pub struct OwnClaim {
     /// Counts takeovers.
     #[serde(default)]
     pub generation: u64,
-    /// Since when it is what it is, as [`Local::moment`] tells: how long a reserve has rested.
+    /// Since when it is what it is, as [`moment`](super::Local::moment) tells: how long a reserve has rested.
     pub since_ms: u64,
     /// A person has named it (`--ip`): the container will want just this one again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
