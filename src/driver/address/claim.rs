@@ -44,7 +44,7 @@ impl Driver {
             if pool.record.closing {
                 return Err(DriverError::PoolGone { cidr, why: "is being removed" });
             }
-            if let Some(ip) = self.part_of_network(request, &pool.record) {
+            if let Some(ip) = self.part_of_network(request, &pool.record).await? {
                 return Ok(ip);
             }
             let claimed = match request.address {
@@ -60,17 +60,28 @@ impl Driver {
 
     /// Whoever attaches a network asks again for its gateway and its auxiliary addresses, before the
     /// engine here has the network. From then on it is a container that asks.
-    fn part_of_network(&self, request: &AddressRequest, pool: &Pool) -> Option<IpAddr> {
-        let (network, subnet) = self.known_subnet(&pool.cidr)?;
+    async fn part_of_network(
+        &self,
+        request: &AddressRequest,
+        pool: &Pool,
+    ) -> Result<Option<IpAddr>, DriverError> {
+        let Some(network) = &pool.network else { return Ok(None) };
         // Not that of a network which had the subnet before and is not forgotten here yet.
-        if pool.network.as_ref() != Some(&network.id) {
-            return None;
-        }
+        let known = self.known_subnet(&pool.cidr).filter(|(known, _)| known.id == *network);
+        let subnet = match known {
+            Some((_, subnet)) => Some(subnet),
+            // Created elsewhere so lately that the snapshot here does not have it.
+            None => {
+                let held = self.ledger.get::<Network>(&keys::network(network)).await?;
+                held.and_then(|held| held.record.subnets.into_iter().find(|s| s.cidr == pool.cidr))
+            }
+        };
+        let Some(subnet) = subnet else { return Ok(None) };
         if request.gateway {
-            return subnet.gateway.filter(|gateway| request.address.is_none_or(|ip| ip == *gateway));
+            return Ok(subnet.gateway.filter(|gateway| request.address.is_none_or(|ip| ip == *gateway)));
         }
-        let attaching = self.local.read(|data| data.binding_of(&network.id).is_none());
-        request.address.filter(|ip| attaching && subnet.aux.values().any(|aux| aux == ip))
+        let attaching = self.local.read(|data| data.binding_of(network).is_none());
+        Ok(request.address.filter(|ip| attaching && subnet.aux.values().any(|aux| aux == ip)))
     }
 
     /// One attempt at a given address; `None` if another look is needed.
