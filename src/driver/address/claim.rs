@@ -68,13 +68,12 @@ impl Driver {
         let Some(network) = &pool.network else { return Ok(None) };
         // Not that of a network which had the subnet before and is not forgotten here yet.
         let known = self.known_subnet(&pool.cidr).filter(|(known, _)| known.id == *network);
-        let subnet = match known {
-            Some((_, subnet)) => Some(subnet),
+        let subnet = if let Some((_, subnet)) = known {
+            Some(subnet)
+        } else {
             // Created elsewhere so lately that the snapshot here does not have it.
-            None => {
-                let held = self.ledger.get::<Network>(&keys::network(network)).await?;
-                held.and_then(|held| held.record.subnets.into_iter().find(|s| s.cidr == pool.cidr))
-            }
+            let held = self.ledger.get::<Network>(&keys::network(network)).await?;
+            held.and_then(|held| held.record.subnets.into_iter().find(|s| s.cidr == pool.cidr))
         };
         let Some(subnet) = subnet else { return Ok(None) };
         if request.gateway {
