@@ -1,11 +1,11 @@
 //! What the book hands out, and what of it survives.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use super::{own::RESTART_MS, *};
 use crate::{
     local::{Binding, boot_id},
-    model::{IpamMode, MacAddr, Network, Subnet, Vni},
+    model::{IpamMode, MacAddr, Network},
 };
 
 fn net() -> IpNet {
@@ -17,30 +17,7 @@ fn ip(last: u8) -> IpAddr {
 }
 
 fn network() -> Network {
-    Network {
-        id: NetworkId::new("n1").unwrap(),
-        name: Some("blue".into()),
-        subnets: vec![Subnet {
-            cidr: net(),
-            gateway: None,
-            gateway_unlisted: false,
-            ip_range: None,
-            aux: BTreeMap::new(),
-        }],
-        vni: Vni::new(4096).unwrap(),
-        mtu: None,
-        internal: false,
-        attachable: false,
-        ipv6: false,
-        ipam: IpamMode::Ours,
-        options: BTreeMap::new(),
-        ipam_options: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        created_by: NodeId::new("a").unwrap(),
-        created_at: 1,
-        allocated: false,
-        extra: BTreeMap::new(),
-    }
+    Network::plain("n1", "10.9.0.0/24")
 }
 
 fn reserve(local: &Local, last: u8) -> OwnClaim {
@@ -120,7 +97,8 @@ fn a_container_that_comes_back_finds_its_address() {
     std::thread::sleep(std::time::Duration::from_millis(3));
     local.rest(&net(), ip(3)).unwrap();
     let next = |name: Option<&str>, later: u64| {
-        let now = crate::clock::unix_millis() + later;
+        // Not the clock, which moments may run ahead of.
+        let now = local.moment() + later;
         local.read(|data| data.next_of(&net(), name, now)).map(|claim| claim.ip)
     };
     assert_eq!(next(None, 0), Some(ip(3)));
