@@ -193,38 +193,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{
-        admin::SubnetOrder,
-        model::{IpamMode, Subnet, Vni},
-    };
+    use crate::admin::SubnetOrder;
 
     #[test]
     fn an_order_that_leaves_all_open_fits_and_one_that_differs_is_told_how() {
-        let cidr: ipnet::IpNet = "10.9.0.0/24".parse().unwrap();
-        let network = Network {
-            id: NetworkId::new("n").unwrap(),
-            name: Some("blue".into()),
-            subnets: vec![Subnet {
-                cidr,
-                gateway: None,
-                gateway_unlisted: false,
-                ip_range: None,
-                aux: BTreeMap::new(),
-            }],
-            vni: Vni::new(4096).unwrap(),
-            mtu: None,
-            internal: false,
-            attachable: false,
-            ipv6: false,
-            ipam: IpamMode::Ours,
-            options: BTreeMap::new(),
-            ipam_options: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            created_by: NodeId::new("a").unwrap(),
-            created_at: 1,
-            allocated: false,
-            extra: BTreeMap::new(),
-        };
+        let network = Network::plain("n", "10.9.0.0/24");
         let open = NetworkOrder { name: "blue".into(), ..NetworkOrder::default() };
         let with = |text: &str| {
             let subnet = text.parse().unwrap();

@@ -129,3 +129,34 @@ impl Network {
         self.subnets.iter().find(|subnet| subnet.cidr.contains(&ip))
     }
 }
+
+#[cfg(test)]
+impl Network {
+    /// A network named `blue` with one subnet and nothing special, for tests.
+    pub(crate) fn plain(id: &str, cidr: &str) -> Self {
+        Self {
+            id: NetworkId::new(id).unwrap(),
+            name: Some("blue".into()),
+            subnets: vec![Subnet {
+                cidr: cidr.parse().unwrap(),
+                gateway: None,
+                gateway_unlisted: false,
+                ip_range: None,
+                aux: BTreeMap::new(),
+            }],
+            vni: Vni::new(4096).unwrap(),
+            mtu: None,
+            internal: false,
+            attachable: false,
+            ipv6: false,
+            ipam: IpamMode::Ours,
+            options: BTreeMap::new(),
+            ipam_options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            created_by: NodeId::new("a").unwrap(),
+            created_at: 1,
+            allocated: false,
+            extra: BTreeMap::new(),
+        }
+    }
+}

@@ -143,33 +143,10 @@ pub fn effective_mtu(snapshot: &Snapshot, network: &Network, vtep: IpAddr, under
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, IpamMode, Vni};
+    use crate::model::{Endpoint, Vni};
 
     fn network() -> Network {
-        Network {
-            id: NetworkId::new("n1").unwrap(),
-            name: Some("blue".into()),
-            subnets: vec![crate::model::Subnet {
-                cidr: "10.9.0.0/24".parse().unwrap(),
-                gateway: None,
-                gateway_unlisted: false,
-                ip_range: None,
-                aux: BTreeMap::new(),
-            }],
-            vni: Vni::new(4096).unwrap(),
-            mtu: None,
-            internal: false,
-            attachable: false,
-            ipv6: false,
-            ipam: IpamMode::Ours,
-            options: BTreeMap::new(),
-            ipam_options: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            created_by: NodeId::new("a").unwrap(),
-            created_at: 0,
-            allocated: false,
-            extra: BTreeMap::new(),
-        }
+        Network::plain("n1", "10.9.0.0/24")
     }
 
     fn endpoint(id: &str, node: &str, vtep: [u8; 4], last: u8, generation: u64) -> Endpoint {
