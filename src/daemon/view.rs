@@ -240,7 +240,10 @@ impl View {
         // Engines that share networks fetch one when they need it, and no sooner.
         let expected = |node: &&Node| node.scope == "local" && !network.allocated && network.name.is_some();
         let missing = snapshot.nodes.values().filter(expected).map(|node| node.id.clone());
-        let missing = missing.filter(|node| !present.contains(node) && !departed.contains(node)).collect();
+        let missing = missing.filter(|node| !present.contains(node) && !departed.contains(node));
+        let why = |node: &NodeId| snapshot.nodes.get(node).and_then(|node| node.unable_to_have(network));
+        let (unable, missing): (BTreeSet<_>, BTreeSet<_>) = missing.partition(|node| why(node).is_some());
+        let unable = unable.iter().filter_map(|node| Some(format!("{} ({})", title(snapshot, node), why(node)?)));
         NetworkRow {
             id: network.id.to_string(),
             name: network.name.clone(),
@@ -252,6 +255,7 @@ impl View {
             present: titles(present),
             departed: titles(departed),
             missing: titles(&missing),
+            unable: unable.collect(),
             endpoints: count(endpoints.len()),
             internal: network.internal,
             ipv6: network.ipv6,

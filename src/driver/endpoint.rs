@@ -62,6 +62,13 @@ impl Driver {
         let Some(first) = new.addresses.first() else {
             return Err(DriverError::invalid("endpoint", new.id.short(), "one with an address"));
         };
+        // Joined again by one subnet of several: the engine's network is about to be replaced by one that has
+        // them all.
+        if binding.docker_id != binding.network.id
+            && new.addresses.iter().any(|ip| binding.network.subnet_of(*ip).is_none())
+        {
+            return Err(DriverError::Replaced { network: binding.network.title().to_owned() });
+        }
         let mac = new.mac.unwrap_or_else(|| MacAddr::from_ip(*first));
         let claimed = if binding.ipam == IpamMode::Engine && self.scope() == "local" {
             self.claim_engines_choice(&binding, &new).await?
