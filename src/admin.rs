@@ -218,8 +218,14 @@ pub struct StatusReport {
     pub hostname: String,
     /// Underlay address, once it is known.
     pub vtep: Option<IpAddr>,
-    /// Scope that the driver answers.
+    /// Scope under which the engine has, or would have, registered the driver.
     pub scope: String,
+    /// How the engine runs: `plain`, `classic` or `swarm`; absent: it has not answered yet.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The same in a sentence, with where it is known from.
+    #[serde(default)]
+    pub mode_because: String,
     /// The cluster store.
     pub store: StoreStatus,
     /// The engine.

@@ -38,8 +38,8 @@ use crate::{
     model::Node,
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, liveness::Liveness,
-        mirror::Mirror, naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher,
-        refill::Refill, worker::Worker,
+        mirror::Mirror, mode::ModeFinder, mode::Roles, naming::Naming, propagate::EngineReport,
+        propagate::Propagator, publisher::Publisher, refill::Refill, worker::Worker,
     },
     store::{Store, gate::Gate, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
@@ -160,12 +160,14 @@ async fn start(
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = driver_name(&config.socket);
+    let roles = Roles::new(config.scope, config.managed, local.clone());
     let mirror = Mirror::new(store, local.clone());
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let mut finder = FactFinder::new(host, vtep, snapshot.clone(), reports.clone(), applied_now.clone());
+    let mut finder =
+        FactFinder::new(host, vtep, snapshot.clone(), reports.clone(), roles.watch(), applied_now.clone());
     let (unreachable, missed) = watch::channel(Unreachable::new());
     let prober = NeighbourProber { namespace: kernel.namespace().to_owned(), vtep };
     let liveness = Liveness {
@@ -179,8 +181,7 @@ async fn start(
     let (facts, facts_now) = watch::channel(finder.find().await?);
     let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
-    let driver_config =
-        DriverConfig { scope: config.scope.as_str(), vtep, pools: config.default_addr_pools.clone() };
+    let driver_config = DriverConfig { roles: roles.clone(), vtep, pools: config.default_addr_pools.clone() };
     let driver = Driver::new(
         driver_config,
         ledger.clone(),
@@ -243,7 +244,7 @@ async fn start(
         ledger: ledger.clone(),
         local: local.clone(),
         driver: driver_name.clone(),
-        shared_by_engine: config.scope.as_str() == "global",
+        roles: roles.watch(),
         snapshot: snapshot.clone(),
         health: health.clone(),
         report,
@@ -275,6 +276,7 @@ async fn start(
         names: names_told,
         verifier,
         footing: gate.footing(),
+        roles: roles.watch(),
     };
 
     tasks.spawn(mirror.run(cancel.clone()));
@@ -289,15 +291,12 @@ async fn start(
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));
     tasks.spawn(liveness.run(cancel.clone()));
+    tasks.spawn(ModeFinder { engine: engine.clone(), roles: roles.clone() }.run(cancel.clone()));
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
-    // Where the engine knows the whole cluster, it answers the names of the whole cluster, and a swarm's
-    // manager hands out the addresses of all its hosts.
-    if config.scope.as_str() != "global" {
-        tasks.spawn(keeper.run(cancel.clone()));
-        tasks.spawn(names.run(cancel.clone()));
-    }
+    tasks.spawn(keeper.run(cancel.clone()));
+    tasks.spawn(names.run(cancel.clone()));
     tasks.spawn(finder.run(facts, mtu, cancel.clone()));
     let calls = config.state_dir.join("calls");
     let journal = http::Journal::open(&calls)
@@ -342,7 +341,8 @@ fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) 
         underlay_mtu: facts.underlay_mtu,
         daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
         engine_version: None,
-        scope: config.scope.as_str().to_owned(),
+        scope: facts.scope.as_str().to_owned(),
+        mode: facts.mode,
         boot_id: local::boot_id(),
         since: clock::unix_seconds(),
         routes: facts.routes.clone(),

@@ -8,12 +8,15 @@ mod answers;
 mod connection;
 mod docker;
 mod events;
+mod info;
 pub mod names;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
+
+use crate::model::EngineMode;
 
 pub use docker::{Deadlines, DockerEngine};
 pub use events::EngineEvents;
@@ -25,6 +28,9 @@ pub type EngineFuture<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 pub trait EngineApi: Send + Sync + 'static {
     /// Which engine it is; also the way to see whether it answers.
     fn version(&self) -> EngineFuture<'_, EngineInfo>;
+
+    /// How it runs: by itself, with a cluster store of its own, or in a swarm.
+    fn mode(&self) -> EngineFuture<'_, EngineMode>;
 
     /// All networks whose driver is `driver`, or `driver` with a tag (a managed plugin's name has one,
     /// such as `rs-overlay:latest`), each with its endpoints, sorted by id.

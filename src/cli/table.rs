@@ -139,6 +139,7 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
         ("Node ID", status.node.clone()),
         ("Hostname", status.hostname.clone()),
         ("VTEP", status.vtep.map_or_else(|| "not known yet".to_owned(), |vtep| vtep.to_string())),
+        ("Mode", status.mode_because.clone()),
         ("Scope", status.scope.clone()),
         ("Store", format!("{} {}, {connection} for {}", store.kind, store.url, span(store.since, now))),
         ("Engine", engine),

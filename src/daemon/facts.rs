@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::{
     dataplane::{DataplaneError, host::Host},
     member::Facts,
-    model::{ForeignVxlan, Snapshot},
+    model::{ForeignVxlan, Role, Snapshot},
     reconcile::{Applied, propagate::EngineReport},
 };
 
@@ -28,6 +28,7 @@ pub(super) struct FactFinder {
     pub(super) vtep: IpAddr,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) engine: watch::Receiver<EngineReport>,
+    pub(super) role: watch::Receiver<Role>,
     pub(super) applied: watch::Receiver<Arc<Applied>>,
     /// VXLAN devices in other namespaces, and when to look for them again.
     moved: Option<(Instant, Vec<ForeignVxlan>)>,
@@ -39,9 +40,10 @@ impl FactFinder {
         vtep: IpAddr,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         engine: watch::Receiver<EngineReport>,
+        role: watch::Receiver<Role>,
         applied: watch::Receiver<Arc<Applied>>,
     ) -> Self {
-        Self { host, vtep, snapshot, engine, applied, moved: None }
+        Self { host, vtep, snapshot, engine, role, applied, moved: None }
     }
 
     /// Looks once.
@@ -66,7 +68,11 @@ impl FactFinder {
         }
         let engine_version = self.engine.borrow().version.clone();
         let probe = self.applied.borrow().has_probe();
-        Ok(Facts { routes, vxlans, underlay_mtu, engine_version, probe })
+        let (scope, mode) = {
+            let role = self.role.borrow_and_update();
+            (role.effective_scope().unwrap_or_default(), role.mode())
+        };
+        Ok(Facts { routes, vxlans, underlay_mtu, engine_version, probe, scope, mode })
     }
 
     /// Tells changes until `cancel`.
@@ -91,6 +97,7 @@ impl FactFinder {
                 biased;
                 () = cancel.cancelled() => return,
                 _ = self.engine.changed() => {}
+                Ok(()) = self.role.changed() => {}
                 _ = self.snapshot.changed() => {}
                 () = told => {}
                 () = tokio::time::sleep(PERIOD) => {}

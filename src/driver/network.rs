@@ -19,6 +19,9 @@ use crate::{
     store::{Txn, keys},
 };
 
+/// What engines call the global space of their own IPAM.
+const ENGINES_GLOBAL_SPACE: &str = "GlobalDefault";
+
 /// A network as the engine describes it, which is without a name and without labels.
 #[derive(Debug, Clone)]
 pub struct NewNetwork {
@@ -61,6 +64,12 @@ impl NewSubnet {
         let gateway = if gateway.is_empty() { None } else { Some(super::parse_ip(gateway)?) };
         let aux = aux.iter().map(|(name, ip)| Ok((name.clone(), super::parse_ip(ip)?)));
         Ok(Self { space: space.to_owned(), cidr, gateway, aux: aux.collect::<Result<_, DriverError>>()? })
+    }
+
+    /// Whether engines share the network that it is for: a driver of scope global gets its subnets from the
+    /// global space of whichever IPAM, and this is where that shows.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.space.as_str(), super::GLOBAL_SPACE | ENGINES_GLOBAL_SPACE)
     }
 }
 

@@ -6,12 +6,15 @@ use rs_overlay::{
     dataplane::{Dataplane, fake::FakeKernel},
     driver::{Driver, DriverConfig},
     local::{Binding, Local, LocalEndpoint, boot_id},
-    model::{Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Snapshot, Subnet, Vni},
+    model::{
+        Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Scope, Snapshot, Subnet, Vni,
+    },
     plan::Overlay,
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
         mirror::{Health, Mirror},
+        mode::Roles,
         publisher::Publisher,
         worker::Worker,
     },
@@ -128,7 +131,7 @@ impl Host {
         let (applying, applied) = watch::channel(Arc::default());
         // Nobody tells of a change any more, and no task may spin because of that.
         let (_, underlay_mtu) = watch::channel(1500);
-        let config = DriverConfig { scope: "local", vtep: VTEP, pools: vec![] };
+        let config = DriverConfig { roles: Roles::fixed(Scope::Local), vtep: VTEP, pools: vec![] };
         let driver = Driver::new(
             config,
             ledger.clone(),
@@ -258,6 +261,7 @@ pub(crate) fn network() -> Network {
         created_by: NodeId::new("a").unwrap(),
         created_at: 1,
         allocated: false,
+        shared: false,
         extra: BTreeMap::new(),
     }
 }

@@ -21,12 +21,13 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     http::{AdminView, Journal, Plugin, router},
     local::Local,
-    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Snapshot},
+    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Scope, Snapshot},
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
         keeper::Keeper,
         mirror::{Health, Mirror},
+        mode::Roles,
         publisher::Publisher,
         refill::Refill,
         worker::Worker,
@@ -119,7 +120,8 @@ impl Host {
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
         let (mtu_in, mtu) = watch::channel(1500);
-        let config = DriverConfig { scope, vtep, pools };
+        let roles = Roles::fixed(if scope == "global" { Scope::Global } else { Scope::Local });
+        let config = DriverConfig { roles, vtep, pools };
         let driver =
             Driver::new(config, ledger.clone(), Arc::clone(&local), snapshot.clone(), applied, mtu.clone());
         let driver = Arc::new(match &gate {
@@ -157,9 +159,7 @@ impl Host {
         tasks.spawn(mirror.run(cancel.clone()));
         tasks.spawn(publisher.run(cancel.clone()));
         tasks.spawn(housekeeping.run(cancel.clone()));
-        if scope == "local" {
-            tasks.spawn(keeper.run(cancel.clone()));
-        }
+        tasks.spawn(keeper.run(cancel.clone()));
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
         let calls = TaskTracker::new();
         let journal = Arc::new(Journal::open(&dir.join(&name).join("calls")).unwrap());
@@ -338,6 +338,7 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         daemon_version: String::new(),
         engine_version: None,
         scope: scope.to_owned(),
+        mode: None,
         boot_id: String::new(),
         since: 0,
         routes: Vec::new(),
@@ -360,6 +361,8 @@ impl AdminView for Nobody {
             hostname: String::new(),
             vtep: None,
             scope: String::new(),
+            mode: None,
+            mode_because: String::new(),
             store: StoreStatus { kind: String::new(), url: String::new(), connected: true, since: 0 },
             engine: EngineStatus { reachable: false, version: None },
             networks: 0,

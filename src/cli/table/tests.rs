@@ -30,6 +30,8 @@ fn report() -> StatusReport {
         hostname: "a".to_owned(),
         vtep: Some("192.0.2.1".parse().unwrap()),
         scope: "local".to_owned(),
+        mode: Some("plain".to_owned()),
+        mode_because: "plain: the engine is in no swarm and has no cluster store of its own".to_owned(),
         store: StoreStatus {
             kind: "etcd".to_owned(),
             url: "etcd://h1:2379".to_owned(),
@@ -95,6 +97,7 @@ Daemon:         0.1.0
 Node ID:        00112233445566ff
 Hostname:       a
 VTEP:           192.0.2.1
+Mode:           plain: the engine is in no swarm and has no cluster store of its own
 Scope:          local
 Store:          etcd etcd://h1:2379, NOT connected for 60 s
 Engine:         20.10.24

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use tracing::info;
 
-use super::NewNetwork;
+use super::{NewNetwork, NewSubnet};
 use crate::{
     chance, clock,
     driver::{Driver, DriverError, NetworkOptions, claims::TRIES},
@@ -155,6 +155,7 @@ impl Driver {
             created_by: self.node().clone(),
             created_at: clock::unix_seconds(),
             allocated: new.allocate,
+            shared: !new.allocate && new.subnets.iter().any(NewSubnet::is_shared),
             extra: BTreeMap::new(),
         }
         .in_incarnation(self.local.read(|data| data.store_incarnation().map(str::to_owned)).as_deref())
