@@ -82,8 +82,8 @@ impl Driver {
             self.enter_in_book(&binding, &new)?;
         }
         let generation = self.generation(&binding, &new.addresses);
-        let mtu =
-            effective_mtu(&self.snapshot(), &binding.network, self.config.vtep, *self.underlay_mtu.borrow());
+        let underlay = self.underlay.borrow().clone();
+        let mtu = effective_mtu(&self.snapshot(), &binding.network, underlay.vtep, underlay.mtu);
         self.local.put_endpoint(LocalEndpoint {
             id: new.id.clone(),
             network: binding.network.id.clone(),

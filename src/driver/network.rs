@@ -14,7 +14,7 @@ use super::{Driver, DriverError, NetworkOptions};
 use crate::{
     clock,
     local::{Binding, Departure},
-    model::{IpamMode, Network, NetworkId, Pool},
+    model::{IpamMode, Network, NetworkId, Pool, Underlay},
     plan::vxlan_overhead,
     store::{Txn, keys},
 };
@@ -221,8 +221,8 @@ impl Driver {
 
     /// More than the underlay carries would lose large packets without a sign.
     fn check_mtu(&self, options: NetworkOptions) -> Result<(), DriverError> {
-        let underlay = *self.underlay_mtu.borrow();
-        let most = underlay.saturating_sub(vxlan_overhead(self.config.vtep));
+        let Underlay { vtep, mtu: underlay, .. } = self.underlay.borrow().clone();
+        let most = underlay.saturating_sub(vxlan_overhead(vtep));
         match options.mtu {
             Some(mtu) if mtu > most => Err(DriverError::MtuTooLarge { mtu, underlay, most }),
             _ => Ok(()),
