@@ -88,6 +88,9 @@ pub struct NetworkOrder {
     /// `--attachable`.
     #[serde(default)]
     pub attachable: bool,
+    /// `--ipv4=false`.
+    #[serde(default)]
+    pub without_ipv4: bool,
     /// `--ipv6`.
     #[serde(default)]
     pub ipv6: bool,
@@ -318,6 +321,9 @@ pub struct NetworkRow {
     /// Names of the live hosts that have neither: it is still coming there, or cannot.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// Names of the live hosts whose engine cannot have it, each with the reason.
+    #[serde(default)]
+    pub unable: Vec<String>,
     /// Endpoints on all hosts.
     pub endpoints: u32,
     /// No way out of the network.

@@ -30,7 +30,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     ipam::AddrPool,
     local::{Binding, Local},
-    model::{Network, NetworkId, NodeId, Scope, Snapshot},
+    model::{Network, NetworkId, NodeId, Scope, Snapshot, Underlay},
     reconcile::{Applied, mirror::Health, mode::Roles, propagate::EngineReport},
     store::{gate::Footing, keys, ledger::Ledger},
 };
@@ -54,8 +54,6 @@ const REFUSED_FOR: Duration = Duration::from_secs(20);
 pub struct DriverConfig {
     /// How this host stands to its engine.
     pub roles: Roles,
-    /// Underlay address of this host.
-    pub vtep: IpAddr,
     /// Where subnets are cut from.
     pub pools: Vec<AddrPool>,
 }
@@ -67,7 +65,7 @@ pub struct Driver {
     local: Arc<Local>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     applied: watch::Receiver<Arc<Applied>>,
-    underlay_mtu: watch::Receiver<u32>,
+    underlay: watch::Receiver<Underlay>,
     /// Subnets of the engine's choice that were refused, so that it chooses another next time.
     refused: watch::Sender<BTreeMap<Ipv4Net, Instant>>,
     /// Who tells the names of new networks; absent: nobody does.
@@ -86,7 +84,7 @@ impl Driver {
         local: Arc<Local>,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         applied: watch::Receiver<Arc<Applied>>,
-        underlay_mtu: watch::Receiver<u32>,
+        underlay: watch::Receiver<Underlay>,
     ) -> Self {
         let (refused, _) = watch::channel(BTreeMap::new());
         Self {
@@ -95,7 +93,7 @@ impl Driver {
             local,
             snapshot,
             applied,
-            underlay_mtu,
+            underlay,
             refused,
             engine: None,
             health: None,

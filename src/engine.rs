@@ -122,6 +122,7 @@ pub struct EngineEndpoint {
 }
 
 /// What `docker network create` needs.
+#[expect(clippy::struct_excessive_bools, reason = "the flags of `docker network create`")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkSpec {
     /// Name; another network of that name is an error.
@@ -132,6 +133,8 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// `--attachable`.
     pub attachable: bool,
+    /// `--ipv4=false`, which takes an engine of API 1.48 (Docker 28).
+    pub without_ipv4: bool,
     /// `--ipv6`.
     pub ipv6: bool,
     /// `-o` options.
@@ -260,6 +263,14 @@ pub enum EngineError {
         /// What was asked, and of which object.
         what: String,
         /// The engine's words.
+        detail: String,
+    },
+    /// The engine is too old for it, and was not asked.
+    #[error("{what}: {detail}")]
+    Unable {
+        /// What was wanted, and of which object.
+        what: String,
+        /// What the engine lacks, and since when others have it.
         detail: String,
     },
     /// The engine said no.

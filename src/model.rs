@@ -10,6 +10,7 @@ mod network;
 mod node;
 mod probe;
 mod snapshot;
+mod underlay;
 mod vni;
 
 pub use claim::{AddressClaim, ClaimKind, NetworkClaim, Pool, Space, Wanted};
@@ -22,4 +23,5 @@ pub use network::{IpamMode, JOIN_OPTION, Network, Presence, Subnet};
 pub use node::{Death, ForeignVxlan, HostRoute, KnownHost, Node};
 pub use probe::{PROBE_MTU, PROBE_PREFIX, probe_address, probe_mac};
 pub use snapshot::Snapshot;
+pub use underlay::{Before, Underlay};
 pub use vni::{Vni, VniError};

@@ -14,7 +14,7 @@ use super::{Driver, DriverError, NetworkOptions};
 use crate::{
     clock,
     local::{Binding, Departure},
-    model::{IpamMode, Mode, Network, NetworkId, Pool},
+    model::{IpamMode, Mode, Network, NetworkId, Pool, Underlay},
     plan::vxlan_overhead,
     store::{Txn, keys},
 };
@@ -194,11 +194,19 @@ impl Driver {
         self.bind(&new, result?, IpamMode::Engine)
     }
 
-    /// The network that was removed here, lives elsewhere and has just these subnets.
+    /// The network that was removed here, lives elsewhere and has just these subnets, or one of the IPv6
+    /// ones: engines look at no route when they choose those, so they choose what a network had that is no
+    /// longer theirs again and again, and only the name tells whether that one is wanted back.
     async fn departed_with(&self, new: &NewNetwork) -> Result<Option<Network>, DriverError> {
-        let Some(first) = new.subnets.first() else { return Ok(None) };
-        let network = self.departed_network(&first.cidr).await?;
-        Ok(network.filter(|network| same_subnets(network, new).is_ok()))
+        let others = new.subnets.iter().skip(1).filter(|subnet| is_v6(&subnet.cidr));
+        for subnet in new.subnets.iter().take(1).chain(others) {
+            let network = self.departed_network(&subnet.cidr).await?;
+            let meant = |network: &Network| same_subnets(network, new).is_ok() || is_v6(&subnet.cidr);
+            if let Some(network) = network.filter(meant) {
+                return Ok(Some(network));
+            }
+        }
+        Ok(None)
     }
 
     fn bind(&self, new: &NewNetwork, network: Network, ipam: IpamMode) -> Result<(), DriverError> {
@@ -216,8 +224,8 @@ impl Driver {
 
     /// More than the underlay carries would lose large packets without a sign.
     fn check_mtu(&self, options: NetworkOptions) -> Result<(), DriverError> {
-        let underlay = *self.underlay_mtu.borrow();
-        let most = underlay.saturating_sub(vxlan_overhead(self.config.vtep));
+        let Underlay { vtep, mtu: underlay, .. } = self.underlay.borrow().clone();
+        let most = underlay.saturating_sub(vxlan_overhead(vtep));
         match options.mtu {
             Some(mtu) if mtu > most => Err(DriverError::MtuTooLarge { mtu, underlay, most }),
             _ => Ok(()),
@@ -276,6 +284,10 @@ fn departure_of(network: &Network) -> Departure {
 fn is_ours(space: &str) -> bool {
     // A swarm's manager leaves the space out when it repeats what our IPAM has chosen.
     matches!(space, super::LOCAL_SPACE | super::GLOBAL_SPACE | "")
+}
+
+fn is_v6(cidr: &IpNet) -> bool {
+    matches!(cidr, IpNet::V6(_))
 }
 
 fn same_subnets(known: &Network, new: &NewNetwork) -> Result<(), DriverError> {

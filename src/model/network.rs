@@ -138,6 +138,11 @@ impl Network {
         self.name.as_deref().unwrap_or(self.id.short())
     }
 
+    /// Whether containers get IPv4 addresses in it: engines give a network with IPv4 a subnet in any case.
+    pub fn has_ipv4(&self) -> bool {
+        self.subnets.iter().any(|subnet| matches!(subnet.cidr, IpNet::V4(_)))
+    }
+
     /// The subnet that holds `ip`.
     pub fn subnet_of(&self, ip: IpAddr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.cidr.contains(&ip))

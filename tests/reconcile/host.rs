@@ -7,7 +7,8 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     local::{Binding, Local, LocalEndpoint, boot_id},
     model::{
-        Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Scope, Snapshot, Subnet, Vni,
+        Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Scope, Snapshot, Subnet,
+        Underlay, Vni,
     },
     plan::Overlay,
     reconcile::{
@@ -130,15 +131,15 @@ impl Host {
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applying, applied) = watch::channel(Arc::default());
         // Nobody tells of a change any more, and no task may spin because of that.
-        let (_, underlay_mtu) = watch::channel(1500);
-        let config = DriverConfig { roles: Roles::fixed(Scope::Local), vtep: VTEP, pools: vec![] };
+        let (_, underlay) = watch::channel(Underlay::new(VTEP, 1500));
+        let config = DriverConfig { roles: Roles::fixed(Scope::Local), pools: vec![] };
         let driver = Driver::new(
             config,
             ledger.clone(),
             Arc::clone(&local),
             snapshot.clone(),
             applied.clone(),
-            underlay_mtu.clone(),
+            underlay.clone(),
         );
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -146,18 +147,13 @@ impl Host {
             dataplane: kernel,
             local: Arc::clone(&local),
             snapshot: snapshot.clone(),
-            underlay_mtu,
+            underlay: underlay.clone(),
             refused: driver.refused(),
-            vtep: VTEP,
             vxlan_port: 4789,
             applied: applying,
         };
-        let publisher = Publisher {
-            ledger: ledger.clone(),
-            local: Arc::clone(&local),
-            vtep: VTEP,
-            health: health.clone(),
-        };
+        let publisher =
+            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), underlay, health: health.clone() };
         let housekeeping = Housekeeping {
             ledger: ledger.clone(),
             local: Arc::clone(&local),

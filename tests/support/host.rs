@@ -21,7 +21,7 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     http::{AdminView, Journal, Plugin, router},
     local::Local,
-    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Scope, Snapshot},
+    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Scope, Snapshot, Underlay},
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
@@ -57,7 +57,7 @@ pub(crate) struct Host {
     pub(crate) health: watch::Receiver<Health>,
     pub(crate) calls: TaskTracker,
     cancel: CancellationToken,
-    _mtu: watch::Sender<u32>,
+    _underlay: watch::Sender<Underlay>,
     tasks: JoinSet<()>,
 }
 
@@ -112,18 +112,23 @@ impl Host {
             Some(gate) => Arc::new(gate.clone()),
             None => Arc::clone(&raw),
         };
-        let vtep = vtep(number);
         let name = format!("host{number}");
         let local = Arc::new(Local::open(&dir.join(&name), u64::from(number)).unwrap());
         let ledger = Ledger::new(Arc::clone(&store));
         let mirror = Mirror::new(Arc::clone(&store), Arc::clone(&local));
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
-        let (mtu_in, mtu) = watch::channel(1500);
+        let (underlay_in, underlay) = watch::channel(Underlay::new(vtep(number), 1500));
         let roles = Roles::fixed(if scope == "global" { Scope::Global } else { Scope::Local });
-        let config = DriverConfig { roles, vtep, pools };
-        let driver =
-            Driver::new(config, ledger.clone(), Arc::clone(&local), snapshot.clone(), applied, mtu.clone());
+        let config = DriverConfig { roles, pools };
+        let driver = Driver::new(
+            config,
+            ledger.clone(),
+            Arc::clone(&local),
+            snapshot.clone(),
+            applied,
+            underlay.clone(),
+        );
         let driver = Arc::new(match &gate {
             Some(gate) => driver.standing_on(gate.footing()),
             None => driver,
@@ -133,14 +138,13 @@ impl Host {
             dataplane: Arc::clone(&kernel),
             local: Arc::clone(&local),
             snapshot: snapshot.clone(),
-            underlay_mtu: mtu,
+            underlay: underlay.clone(),
             refused: driver.refused(),
-            vtep,
             vxlan_port: 4789,
             applied: applied_in,
         };
         let publisher =
-            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
+            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), underlay, health: health.clone() };
         let housekeeping = Housekeeping {
             ledger: ledger.clone(),
             local: Arc::clone(&local),
@@ -174,7 +178,19 @@ impl Host {
             tasks.spawn(refill.run(cancel.clone()));
         }
         let store = raw;
-        Self { name, router, kernel, local, store, snapshot, health, calls, cancel, _mtu: mtu_in, tasks }
+        Self {
+            name,
+            router,
+            kernel,
+            local,
+            store,
+            snapshot,
+            health,
+            calls,
+            cancel,
+            _underlay: underlay_in,
+            tasks,
+        }
     }
 
     /// Ends all tasks wherever they are, as a crash does, and waits until nothing of them is left.

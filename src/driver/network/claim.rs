@@ -44,8 +44,15 @@ impl Driver {
         match error {
             DriverError::Overlap { cidr, overlap, advice } => {
                 self.refuse_subnet(&cidr);
-                let advice =
-                    format!("{advice}, or run the command again if Docker chose it: it will choose another");
+                let advice = match cidr {
+                    IpNet::V4(_) => format!(
+                        "{advice}, or run the command again if Docker chose it: it will choose another"
+                    ),
+                    // It looks at no route when it chooses one of IPv6.
+                    IpNet::V6(_) => format!(
+                        "{advice}, or add --ipam-driver rs-overlay if Docker chose it: it would choose this one again"
+                    ),
+                };
                 DriverError::Overlap { cidr, overlap, advice }
             }
             other => other,

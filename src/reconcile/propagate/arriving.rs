@@ -50,6 +50,11 @@ impl Propagator {
             Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => {
                 return Err(error.into());
             }
+            Err(EngineError::Unable { detail, .. }) => {
+                found
+                    .problems
+                    .push(format!("network {name} of the cluster cannot be on this host: {detail}"));
+            }
             Err(error) => {
                 found.problems.push(format!("network {name} of the cluster cannot be created here: {error}"));
             }
@@ -94,6 +99,7 @@ pub fn spec_of(driver: &str, name: &str, network: &Network) -> NetworkSpec {
         driver: driver.to_owned(),
         internal: network.internal,
         attachable: network.attachable,
+        without_ipv4: !network.has_ipv4(),
         ipv6: network.ipv6,
         options: network.options.clone(),
         labels: network.labels.clone(),
