@@ -39,8 +39,8 @@ use crate::{
     model::{Node, Underlay},
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, liveness::Liveness,
-        mirror::Mirror, naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher,
-        refill::Refill, worker::Worker,
+        mirror::Mirror, mode::ModeFinder, mode::Roles, naming::Naming, propagate::EngineReport,
+        propagate::Propagator, publisher::Publisher, refill::Refill, worker::Worker,
     },
     store::{Store, gate::Gate, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
@@ -162,13 +162,15 @@ async fn start(
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = driver_name(&config.socket);
+    let roles = Roles::new(config.scope, config.managed, local.clone());
     let mirror = Mirror::new(store, local.clone());
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
     let way = UnderlayFinder::new(config.cluster_advertise.clone(), vtep);
-    let mut finder = FactFinder::new(host, way, snapshot.clone(), reports.clone(), applied_now.clone());
+    let mut finder =
+        FactFinder::new(host, way, snapshot.clone(), reports.clone(), roles.watch(), applied_now.clone());
     let (facts, underlay) = finder.find().await?;
     let node = this_node(config, &underlay, &local, &facts);
     let ((facts, facts_now), (underlay, underlay_now)) = (watch::channel(facts), watch::channel(underlay));
@@ -183,8 +185,7 @@ async fn start(
         unreachable,
     };
 
-    let driver_config =
-        DriverConfig { scope: config.scope.as_str(), pools: config.default_addr_pools.clone() };
+    let driver_config = DriverConfig { roles: roles.clone(), pools: config.default_addr_pools.clone() };
     let driver = Driver::new(
         driver_config,
         ledger.clone(),
@@ -251,7 +252,7 @@ async fn start(
         ledger: ledger.clone(),
         local: local.clone(),
         driver: driver_name.clone(),
-        shared_by_engine: config.scope.as_str() == "global",
+        roles: roles.watch(),
         snapshot: snapshot.clone(),
         health: health.clone(),
         report,
@@ -285,6 +286,7 @@ async fn start(
         names: names_told,
         verifier,
         footing: gate.footing(),
+        roles: roles.watch(),
     };
 
     tasks.spawn(mirror.run(cancel.clone()));
@@ -299,15 +301,12 @@ async fn start(
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));
     tasks.spawn(liveness.run(cancel.clone()));
+    tasks.spawn(ModeFinder { engine: engine.clone(), roles: roles.clone() }.run(cancel.clone()));
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
-    // Where the engine knows the whole cluster, it answers the names of the whole cluster, and a swarm's
-    // manager hands out the addresses of all its hosts.
-    if config.scope.as_str() != "global" {
-        tasks.spawn(keeper.run(cancel.clone()));
-        tasks.spawn(names.run(cancel.clone()));
-    }
+    tasks.spawn(keeper.run(cancel.clone()));
+    tasks.spawn(names.run(cancel.clone()));
     tasks.spawn(finder.run(facts, underlay, cancel.clone()));
     let calls = config.state_dir.join("calls");
     let journal = http::Journal::open(&calls)
@@ -324,7 +323,8 @@ fn this_node(config: &DaemonConfig, underlay: &Underlay, local: &Local, facts: &
         underlay_mtu: underlay.mtu,
         daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
         engine_version: None,
-        scope: config.scope.as_str().to_owned(),
+        scope: facts.scope.as_str().to_owned(),
+        mode: facts.mode,
         boot_id: local::boot_id(),
         since: clock::unix_seconds(),
         routes: facts.routes.clone(),

@@ -15,7 +15,7 @@ use crate::{
     backoff::Backoff,
     jury::Unreachable,
     local::Local,
-    model::{Death, ForeignVxlan, HostRoute, KnownHost, Node, Underlay},
+    model::{Death, ForeignVxlan, HostRoute, KnownHost, Mode, Node, Scope, Underlay},
     store::{
         LeaseId, Outcome, StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -45,6 +45,10 @@ pub struct Facts {
     pub engine_version: Option<String>,
     /// Its probe device is there.
     pub probe: bool,
+    /// Scope under which its engine has, or would have, registered the driver.
+    pub scope: Scope,
+    /// How its engine runs, once that is known.
+    pub mode: Option<Mode>,
 }
 
 /// The membership task.
@@ -226,6 +230,8 @@ impl Member {
             underlay_mtu: underlay.mtu,
             engine_version: facts.engine_version,
             probe: facts.probe,
+            scope: facts.scope.as_str().to_owned(),
+            mode: facts.mode,
             unreachable: self.unreachable.borrow_and_update().clone(),
             ..self.node.clone()
         };

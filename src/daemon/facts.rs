@@ -13,7 +13,7 @@ use crate::{
         host::{Host, Notices},
     },
     member::Facts,
-    model::{ForeignVxlan, Snapshot, Underlay},
+    model::{ForeignVxlan, Role, Snapshot, Underlay},
     reconcile::{Applied, propagate::EngineReport},
 };
 
@@ -34,7 +34,10 @@ pub(super) struct FactFinder {
     underlay: UnderlayFinder,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     engine: watch::Receiver<EngineReport>,
+    role: watch::Receiver<Role>,
     applied: watch::Receiver<Arc<Applied>>,
+    /// The probe device was there at the last look.
+    probe: bool,
     /// VXLAN devices in other namespaces, and when to look for them again.
     moved: Option<(Instant, Vec<ForeignVxlan>)>,
 }
@@ -45,9 +48,10 @@ impl FactFinder {
         underlay: UnderlayFinder,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         engine: watch::Receiver<EngineReport>,
+        role: watch::Receiver<Role>,
         applied: watch::Receiver<Arc<Applied>>,
     ) -> Self {
-        Self { host, underlay, snapshot, engine, applied, moved: None }
+        Self { host, underlay, snapshot, engine, role, applied, probe: false, moved: None }
     }
 
     /// Looks once.
@@ -64,9 +68,14 @@ impl FactFinder {
         let snapshot = self.snapshot.borrow().clone();
         let underlay = self.underlay.find(&self.host, &snapshot).await?;
         let engine_version = self.engine.borrow().version.clone();
+        let (scope, mode) = {
+            let role = self.role.borrow_and_update();
+            (role.effective_scope().unwrap_or_default(), role.mode())
+        };
+        self.probe = self.applied.borrow().has_probe();
         // Whoever has lost its address reaches nobody and is reached by nobody, which says nothing of others.
-        let probe = self.applied.borrow().has_probe() && underlay.present;
-        Ok((Facts { routes, vxlans, engine_version, probe }, underlay))
+        let probe = self.probe && underlay.present;
+        Ok((Facts { routes, vxlans, engine_version, probe, scope, mode }, underlay))
     }
 
     /// Tells changes until `cancel`.
@@ -85,7 +94,7 @@ impl FactFinder {
             .ok();
         let mut looked_at = Instant::now();
         loop {
-            let probe = applied.borrow().has_probe();
+            let probe = self.probe;
             let told = async {
                 // Where facts cannot be found, and after the worker's end, it is the period that counts.
                 if failed || applied.wait_for(|applied| applied.has_probe() != probe).await.is_err() {
@@ -97,6 +106,7 @@ impl FactFinder {
                 biased;
                 () = cancel.cancelled() => return,
                 _ = self.engine.changed() => {}
+                Ok(()) = self.role.changed() => {}
                 _ = self.snapshot.changed() => {}
                 () = told => {}
                 () = noticed(&mut notices) => {

@@ -66,7 +66,7 @@ use crate::{
 
 /// Where our namespace is pinned unless the user says otherwise: under a directory that a managed plugin
 /// shares with the host, so that a plugin and a plain daemon adopt each other's state.
-pub const DEFAULT_NAMESPACE: &str = "/run/docker/rs-overlay/netns/overlay";
+pub const DEFAULT_NAMESPACE: &str = "/var/run/docker/rs-overlay/netns/overlay";
 
 /// Which namespaces to work in.
 #[derive(Debug, Clone)]

@@ -7,13 +7,15 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     local::{Binding, Local, LocalEndpoint, boot_id},
     model::{
-        Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Snapshot, Subnet, Underlay, Vni,
+        Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Scope, Snapshot, Subnet,
+        Underlay, Vni,
     },
     plan::Overlay,
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
         mirror::{Health, Mirror},
+        mode::Roles,
         publisher::Publisher,
         worker::Worker,
     },
@@ -130,7 +132,7 @@ impl Host {
         let (applying, applied) = watch::channel(Arc::default());
         // Nobody tells of a change any more, and no task may spin because of that.
         let (_, underlay) = watch::channel(Underlay::new(VTEP, 1500));
-        let config = DriverConfig { scope: "local", pools: vec![] };
+        let config = DriverConfig { roles: Roles::fixed(Scope::Local), pools: vec![] };
         let driver = Driver::new(
             config,
             ledger.clone(),
@@ -255,6 +257,7 @@ pub(crate) fn network() -> Network {
         created_by: NodeId::new("a").unwrap(),
         created_at: 1,
         allocated: false,
+        shared: false,
         extra: BTreeMap::new(),
     }
 }

@@ -15,7 +15,7 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     local::Local,
     member::{Facts, Member},
-    model::{EndpointId, Node, NodeId, Snapshot, Underlay},
+    model::{EndpointId, Node, NodeId, Scope, Snapshot, Underlay},
     plan::Overlay,
     reconcile::{
         Applied,
@@ -24,6 +24,7 @@ use rs_overlay::{
         keeper::Keeper,
         liveness::Liveness,
         mirror::Mirror,
+        mode::Roles,
         naming::Naming,
         propagate::{EngineReport, Propagator},
         publisher::Publisher,
@@ -200,7 +201,9 @@ fn boot(host: usize) {
     let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
     let (underlay_in, underlay) = watch::channel(Underlay::new(vtep, 1500));
     let (facts_in, facts) = watch::channel(Facts::default());
-    let config = DriverConfig { scope: "local", pools: vec!["base=10.128.0.0/9,size=24".parse().unwrap()] };
+    let roles = Roles::fixed(Scope::Local);
+    let config =
+        DriverConfig { roles: roles.clone(), pools: vec!["base=10.128.0.0/9,size=24".parse().unwrap()] };
     let driver = Driver::new(
         config,
         ledger.clone(),
@@ -263,7 +266,7 @@ fn boot(host: usize) {
         ledger,
         local: Arc::clone(&local),
         driver: driver_name,
-        shared_by_engine: false,
+        roles: roles.watch(),
         snapshot: snapshot.clone(),
         health: health.clone(),
         report: report_in,
@@ -318,6 +321,7 @@ fn node(host: usize, vtep: IpAddr, local: &Local) -> Node {
         daemon_version: String::new(),
         engine_version: None,
         scope: "local".to_owned(),
+        mode: None,
         boot_id: local.boot().to_owned(),
         since: rs_overlay::clock::unix_seconds(),
         routes: Vec::new(),

@@ -21,12 +21,13 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     http::{AdminView, Journal, Plugin, router},
     local::Local,
-    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Snapshot, Underlay},
+    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Scope, Snapshot, Underlay},
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
         keeper::Keeper,
         mirror::{Health, Mirror},
+        mode::Roles,
         publisher::Publisher,
         refill::Refill,
         worker::Worker,
@@ -118,7 +119,8 @@ impl Host {
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
         let (underlay_in, underlay) = watch::channel(Underlay::new(vtep(number), 1500));
-        let config = DriverConfig { scope, pools };
+        let roles = Roles::fixed(if scope == "global" { Scope::Global } else { Scope::Local });
+        let config = DriverConfig { roles, pools };
         let driver = Driver::new(
             config,
             ledger.clone(),
@@ -161,9 +163,7 @@ impl Host {
         tasks.spawn(mirror.run(cancel.clone()));
         tasks.spawn(publisher.run(cancel.clone()));
         tasks.spawn(housekeeping.run(cancel.clone()));
-        if scope == "local" {
-            tasks.spawn(keeper.run(cancel.clone()));
-        }
+        tasks.spawn(keeper.run(cancel.clone()));
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
         let calls = TaskTracker::new();
         let journal = Arc::new(Journal::open(&dir.join(&name).join("calls")).unwrap());
@@ -354,6 +354,7 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         daemon_version: String::new(),
         engine_version: None,
         scope: scope.to_owned(),
+        mode: None,
         boot_id: String::new(),
         since: 0,
         routes: Vec::new(),
@@ -376,6 +377,8 @@ impl AdminView for Nobody {
             hostname: String::new(),
             vtep: None,
             scope: String::new(),
+            mode: None,
+            mode_because: String::new(),
             store: StoreStatus { kind: String::new(), url: String::new(), connected: true, since: 0 },
             engine: EngineStatus { reachable: false, version: None },
             networks: 0,
