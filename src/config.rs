@@ -26,8 +26,9 @@ pub use here::{load, survey, survey_service};
 pub use pool::AddrPool;
 pub use store::{StoreOptions, check_store_url};
 pub use survey::{Setting, Source, Survey};
-pub use text::{LogFormat, LogLevel, Scope};
+pub use text::{LogFormat, LogLevel};
 
+use crate::model::ScopeChoice;
 use sources::Sources;
 
 /// Where the daemon listens for the engine, and where the other commands find it.
@@ -60,6 +61,9 @@ pub const SETTINGS: [&str; 12] = [
     "log-format",
 ];
 
+/// The environment entry by which a managed plugin's configuration tells the daemon that it is one.
+pub const MANAGED: &str = "RS_OVERLAY_MANAGED";
+
 /// Settings that hold a list.
 const LISTS: [&str; 2] = ["cluster-store-opt", "default-addr-pool"];
 
@@ -79,7 +83,9 @@ pub struct DaemonConfig {
     /// Unix socket of the engine; absolute.
     pub docker_host: PathBuf,
     /// Scope that the driver answers to the engine.
-    pub scope: Scope,
+    pub scope: ScopeChoice,
+    /// Whether the engine runs this daemon as a managed plugin.
+    pub managed: bool,
     /// UDP port of all VXLAN devices.
     pub vxlan_port: u16,
     /// Where subnets come from when a user gives none; never empty.
@@ -150,7 +156,8 @@ fn resolve_all(
         docker_host: sources
             .one("docker-host", flags.docker_host, text::docker_host)
             .unwrap_or_else(|| PathBuf::from(DEFAULT_DOCKER_HOST)),
-        scope: sources.one("scope", flags.scope, str::parse::<Scope>).unwrap_or_default(),
+        scope: sources.one("scope", flags.scope, text::scope).unwrap_or_default(),
+        managed: managed(env, &sources),
         vxlan_port: sources.one("vxlan-port", flags.vxlan_port, text::port).unwrap_or(DEFAULT_VXLAN_PORT),
         default_addr_pools,
         hostname: hostname.unwrap_or_default(),
@@ -162,6 +169,16 @@ fn resolve_all(
     settings.sort_by_key(|setting| SETTINGS.iter().position(|name| *name == setting.name));
     let outcome = if errors.is_empty() { Ok(config) } else { Err(errors) };
     Survey { settings, file: None, outcome, doubts: Vec::new() }
+}
+
+/// No setting of a user's: a managed plugin's own configuration says what it is, and nothing else about its
+/// process would.
+fn managed(env: &dyn Fn(&str) -> Option<String>, sources: &Sources<'_>) -> bool {
+    let value = env(MANAGED).filter(|value| !value.is_empty());
+    let read = |value: String| {
+        text::yes_or_no(&value).map_err(|problem| ConfigError::value(MANAGED, value, problem))
+    };
+    value.and_then(|value| sources.keep(read(value))).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -49,7 +49,11 @@ use std::{
 use netlink_packet_route::link::InfoKind;
 use tokio::{sync::mpsc, task::JoinSet};
 
-pub(super) use self::{error::Failure, links::Link, socket::Channel};
+pub(super) use self::{
+    error::Failure,
+    links::Link,
+    socket::{Channel, messages, open_socket, receive},
+};
 use super::{
     Attachment, Changed, Dataplane, DataplaneError,
     names::{Named, parse_link},
@@ -63,7 +67,7 @@ use crate::{
 
 /// Where our namespace is pinned unless the user says otherwise: under a directory that a managed plugin
 /// shares with the host, so that a plugin and a plain daemon adopt each other's state.
-pub const DEFAULT_NAMESPACE: &str = "/run/docker/rs-overlay/netns/overlay";
+pub const DEFAULT_NAMESPACE: &str = "/var/run/docker/rs-overlay/netns/overlay";
 
 /// Which namespaces to work in.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{DEADLINE, Finding};
 use crate::{
     config::{AddrPool, DaemonConfig},
-    daemon::underlay_address,
+    daemon::underlay::first_address,
     dataplane::{host::Host, interception::Interception, netlink::Kernel},
     engine::{Deadlines, DockerEngine, EngineApi as _},
     model::HostRoute,
@@ -19,7 +19,7 @@ pub(super) async fn advertise(config: &DaemonConfig) -> (Finding, Option<IpAddr>
     const SUBJECT: &str = "cluster-advertise";
     let looked = async {
         let host = Host::open(None)?;
-        let vtep = underlay_address(config.cluster_advertise.as_ref(), &host).await?;
+        let vtep = first_address(config.cluster_advertise.as_ref(), &host).await?;
         anyhow::Ok((vtep, host.link_mtu_of(vtep).await?))
     };
     match looked.await {
