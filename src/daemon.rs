@@ -1,10 +1,12 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
+pub mod check;
 mod facts;
 mod hosts;
 mod losses;
 mod names;
 mod orders;
+mod readiness;
 mod underlay;
 mod verify;
 mod view;
@@ -121,6 +123,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
             error!(%error, "the plugin's socket failed");
         }
     });
+    readiness::ready(&config.socket);
 
     let failed = tokio::select! {
         _ = terminate.recv() => None,
@@ -129,6 +132,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
         ended = tasks.join_next() => Some(ended),
     };
     info!("stopping; containers keep their network");
+    readiness::stopping();
     remove_socket(&config.socket);
     cancel.cancel();
     calls.close();
