@@ -349,12 +349,18 @@ pub struct NodeRow {
     pub daemon: String,
     /// Scope that its driver answers.
     pub scope: String,
+    /// How its engine runs: `plain`, `classic` or `swarm`; absent: it has not answered.
+    #[serde(default)]
+    pub mode: Option<String>,
     /// Networks with an endpoint there.
     pub networks: u32,
     /// Endpoints there.
     pub endpoints: u32,
-    /// Start of its daemon; of a dead one, when it was declared dead. 0 where neither is known.
+    /// Start of its daemon, the last one of a host that is gone; 0 where that is not known.
     pub since: u64,
+    /// When it was there last: now, or when its lease was seen to end; 0 where nobody saw that.
+    #[serde(default)]
+    pub last_seen: u64,
     /// `alive`, `suspect` (its lease has ended, and everything that is known of it stays) or `dead`.
     #[serde(default = "alive")]
     pub state: String,

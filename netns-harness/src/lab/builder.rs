@@ -151,7 +151,8 @@ impl LabBuilder {
         ensure!((1..=100).contains(&engines.len()), "a lab has 1 to 100 hosts, not {}", engines.len());
         ensure!((1280..=65535).contains(mtu), "an underlay MTU is 1280 to 65535, not {mtu}");
         if self.shape.classic {
-            let old = |engine: &EngineVersion| matches!(engine, EngineVersion::V20_10_5 | EngineVersion::V20_10_24);
+            let old =
+                |engine: &EngineVersion| matches!(engine, EngineVersion::V20_10_5 | EngineVersion::V20_10_24);
             ensure!(engines.iter().all(old), "only engines up to 20.10 have a cluster store of their own");
             ensure!(self.shape.store_port().is_some(), "engines can share an etcd or a consul");
         }
