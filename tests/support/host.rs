@@ -361,7 +361,7 @@ impl AdminView for Nobody {
             vtep: None,
             scope: String::new(),
             store: StoreStatus { kind: String::new(), url: String::new(), connected: true, since: 0 },
-            engine: EngineStatus { reachable: false, version: None },
+            engine: EngineStatus { reachable: false, version: None, driver: String::new(), plugin: None },
             networks: 0,
             endpoints: 0,
             reconcile: None,

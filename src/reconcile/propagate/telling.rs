@@ -21,9 +21,12 @@ impl Propagator {
         found: &mut Findings,
     ) -> Result<(), Unfinished> {
         let Ok(docker_id) = NetworkId::new(docker.id.as_str()) else { return Ok(()) };
-        let Some(binding) = self.local.read(|data| data.bindings.get(&docker_id).cloned()) else {
-            return Ok(self.adopt(docker, &docker_id)?);
-        };
+        let binding = self.local.read(|data| data.bindings.get(&docker_id).cloned());
+        let allocated = self.snapshot.borrow().networks.get(&docker_id).filter(|n| n.allocated).cloned();
+        if let Some(network) = allocated {
+            return self.tell_allocated(docker, &network, binding.as_ref(), found).await;
+        }
+        let Some(binding) = binding else { return Ok(self.adopt(docker, &docker_id)?) };
         if binding.docker_id != binding.network.id && !docker.ipam_options.contains_key(JOIN_OPTION) {
             return self.check_joined(docker, &binding, found).await;
         }
@@ -51,6 +54,47 @@ impl Propagator {
         if self.ledger.commit(txn.put(name, claim)).await? == Outcome::Committed {
             info!(network = %docker.name, "network told to the cluster");
             self.local.refresh_binding(&docker_id, &told)?;
+        }
+        Ok(())
+    }
+
+    /// The same for a network of a swarm. All managers know it, and every host with one of its tasks; who comes
+    /// first tells. It is never replaced: the swarm has one of each name.
+    async fn tell_allocated(
+        &self,
+        docker: &EngineNetwork,
+        network: &Network,
+        binding: Option<&Binding>,
+        found: &mut Findings,
+    ) -> Result<(), Unfinished> {
+        if network.name.is_some() {
+            return binding.map_or(Ok(()), |binding| self.refresh(binding));
+        }
+        let key = keys::network(&network.id);
+        let Some(held) = self.ledger.get::<Network>(&key).await? else { return Ok(()) };
+        let name = keys::name(&docker.name);
+        let claim = self.ledger.get::<NetworkClaim>(&name).await?;
+        if let Some(claim) = claim.as_ref().filter(|claim| claim.record.network != network.id)
+            && self.exists(&claim.record.network).await?
+        {
+            found.problems.push(format!(
+                "the swarm's network {} has the name of another network of the cluster; rename one of them",
+                docker.name
+            ));
+            return Ok(());
+        }
+        let told = with_details(&held.record, docker);
+        let txn = Txn::new().unchanged(&held.entry).put(key, record::encode(&told));
+        let txn = match &claim {
+            None => txn.absent(name.as_str()),
+            Some(claim) => txn.unchanged(&claim.entry),
+        };
+        let claim = record::encode(&NetworkClaim { network: told.id.clone() });
+        // After a lost race the next look finds the name told.
+        if held.record.name.is_none() && self.ledger.commit(txn.put(name, claim)).await? == Outcome::Committed
+        {
+            info!(network = %docker.name, "network told to the cluster");
+            self.local.refresh_binding(&told.id, &told)?;
         }
         Ok(())
     }
@@ -85,7 +129,7 @@ impl Propagator {
             return Ok(());
         }
         info!(network = network.title(), "taking over a network that the engine has already");
-        let ipam = if docker.ipam_driver == self.driver { IpamMode::Ours } else { IpamMode::Engine };
+        let ipam = if docker.ipam_driver == self.driver.known() { IpamMode::Ours } else { IpamMode::Engine };
         let (docker_id, network) = (docker_id.clone(), network.clone());
         self.local.put_binding(Binding { docker_id, network, ipam, created_at: clock::unix_seconds() })
     }

@@ -190,6 +190,7 @@ fn pool_of(network: &Network, subnet: &Subnet) -> Pool {
         network: Some(network.id.clone()),
         node: network.created_by.clone(),
         since: network.created_at,
+        term_ms: None,
         closing: false,
         extra: BTreeMap::new(),
     }
