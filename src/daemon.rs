@@ -166,7 +166,7 @@ async fn start(
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = Arc::new(DriverName::of_socket(&config.socket));
-    let roles = Roles::new(config.scope, config.managed, local.clone());
+    let roles = Roles::new(config.scope, driver_name.plugin().is_some(), local.clone());
     let mirror = Mirror::new(store, local.clone());
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report, reports) = watch::channel(EngineReport::default());
