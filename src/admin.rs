@@ -88,6 +88,9 @@ pub struct NetworkOrder {
     /// `--attachable`.
     #[serde(default)]
     pub attachable: bool,
+    /// `--ipv4=false`.
+    #[serde(default)]
+    pub without_ipv4: bool,
     /// `--ipv6`.
     #[serde(default)]
     pub ipv6: bool,
@@ -215,8 +218,14 @@ pub struct StatusReport {
     pub hostname: String,
     /// Underlay address, once it is known.
     pub vtep: Option<IpAddr>,
-    /// Scope that the driver answers.
+    /// Scope under which the engine has, or would have, registered the driver.
     pub scope: String,
+    /// How the engine runs: `plain`, `classic` or `swarm`; absent: it has not answered yet.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The same in a sentence, with where it is known from.
+    #[serde(default)]
+    pub mode_because: String,
     /// The cluster store.
     pub store: StoreStatus,
     /// The engine.
@@ -318,6 +327,9 @@ pub struct NetworkRow {
     /// Names of the live hosts that have neither: it is still coming there, or cannot.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// Names of the live hosts whose engine cannot have it, each with the reason.
+    #[serde(default)]
+    pub unable: Vec<String>,
     /// Endpoints on all hosts.
     pub endpoints: u32,
     /// No way out of the network.

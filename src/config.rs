@@ -21,8 +21,9 @@ pub use error::ConfigError;
 pub use flags::Flags;
 pub use pool::AddrPool;
 pub use store::{StoreOptions, check_store_url};
-pub use text::{LogFormat, LogLevel, Scope};
+pub use text::{LogFormat, LogLevel};
 
+use crate::model::ScopeChoice;
 use sources::Sources;
 
 /// Where the daemon listens for the engine, and where the other commands find it.
@@ -51,6 +52,9 @@ pub const SETTINGS: [&str; 12] = [
     "log-format",
 ];
 
+/// The environment entry by which a managed plugin's configuration tells the daemon that it is one.
+pub const MANAGED: &str = "RS_OVERLAY_MANAGED";
+
 /// Settings that hold a list.
 const LISTS: [&str; 2] = ["cluster-store-opt", "default-addr-pool"];
 
@@ -70,7 +74,9 @@ pub struct DaemonConfig {
     /// Unix socket of the engine; absolute.
     pub docker_host: PathBuf,
     /// Scope that the driver answers to the engine.
-    pub scope: Scope,
+    pub scope: ScopeChoice,
+    /// Whether the engine runs this daemon as a managed plugin.
+    pub managed: bool,
     /// UDP port of all VXLAN devices.
     pub vxlan_port: u16,
     /// Where subnets come from when a user gives none; never empty.
@@ -148,13 +154,21 @@ pub fn resolve(
         docker_host: sources
             .one("docker-host", flags.docker_host, text::docker_host)?
             .unwrap_or_else(|| PathBuf::from(DEFAULT_DOCKER_HOST)),
-        scope: sources.one("scope", flags.scope, str::parse::<Scope>)?.unwrap_or_default(),
+        scope: sources.one("scope", flags.scope, text::scope)?.unwrap_or_default(),
+        managed: managed(&env)?,
         vxlan_port: sources.one("vxlan-port", flags.vxlan_port, text::port)?.unwrap_or(DEFAULT_VXLAN_PORT),
         default_addr_pools,
         hostname,
         log_level: sources.one("log-level", flags.log_level, str::parse::<LogLevel>)?.unwrap_or_default(),
         log_format: sources.one("log-format", flags.log_format, str::parse::<LogFormat>)?.unwrap_or_default(),
     })
+}
+
+/// No setting of a user's: a managed plugin's own configuration says what it is, and nothing else about its
+/// process would.
+fn managed(env: &impl Fn(&str) -> Option<String>) -> Result<bool, ConfigError> {
+    let Some(value) = env(MANAGED).filter(|value| !value.is_empty()) else { return Ok(false) };
+    text::yes_or_no(&value).map_err(|problem| ConfigError::value(MANAGED, value, problem))
 }
 
 fn read_file(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>, ConfigError> {

@@ -9,12 +9,15 @@ mod connection;
 mod docker;
 mod driver_name;
 mod events;
+mod info;
 pub mod names;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
+
+use crate::model::EngineMode;
 
 pub use docker::{Deadlines, DockerEngine};
 pub use driver_name::DriverName;
@@ -27,6 +30,9 @@ pub type EngineFuture<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 pub trait EngineApi: Send + Sync + 'static {
     /// Which engine it is; also the way to see whether it answers.
     fn version(&self) -> EngineFuture<'_, EngineInfo>;
+
+    /// How it runs: by itself, with a cluster store of its own, or in a swarm.
+    fn mode(&self) -> EngineFuture<'_, EngineMode>;
 
     /// All networks whose driver is `driver`, or `driver` with a tag (a managed plugin's name has one,
     /// such as `rs-overlay:latest`), each with its endpoints, sorted by id.
@@ -121,6 +127,7 @@ pub struct EngineEndpoint {
 }
 
 /// What `docker network create` needs.
+#[expect(clippy::struct_excessive_bools, reason = "the flags of `docker network create`")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkSpec {
     /// Name; another network of that name is an error.
@@ -131,6 +138,8 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// `--attachable`.
     pub attachable: bool,
+    /// `--ipv4=false`, which takes an engine of API 1.48 (Docker 28).
+    pub without_ipv4: bool,
     /// `--ipv6`.
     pub ipv6: bool,
     /// `-o` options.
@@ -259,6 +268,14 @@ pub enum EngineError {
         /// What was asked, and of which object.
         what: String,
         /// The engine's words.
+        detail: String,
+    },
+    /// The engine is too old for it, and was not asked.
+    #[error("{what}: {detail}")]
+    Unable {
+        /// What was wanted, and of which object.
+        what: String,
+        /// What the engine lacks, and since when others have it.
         detail: String,
     },
     /// The engine said no.

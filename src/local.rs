@@ -13,6 +13,7 @@ mod endpoints;
 mod fence;
 mod files;
 mod identity;
+mod mode;
 mod record;
 mod releases;
 pub mod witness;
@@ -38,6 +39,7 @@ pub use claims::{OwnClaim, Taken};
 pub use cluster::{KnownCluster, Told};
 pub use data::LocalData;
 pub use identity::boot_id;
+pub use mode::KnownMode;
 pub use record::{Binding, CutOff, Departure, LocalEndpoint, Release};
 
 /// Why the state directory cannot be used.

@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod liveness;
 mod loose;
 pub mod mirror;
+pub mod mode;
 pub mod naming;
 pub mod propagate;
 pub mod publisher;

@@ -16,7 +16,7 @@ use rs_overlay::{
     jury::Unreachable,
     local::Local,
     member::{Facts, Member},
-    model::{Death, KnownHost, Node, Snapshot},
+    model::{Death, KnownHost, Node, Snapshot, Underlay},
     reconcile::{Applied, liveness::Liveness, mirror::Mirror, publisher::Publisher, worker::Worker},
     store::{
         Store, Txn,
@@ -65,10 +65,10 @@ struct Host {
     ledger: Ledger,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     kernel: Arc<FakeKernel>,
-    facts: watch::Sender<Facts>,
+    _facts: watch::Sender<Facts>,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
-    _mtu: watch::Sender<u32>,
+    underlay: watch::Sender<Underlay>,
     _refused: watch::Sender<BTreeMap<ipnet::Ipv4Net, Instant>>,
 }
 
@@ -83,7 +83,7 @@ impl Host {
         let mirror = Mirror::new(store, Arc::clone(&local));
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
-        let (mtu, mtu_now) = watch::channel(1500);
+        let (underlay, underlay_now) = watch::channel(Underlay::new(vtep(n), 1500));
         let (refused, refused_now) = watch::channel(BTreeMap::new());
         let (facts, facts_now) = watch::channel(Facts { probe: true, ..Facts::default() });
         let (unreachable, missed) = watch::channel(Unreachable::new());
@@ -97,9 +97,8 @@ impl Host {
             dataplane: Arc::clone(&kernel),
             local: Arc::clone(&local),
             snapshot: snapshot.clone(),
-            underlay_mtu: mtu_now,
+            underlay: underlay_now.clone(),
             refused: refused_now,
-            vtep: vtep(n),
             vxlan_port: 4789,
             applied: applied_in,
         };
@@ -116,10 +115,11 @@ impl Host {
             local: Arc::clone(&local),
             node,
             facts: facts_now,
+            underlay: underlay_now.clone(),
             unreachable: missed,
         };
         let publisher =
-            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep: vtep(n), health };
+            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), underlay: underlay_now, health };
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror.run(cancel.clone()));
@@ -127,7 +127,7 @@ impl Host {
         tasks.spawn(liveness.run(cancel.clone()));
         tasks.spawn(publisher.run(cancel.clone()));
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
-        Self { local, ledger, snapshot, kernel, facts, cancel, tasks, _mtu: mtu, _refused: refused }
+        Self { local, ledger, snapshot, kernel, _facts: facts, cancel, tasks, underlay, _refused: refused }
     }
 
     /// Its daemon ends; what it held in the store stays until its lease ends.
@@ -213,7 +213,7 @@ async fn a_host_is_dead_when_all_miss_it_and_no_sooner() {
     let three = cluster.host(3);
     one.until("its return", |s| s.nodes.get(&third).is_some_and(|n| n.incarnation == 2) && s.dead.is_empty())
         .await;
-    three.facts.send_modify(|facts| facts.underlay_mtu = 1400);
+    three.underlay.send_modify(|underlay| underlay.mtu = 1400);
     one.until("its news", |s| s.nodes[&third].underlay_mtu == 1400).await;
     assert!(one.kernel.overlay().networks().next().is_none());
     for host in [one, two, three] {

@@ -43,6 +43,9 @@ pub(super) struct Create {
     /// Restrict external access to the network
     #[arg(long)]
     internal: bool,
+    /// Give containers IPv4 addresses; --ipv4=false takes Docker 28 on every host that is to have the network
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    ipv4: bool,
     /// Enable IPv6
     #[arg(long)]
     ipv6: bool,
@@ -78,6 +81,9 @@ pub(super) fn create(socket: &Path, wanted: Create) -> anyhow::Result<()> {
         match row {
             Some(row) if row.missing.is_empty() => {
                 output::progress("")?;
+                if !row.unable.is_empty() {
+                    output::complain(&format!("network {name} is not on {}", row.unable.join(", ")));
+                }
                 return output::print(&row.id);
             }
             Some(row) if late => {
@@ -162,6 +168,7 @@ impl Create {
             subnets,
             internal: self.internal,
             attachable: self.attachable,
+            without_ipv4: !self.ipv4,
             ipv6: self.ipv6,
             labels: self.label.into_iter().collect(),
             options: self.opt.into_iter().collect(),

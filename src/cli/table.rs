@@ -97,7 +97,7 @@ pub(super) fn nodes(rows: &[NodeRow], now: u64) -> String {
 
 /// `network inspect`.
 pub(super) fn network(row: &NetworkRow) -> String {
-    pairs(&[
+    let mut lines = vec![
         ("Network ID", row.id.clone()),
         ("Name", row.name.clone().unwrap_or_else(|| "not known yet".to_owned())),
         ("Subnets", list(&row.subnets)),
@@ -110,7 +110,11 @@ pub(super) fn network(row: &NetworkRow) -> String {
         ("Missing on", list(&row.missing)),
         ("Endpoints", row.endpoints.to_string()),
         ("Flags", flags(row)),
-    ])
+    ];
+    if !row.unable.is_empty() {
+        lines.insert(10, ("Impossible on", list(&row.unable)));
+    }
+    pairs(&lines)
 }
 
 /// `status`.
@@ -139,6 +143,7 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
         ("Node ID", status.node.clone()),
         ("Hostname", status.hostname.clone()),
         ("VTEP", status.vtep.map_or_else(|| "not known yet".to_owned(), |vtep| vtep.to_string())),
+        ("Mode", status.mode_because.clone()),
         ("Scope", status.scope.clone()),
         ("Store", format!("{} {}, {connection} for {}", store.kind, store.url, span(store.since, now))),
         ("Engine", engine),
@@ -258,7 +263,9 @@ fn some(names: &[String]) -> String {
 }
 
 fn flags(row: &NetworkRow) -> String {
-    let all = [("internal", row.internal), ("ipv6", row.ipv6), ("attachable", row.attachable)];
+    let six_alone = !row.subnets.is_empty() && row.subnets.iter().all(|subnet| subnet.addr().is_ipv6());
+    let six = if six_alone { "ipv6 only" } else { "ipv6" };
+    let all = [("internal", row.internal), (six, row.ipv6 || six_alone), ("attachable", row.attachable)];
     let set: Vec<&str> = all.into_iter().filter_map(|(name, set)| set.then_some(name)).collect();
     list(&set)
 }

@@ -85,7 +85,7 @@ const CASES: [Case; 12] = [
         [("unix:///a.sock", "/a.sock"), ("/b.sock", "/b.sock"), ("unix:///c.sock", "/c.sock")],
         DEFAULT_DOCKER_HOST,
     ),
-    ("scope", [("global", "global"), ("local", "local"), ("global", "global")], "local"),
+    ("scope", [("global", "global"), ("local", "local"), ("global", "global")], "auto"),
     ("vxlan-port", [("1", "1"), ("8472", "8472"), ("65535", "65535")], "4789"),
     (
         "default-addr-pool",
@@ -174,7 +174,7 @@ const WRONG: [(&str, &str, &str); 26] = [
     ("socket", "/run/docker/plugins/", "a directory"),
     ("docker-host", "tcp://192.0.2.1:2375", "unix:///var/run/docker.sock"),
     ("docker-host", "docker.sock", "unix:///var/run/docker.sock"),
-    ("scope", "swarm", "give local or global"),
+    ("scope", "swarm", "give auto, local or global"),
     ("vxlan-port", "0", "give a number from 1 to 65535"),
     ("vxlan-port", "65536", "give a number from 1 to 65535"),
     ("vxlan-port", "+4789", "give a number from 1 to 65535"),

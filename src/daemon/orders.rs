@@ -79,6 +79,7 @@ impl Orders {
             driver,
             internal: order.internal,
             attachable: order.attachable,
+            without_ipv4: order.without_ipv4,
             ipv6: order.ipv6,
             options: order.options,
             labels: order.labels,
@@ -178,6 +179,9 @@ fn fits(order: &NetworkOrder, network: &Network) -> Result<(), String> {
     }
     if order.internal && !network.internal {
         return Err(other("a way out (no --internal)"));
+    }
+    if order.without_ipv4 && network.has_ipv4() {
+        return Err(other("IPv4"));
     }
     match order.options.iter().find(|(key, value)| network.options.get(*key) != Some(*value)) {
         Some((key, _)) => Err(other(&format!("another option {key}"))),

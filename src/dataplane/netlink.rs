@@ -48,7 +48,11 @@ use std::{
 use netlink_packet_route::link::InfoKind;
 use tokio::{sync::mpsc, task::JoinSet};
 
-pub(super) use self::{error::Failure, links::Link, socket::Channel};
+pub(super) use self::{
+    error::Failure,
+    links::Link,
+    socket::{Channel, messages, open_socket, receive},
+};
 use super::{
     Attachment, Changed, Dataplane, DataplaneError,
     names::{Named, parse_link},

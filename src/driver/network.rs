@@ -15,10 +15,13 @@ use super::{Driver, DriverError, NetworkOptions};
 use crate::{
     clock,
     local::{Binding, Departure},
-    model::{IpamMode, Network, NetworkId, Pool},
+    model::{IpamMode, Network, NetworkId, Pool, Underlay},
     plan::vxlan_overhead,
     store::{Txn, keys},
 };
+
+/// What engines call the global space of their own IPAM.
+const ENGINES_GLOBAL_SPACE: &str = "GlobalDefault";
 
 /// A network as the engine describes it, which is without a name and without labels.
 #[derive(Debug, Clone)]
@@ -62,6 +65,12 @@ impl NewSubnet {
         let gateway = if gateway.is_empty() { None } else { Some(super::parse_ip(gateway)?) };
         let aux = aux.iter().map(|(name, ip)| Ok((name.clone(), super::parse_ip(ip)?)));
         Ok(Self { space: space.to_owned(), cidr, gateway, aux: aux.collect::<Result<_, DriverError>>()? })
+    }
+
+    /// Whether engines share the network that it is for: a driver of scope global gets its subnets from the
+    /// global space of whichever IPAM, and this is where that shows.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.space.as_str(), super::GLOBAL_SPACE | ENGINES_GLOBAL_SPACE)
     }
 }
 
@@ -197,11 +206,19 @@ impl Driver {
         self.bind(&new, result?, IpamMode::Engine)
     }
 
-    /// The network that was removed here, lives elsewhere and has just these subnets.
+    /// The network that was removed here, lives elsewhere and has just these subnets, or one of the IPv6
+    /// ones: engines look at no route when they choose those, so they choose what a network had that is no
+    /// longer theirs again and again, and only the name tells whether that one is wanted back.
     async fn departed_with(&self, new: &NewNetwork) -> Result<Option<Network>, DriverError> {
-        let Some(first) = new.subnets.first() else { return Ok(None) };
-        let network = self.departed_network(&first.cidr).await?;
-        Ok(network.filter(|network| same_subnets(network, new).is_ok()))
+        let others = new.subnets.iter().skip(1).filter(|subnet| is_v6(&subnet.cidr));
+        for subnet in new.subnets.iter().take(1).chain(others) {
+            let network = self.departed_network(&subnet.cidr).await?;
+            let meant = |network: &Network| same_subnets(network, new).is_ok() || is_v6(&subnet.cidr);
+            if let Some(network) = network.filter(meant) {
+                return Ok(Some(network));
+            }
+        }
+        Ok(None)
     }
 
     fn bind(&self, new: &NewNetwork, network: Network, ipam: IpamMode) -> Result<(), DriverError> {
@@ -219,8 +236,8 @@ impl Driver {
 
     /// More than the underlay carries would lose large packets without a sign.
     fn check_mtu(&self, options: NetworkOptions) -> Result<(), DriverError> {
-        let underlay = *self.underlay_mtu.borrow();
-        let most = underlay.saturating_sub(vxlan_overhead(self.config.vtep));
+        let Underlay { vtep, mtu: underlay, .. } = self.underlay.borrow().clone();
+        let most = underlay.saturating_sub(vxlan_overhead(vtep));
         match options.mtu {
             Some(mtu) if mtu > most => Err(DriverError::MtuTooLarge { mtu, underlay, most }),
             _ => Ok(()),
@@ -258,6 +275,10 @@ fn departure_of(network: &Network) -> Departure {
 fn is_ours(space: &str) -> bool {
     // A swarm's manager leaves the space out when it repeats what our IPAM has chosen.
     matches!(space, super::LOCAL_SPACE | super::GLOBAL_SPACE | "")
+}
+
+fn is_v6(cidr: &IpNet) -> bool {
+    matches!(cidr, IpNet::V6(_))
 }
 
 fn same_subnets(known: &Network, new: &NewNetwork) -> Result<(), DriverError> {

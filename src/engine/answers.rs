@@ -131,6 +131,8 @@ pub(super) fn create_request(spec: &NetworkSpec) -> NetworkCreateRequest {
         driver: Some(spec.driver.clone()),
         internal: Some(spec.internal),
         attachable: Some(spec.attachable),
+        // Engines before API 1.48 do not know the field.
+        enable_ipv4: spec.without_ipv4.then_some(false),
         enable_ipv6: Some(spec.ipv6),
         options: Some(unsorted(&spec.options)),
         labels: Some(unsorted(&spec.labels)),

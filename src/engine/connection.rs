@@ -27,6 +27,9 @@ impl ApiVersion {
 
     /// From this one on a network's name is unique without `CheckDuplicate` in the request.
     pub(super) const UNIQUE_NAMES: Self = Self(1, 44);
+
+    /// From this one on a network may be without IPv4. Spoken only to create one.
+    pub(super) const WITHOUT_IPV4: Self = Self(1, 48);
 }
 
 impl fmt::Display for ApiVersion {
@@ -52,6 +55,8 @@ pub(super) struct Session {
     docker: Docker,
     /// The version spoken.
     pub(super) api: ApiVersion,
+    /// The newest that the engine has.
+    pub(super) newest: ApiVersion,
 }
 
 impl Session {
@@ -60,7 +65,12 @@ impl Session {
         speaking(&self.docker, Some(self.api), None)
     }
 
-    /// The same, and whatever it sends has `body`: for fields that bollard's types no longer know.
+    /// A client that speaks `api`, which the engine must have.
+    pub(super) fn client_at(&self, api: ApiVersion) -> Docker {
+        speaking(&self.docker, Some(api), None)
+    }
+
+    /// The same as [`Self::client`], and whatever it sends has `body`: for fields that bollard's types no longer know.
     pub(super) fn client_sending(&self, body: String) -> Docker {
         speaking(&self.docker, Some(self.api), Some(body))
     }
@@ -77,6 +87,11 @@ impl Connection {
     /// Opens nothing yet.
     pub(super) fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned(), session: Mutex::new(None) }
+    }
+
+    /// The socket's path.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The socket's path, for people.
@@ -118,7 +133,7 @@ impl Connection {
                 ),
             });
         }
-        let session = Session { docker, api };
+        let session = Session { docker, api, newest };
         *self.slot() = Some(session.clone());
         Ok(session)
     }

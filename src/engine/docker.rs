@@ -10,8 +10,9 @@ use super::{
     EngineApi, EngineContainer, EngineError, EngineEvents, EngineFuture, EngineInfo, EngineNetwork,
     NetworkSpec, answers,
     connection::{ApiVersion, Connection, Session, refuses_version},
-    events,
+    events, info,
 };
+use crate::model::EngineMode;
 
 /// How many inspections run side by side.
 const PARALLEL: usize = 8;
@@ -96,6 +97,10 @@ impl EngineApi for DockerEngine {
         async move { self.call("asking for its version", self.deadlines.call, ask).await }.boxed()
     }
 
+    fn mode(&self) -> EngineFuture<'_, EngineMode> {
+        info::mode(&self.connection, self.deadlines.call).boxed()
+    }
+
     fn networks<'a>(&'a self, driver: &'a str) -> EngineFuture<'a, Vec<EngineNetwork>> {
         let ask = |session: Session| async move { session.client().list_networks(None).await };
         async move {
@@ -124,7 +129,12 @@ impl EngineApi for DockerEngine {
         let what = format!("creating Docker network {}", spec.name);
         let ask = move |session: Session| async move {
             let request = answers::create_request(spec);
-            let client = if session.api < ApiVersion::UNIQUE_NAMES {
+            let client = if spec.without_ipv4 {
+                if session.newest < ApiVersion::WITHOUT_IPV4 {
+                    return Ok(Err(unable(spec, &session)));
+                }
+                session.client_at(ApiVersion::WITHOUT_IPV4)
+            } else if session.api < ApiVersion::UNIQUE_NAMES {
                 let mut body = serde_json::to_value(&request)?;
                 body["CheckDuplicate"] = true.into();
                 session.client_sending(body.to_string())
@@ -199,6 +209,18 @@ impl EngineApi for DockerEngine {
 
     fn events(&self) -> EngineEvents {
         events::follow(Arc::clone(&self.connection), self.deadlines.call)
+    }
+}
+
+/// What an engine that cannot have a network without IPv4 would need.
+fn unable(spec: &NetworkSpec, session: &Session) -> EngineError {
+    EngineError::Unable {
+        what: format!("Docker network {}", spec.name),
+        detail: format!(
+            "a network without IPv4 takes Docker 28 or newer (API {}), and the engine here speaks API {} at most; it appears by itself after an upgrade of the engine",
+            ApiVersion::WITHOUT_IPV4,
+            session.newest
+        ),
     }
 }
 

@@ -6,7 +6,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{NodeId, Vni};
+use super::{Mode, Network, NodeId, Vni};
+
+/// The first release of Docker with networks without IPv4 (API 1.48).
+const WITHOUT_IPV4: u32 = 28;
 
 /// A host, as it describes itself. Its key in the store is leased: it vanishes when the host stops
 /// renewing it, which by itself means nothing but "perhaps dead".
@@ -29,6 +32,9 @@ pub struct Node {
     pub engine_version: Option<String>,
     /// Scope that the driver answers there: `local` or `global`.
     pub scope: String,
+    /// How its engine runs, once that has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// The kernel's boot id: another one means that no kernel state of ours survived.
     pub boot_id: String,
     /// Start of the daemon, in seconds since 1970.
@@ -94,6 +100,12 @@ pub struct Death {
 }
 
 impl Node {
+    /// Why this host's engine cannot have `network`; `None`: it can, or nobody knows its release.
+    pub fn unable_to_have(&self, network: &Network) -> Option<&'static str> {
+        let major = self.engine_version.as_deref()?.split('.').next()?.parse::<u32>().ok()?;
+        (!network.has_ipv4() && major < WITHOUT_IPV4).then_some("a network without IPv4 takes Docker 28")
+    }
+
     /// The device of another program that takes packets of `vni` on the port that this host uses.
     pub fn holder_of(&self, vni: Vni) -> Option<&ForeignVxlan> {
         self.vxlans.iter().find(|device| device.port == self.vxlan_port && device.vni == vni.get())

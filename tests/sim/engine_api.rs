@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rs_overlay::engine::{
-    EngineApi, EngineContainer, EngineError, EngineEvent, EngineEvents, EngineFuture, EngineInfo,
-    EngineNetwork, NetworkSpec,
+use rs_overlay::{
+    engine::{
+        EngineApi, EngineContainer, EngineError, EngineEvent, EngineEvents, EngineFuture, EngineInfo,
+        EngineNetwork, NetworkSpec,
+    },
+    model::EngineMode,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -60,6 +63,10 @@ impl EngineApi for SimEngine {
     fn version(&self) -> EngineFuture<'_, EngineInfo> {
         let info = EngineInfo { version: "28.5.2".into(), api_version: "1.44".into() };
         look(self.0, |_| info).boxed()
+    }
+
+    fn mode(&self) -> EngineFuture<'_, EngineMode> {
+        look(self.0, |_| EngineMode::Plain).boxed()
     }
 
     fn networks<'a>(&'a self, driver: &'a str) -> EngineFuture<'a, Vec<EngineNetwork>> {

@@ -15,6 +15,7 @@ fn network_row(id: &str, name: Option<&str>) -> NetworkRow {
         present: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
         departed: vec!["e".to_owned()],
         missing: vec![],
+        unable: vec![],
         endpoints: 7,
         internal: false,
         ipv6: true,
@@ -29,6 +30,8 @@ fn report() -> StatusReport {
         hostname: "a".to_owned(),
         vtep: Some("192.0.2.1".parse().unwrap()),
         scope: "local".to_owned(),
+        mode: Some("plain".to_owned()),
+        mode_because: "plain: the engine is in no swarm and has no cluster store of its own".to_owned(),
         store: StoreStatus {
             kind: "etcd".to_owned(),
             url: "etcd://h1:2379".to_owned(),
@@ -63,6 +66,12 @@ NETWORK ID     NAME   SUBNET                         GATEWAY    VNI    MTU    HO
 abababababab   web    10.0.1.0/24, 2001:db8:1::/64   10.0.1.1   4097   1450   a, b and 2 more   a, b      e            7           ipv6, attachable
 k5cwhbyf5dqt   -      10.0.1.0/24, 2001:db8:1::/64   10.0.1.1   4097   1450   a, b and 2 more   a, b      e            7           ipv6, attachable";
     assert_eq!(networks(&rows), want);
+    let mut six = rows[0].clone();
+    six.subnets.remove(0);
+    six.unable = vec!["f (too old)".to_owned()];
+    assert!(networks(std::slice::from_ref(&six)).contains("   ipv6 only, attachable"));
+    let shown = network(&six);
+    assert!(shown.contains("Impossible on: f (too old)"), "{shown}");
     assert!(networks(&[]).starts_with("NETWORK ID   NAME"));
 }
 
@@ -93,6 +102,7 @@ Daemon:         0.1.0
 Node ID:        00112233445566ff
 Hostname:       a
 VTEP:           192.0.2.1
+Mode:           plain: the engine is in no swarm and has no cluster store of its own
 Scope:          local
 Store:          etcd etcd://h1:2379, NOT connected for 60 s
 Engine:         20.10.24

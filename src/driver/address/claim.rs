@@ -306,7 +306,7 @@ impl Driver {
         claim: AddressClaim,
     ) -> Result<(), DriverError> {
         let Some(network) = pool.network.clone() else { return Ok(()) };
-        if request.is_own() && self.scope() == "local" && claim.kind.is_use() {
+        if request.is_own() && claim.kind.is_use() {
             // Without a network of the engine's there is no container either, and the claim is swept up.
             self.local.hold(OwnClaim {
                 cidr: pool.cidr,

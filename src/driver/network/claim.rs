@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use tracing::info;
 
-use super::NewNetwork;
+use super::{NewNetwork, NewSubnet};
 use crate::{
     chance, clock,
     driver::{Driver, DriverError, NetworkOptions, claims::TRIES},
@@ -44,8 +44,15 @@ impl Driver {
         match error {
             DriverError::Overlap { cidr, overlap, advice } => {
                 self.refuse_subnet(&cidr);
-                let advice =
-                    format!("{advice}, or run the command again if Docker chose it: it will choose another");
+                let advice = match cidr {
+                    IpNet::V4(_) => format!(
+                        "{advice}, or run the command again if Docker chose it: it will choose another"
+                    ),
+                    // It looks at no route when it chooses one of IPv6.
+                    IpNet::V6(_) => format!(
+                        "{advice}, or add --ipam-driver rs-overlay if Docker chose it: it would choose this one again"
+                    ),
+                };
                 DriverError::Overlap { cidr, overlap, advice }
             }
             other => other,
@@ -150,6 +157,7 @@ impl Driver {
             created_by: self.node().clone(),
             created_at: clock::unix_seconds(),
             allocated: new.allocate,
+            shared: !new.allocate && new.subnets.iter().any(NewSubnet::is_shared),
             extra: BTreeMap::new(),
         }
         .in_incarnation(self.local.read(|data| data.store_incarnation().map(str::to_owned)).as_deref())

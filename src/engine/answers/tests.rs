@@ -67,6 +67,7 @@ fn a_created_network_reads_back_as_its_spec() {
             driver: network.driver,
             internal: network.internal,
             attachable: network.attachable,
+            without_ipv4: false,
             ipv6: network.ipv6,
             options: network.options,
             labels: network.labels,

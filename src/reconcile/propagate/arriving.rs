@@ -7,14 +7,14 @@ use tracing::info;
 use super::{Findings, Propagator, Unfinished};
 use crate::{
     engine::{EngineError, IpamConfig, NetworkSpec},
-    model::{Endpoint, JOIN_OPTION, Network},
+    model::{Endpoint, JOIN_OPTION, Mode, Network},
     store::{StoreError, keys},
 };
 
 impl Propagator {
     pub(super) async fn create_new(&self, found: &mut Findings) -> Result<(), Unfinished> {
         let snapshot = self.snapshot.borrow().clone();
-        for network in snapshot.networks.values().filter(|network| !network.allocated) {
+        for network in snapshot.networks.values().filter(|network| network.mode() == Mode::Plain) {
             let Some(name) = &network.name else { continue };
             let here = self.local.read(|data| {
                 data.binding_of(&network.id).is_some() || data.departures.contains_key(&network.id)
@@ -49,6 +49,11 @@ impl Propagator {
             Ok(_) => info!(network = %name, "network of the cluster created here"),
             Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => {
                 return Err(error.into());
+            }
+            Err(EngineError::Unable { detail, .. }) => {
+                found
+                    .problems
+                    .push(format!("network {name} of the cluster cannot be on this host: {detail}"));
             }
             Err(error) => {
                 found.problems.push(format!("network {name} of the cluster cannot be created here: {error}"));
@@ -94,6 +99,7 @@ pub fn spec_of(driver: &str, name: &str, network: &Network) -> NetworkSpec {
         driver: driver.to_owned(),
         internal: network.internal,
         attachable: network.attachable,
+        without_ipv4: !network.has_ipv4(),
         ipv6: network.ipv6,
         options: network.options.clone(),
         labels: network.labels.clone(),

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use super::{Findings, Propagator, Unfinished};
 use crate::{
     clock,
-    engine::{EngineError, EngineNetwork},
+    engine::{EngineError, EngineNetwork, NetworkSpec},
     local::{Binding, LocalError},
     model::{IpamMode, JOIN_OPTION, Network, NetworkClaim, NetworkId},
     store::{Outcome, StoreError, Txn, keys, record},
@@ -145,10 +145,11 @@ impl Propagator {
         let title = binding.network.title();
         if binding.network.name.as_deref() != Some(docker.name.as_str()) {
             warn!(network = %docker.name, of = title, "a network with the subnet of another one is removed again");
-            if self.give_way(docker, &binding.docker_id, found).await? {
-                return Ok(self.engine.remove_network(&docker.id).await?);
+            if !self.give_way(docker, &binding.docker_id, found).await? {
+                return Ok(());
             }
-            return Ok(());
+            self.engine.remove_network(&docker.id).await?;
+            return self.create_with_other_subnets(docker, binding, found).await;
         }
         let used = self.local.read(|data| data.networks_in_use().contains(&binding.network.id));
         if binding.ipam == IpamMode::Ours && (used || is_alike(docker, &binding.network)) {
@@ -167,6 +168,47 @@ impl Propagator {
             return Err(error.into());
         }
         self.create_here(&docker.name, &binding.network, found).await
+    }
+
+    /// A network whose IPv6 subnet the engine chose, and chose badly because it looks at no IPv6 route: the
+    /// user wanted it and said nothing of subnets, so it gets others.
+    async fn create_with_other_subnets(
+        &self,
+        docker: &EngineNetwork,
+        binding: &Binding,
+        found: &mut Findings,
+    ) -> Result<(), Unfinished> {
+        // Engines list the gateway of a subnet that they have chosen, and not that of one that was given alone.
+        let chosen = docker.ipam.iter().all(|config| config.gateway.is_some());
+        let has = |cidr| docker.ipam.iter().any(|config| config.subnet == Some(cidr));
+        let shared = binding.network.subnets.iter().filter(|subnet| has(subnet.cidr));
+        if !chosen || shared.into_iter().any(|subnet| subnet.cidr.addr().is_ipv4()) {
+            return Ok(());
+        }
+        let spec = NetworkSpec {
+            name: docker.name.clone(),
+            driver: self.driver.known().to_owned(),
+            internal: docker.internal,
+            attachable: docker.attachable,
+            without_ipv4: !docker.ipam.iter().filter_map(|c| c.subnet).any(|cidr| cidr.addr().is_ipv4()),
+            ipv6: docker.ipv6,
+            options: docker.options.clone(),
+            labels: docker.labels.clone(),
+            ipam_driver: self.driver.known().to_owned(),
+            ..NetworkSpec::default()
+        };
+        match self.engine.create_network(&spec).await {
+            Ok(_) => info!(network = %docker.name, "created anew, with subnets that are free in the cluster"),
+            Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => {
+                return Err(error.into());
+            }
+            Err(error) => found.problems.push(format!(
+                "network {} was removed, since network {} of the cluster has its IPv6 subnet, and could not be created with another: {error}",
+                docker.name,
+                binding.network.title()
+            )),
+        }
+        Ok(())
     }
 
     /// The cluster has a network of this name: two hosts have created it at the same time and the other was

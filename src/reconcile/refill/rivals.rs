@@ -228,6 +228,7 @@ mod tests {
             created_by: NodeId::new("h").unwrap(),
             created_at,
             allocated: false,
+            shared: false,
             extra: BTreeMap::new(),
         }
         .in_incarnation(Some(created_in))
