@@ -1,10 +1,12 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
+pub mod check;
 mod facts;
 mod hosts;
 mod losses;
 mod names;
 mod orders;
+mod readiness;
 mod underlay;
 mod verify;
 mod view;
@@ -121,6 +123,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
             error!(%error, "the plugin's socket failed");
         }
     });
+    readiness::ready(&config.socket);
 
     let failed = tokio::select! {
         _ = terminate.recv() => None,
@@ -129,6 +132,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
         ended = tasks.join_next() => Some(ended),
     };
     info!("stopping; containers keep their network");
+    readiness::stopping();
     remove_socket(&config.socket);
     cancel.cancel();
     calls.close();
@@ -162,7 +166,7 @@ async fn start(
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
     let driver_name = Arc::new(DriverName::of_socket(&config.socket));
-    let roles = Roles::new(config.scope, config.managed, local.clone());
+    let roles = Roles::new(config.scope, driver_name.plugin().is_some(), local.clone());
     let mirror = Mirror::new(store, local.clone());
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report, reports) = watch::channel(EngineReport::default());
@@ -274,8 +278,8 @@ async fn start(
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
-        driver: driver_name,
         underlay: underlay_now,
+        driver: driver_name,
         store_url,
         ledger,
         orders,

@@ -229,7 +229,7 @@ pub(super) fn find_network<'a>(rows: &'a [NetworkRow], text: &str) -> anyhow::Re
     }
 }
 
-fn grid(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn grid(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

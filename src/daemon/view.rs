@@ -29,8 +29,8 @@ use crate::{
 /// The parts that are asked.
 pub(super) struct View {
     pub(super) node: Node,
-    pub(super) driver: Arc<DriverName>,
     pub(super) underlay: watch::Receiver<Underlay>,
+    pub(super) driver: Arc<DriverName>,
     pub(super) store_url: String,
     pub(super) ledger: Ledger,
     pub(super) orders: Orders,

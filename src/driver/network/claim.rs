@@ -32,6 +32,7 @@ impl Driver {
                 since: clock::unix_seconds(),
                 term_ms: None,
                 closing: false,
+                shared: false,
                 extra: BTreeMap::new(),
             };
             pools.push(self.claim_pool(&pool, true).await.map_err(|error| self.advise_engine(error))?);
@@ -176,7 +177,7 @@ fn network_txn(network: &Network, pools: &[Held<Pool>]) -> Txn {
         txn = txn.delete(keys::removed(&network.id));
     }
     for pool in pools {
-        let bound = Pool { network: Some(network.id.clone()), ..pool.record.clone() };
+        let bound = Pool { network: Some(network.id.clone()), shared: network.shared, ..pool.record.clone() };
         txn = txn.unchanged(&pool.entry).put(pool.entry.key.as_str(), record::encode(&bound));
     }
     // Our own IPAM has claimed these already, when the engine asked for them.

@@ -8,7 +8,7 @@ use crate::{
     clock,
     engine::{EngineError, EngineNetwork, NetworkSpec},
     local::{Binding, LocalError},
-    model::{IpamMode, JOIN_OPTION, Network, NetworkClaim, NetworkId},
+    model::{IpamMode, JOIN_OPTION, Mode, Network, NetworkClaim, NetworkId},
     store::{Outcome, StoreError, Txn, keys, record},
 };
 
@@ -22,9 +22,10 @@ impl Propagator {
     ) -> Result<(), Unfinished> {
         let Ok(docker_id) = NetworkId::new(docker.id.as_str()) else { return Ok(()) };
         let binding = self.local.read(|data| data.bindings.get(&docker_id).cloned());
-        let allocated = self.snapshot.borrow().networks.get(&docker_id).filter(|n| n.allocated).cloned();
-        if let Some(network) = allocated {
-            return self.tell_allocated(docker, &network, binding.as_ref(), found).await;
+        let known = self.snapshot.borrow().networks.get(&docker_id).cloned();
+        let known = known.or_else(|| binding.as_ref().map(|binding| binding.network.clone()));
+        if let Some(network) = known.filter(|network| network.mode() != Mode::Plain) {
+            return self.tell_shared(docker, &network, binding.as_ref(), found).await;
         }
         let Some(binding) = binding else { return Ok(self.adopt(docker, &docker_id)?) };
         if binding.docker_id != binding.network.id && !docker.ipam_options.contains_key(JOIN_OPTION) {
@@ -58,9 +59,10 @@ impl Propagator {
         Ok(())
     }
 
-    /// The same for a network of a swarm. All managers know it, and every host with one of its tasks; who comes
-    /// first tells. It is never replaced: the swarm has one of each name.
-    async fn tell_allocated(
+    /// The same for a network that engines share: a swarm's managers know it, and every host with one of its
+    /// tasks; classic engines all do. Who comes first tells. It is never replaced: the engines see to it that
+    /// they have one of each name.
+    async fn tell_shared(
         &self,
         docker: &EngineNetwork,
         network: &Network,
@@ -78,7 +80,8 @@ impl Propagator {
             && self.exists(&claim.record.network).await?
         {
             found.problems.push(format!(
-                "the swarm's network {} has the name of another network of the cluster; rename one of them",
+                "network {}, which engines share by themselves, has the name of another network of the cluster; give one of \
+                 them another name",
                 docker.name
             ));
             return Ok(());
@@ -120,7 +123,8 @@ impl Propagator {
         let id = named.unwrap_or_else(|| docker_id.clone());
         let Some(network) = snapshot.networks.get(&id).or_else(|| {
             // One that was joined again by its subnet bears no id.
-            snapshot.network_named(&docker.name).filter(|network| has_subnets_of(docker, network))
+            let plain = |network: &&Network| network.mode() == Mode::Plain && has_subnets_of(docker, network);
+            snapshot.network_named(&docker.name).filter(plain)
         }) else {
             return Ok(());
         };
