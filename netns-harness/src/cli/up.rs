@@ -35,6 +35,12 @@ pub(super) struct UpArgs {
     /// The rs-overlay binary to run as a daemon on every host; without it, none is started
     #[arg(long, value_name = "PATH")]
     daemon: Option<PathBuf>,
+    /// Directory of a managed plugin (`make plugin`) that every engine gets as `rs-overlay`
+    #[arg(long, value_name = "DIR", conflicts_with = "daemon")]
+    plugin: Option<PathBuf>,
+    /// One swarm of all hosts, of which the first one is the manager
+    #[arg(long)]
+    swarm: bool,
     /// One more argument for every daemon; may be repeated
     #[arg(long = "daemon-arg", value_name = "ARG", allow_hyphen_values = true)]
     daemon_args: Vec<String>,
@@ -65,6 +71,15 @@ pub(super) fn up(args: UpArgs) -> Result<()> {
         builder = builder.daemon(daemon);
     }
     let lab = builder.build_with_progress(&progress)?;
+    if args.swarm {
+        lab.swarm(1)?;
+        progress("the hosts are a swarm, host1 its manager");
+    }
+    if let Some(directory) = &args.plugin {
+        let directory = directory.canonicalize()?;
+        lab.hosts().iter().try_for_each(|host| host.plugin_install("rs-overlay", &directory, &[]))?;
+        progress("every engine has the managed plugin rs-overlay");
+    }
     let count = lab.hosts().len();
     if interrupt::interrupted() {
         bail!("interrupted");
