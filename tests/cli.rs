@@ -188,7 +188,7 @@ fn help_and_version_go_to_standard_output() {
         assert!(top.contains(part), "{part} is not in {top}");
     }
     let daemon = text(&run(&["daemon", "--help"]).stdout);
-    for part in ["--cluster-store <URL>", "[default: local]", "RS_OVERLAY_CLUSTER_STORE", "semicolons"] {
+    for part in ["--cluster-store <URL>", "[default: auto]", "RS_OVERLAY_CLUSTER_STORE", "semicolons"] {
         assert!(daemon.contains(part), "{part} is not in {daemon}");
     }
 }

@@ -77,19 +77,19 @@ fn vtep(n: u8) -> IpAddr {
 }
 
 impl Host {
-    fn start(store: Arc<dyn Store>, dir: &Path, n: u8, wire: &Arc<Wire>) -> Self {
+    fn start(store: Arc<dyn Store>, dir: &Path, (n, at): (u8, u8), wire: &Arc<Wire>) -> Self {
         let local = Arc::new(Local::open(&dir.join(format!("h{n}")), u64::from(n)).unwrap());
         let ledger = Ledger::new(Arc::clone(&store));
         let mirror = Mirror::new(store, Arc::clone(&local));
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
-        let (underlay, underlay_now) = watch::channel(Underlay::new(vtep(n), 1500));
+        let (underlay, underlay_now) = watch::channel(Underlay::new(vtep(at), 1500));
         let (refused, refused_now) = watch::channel(BTreeMap::new());
         let (facts, facts_now) = watch::channel(Facts { probe: true, ..Facts::default() });
         let (unreachable, missed) = watch::channel(Unreachable::new());
         let kernel = Arc::new(FakeKernel::default());
         let node: Node = serde_json::from_value(json!({
-            "id": local.node(), "hostname": format!("h{n}"), "vtep": vtep(n), "vxlan_port": 4789,
+            "id": local.node(), "hostname": format!("h{n}"), "vtep": vtep(at), "vxlan_port": 4789,
             "underlay_mtu": 1500, "daemon_version": "", "scope": "local", "boot_id": "", "since": 0,
         }))
         .unwrap();
@@ -105,7 +105,7 @@ impl Host {
         let liveness = Liveness {
             ledger: ledger.clone(),
             node: local.node().clone(),
-            prober: Arc::new(Asker { own: vtep(n), wire: Arc::clone(wire) }),
+            prober: Arc::new(Asker { own: vtep(at), wire: Arc::clone(wire) }),
             snapshot: snapshot.clone(),
             applied,
             unreachable,
@@ -167,9 +167,14 @@ impl Cluster {
     }
 
     fn host(&self, n: u8) -> Host {
+        self.host_at(n, n)
+    }
+
+    /// Host `n` at the address of another.
+    fn host_at(&self, n: u8, at: u8) -> Host {
         let times = Timeouts { call: Duration::from_secs(8), ..Timeouts::default() };
         let store = Arc::new(Remote::new(&self.dir.path().join("store.sock"), times).unwrap());
-        Host::start(store, self.dir.path(), n, &self.wire)
+        Host::start(store, self.dir.path(), (n, at), &self.wire)
     }
 
     fn hush(&self, juror: u8, silent: u8) {
@@ -246,6 +251,38 @@ async fn a_host_that_cannot_be_asked_for_stays_and_one_that_was_set_up_anew_does
     assert_eq!(now.suspects().map(|host| &host.id).collect::<Vec<_>>(), [&mute.id]);
     assert!(cluster.wire.asked.lock().unwrap().is_empty());
     one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_swap_their_addresses_stay_alive_and_are_followed() {
+    let cluster = Cluster::new().await;
+    let (one, two, three) = (cluster.host(1), cluster.host(2), cluster.host(3));
+    let ids: Vec<_> = [&one, &two, &three].iter().map(|host| host.local.node().clone()).collect();
+    for host in [&one, &two, &three] {
+        host.until("all hosts", |s| s.nodes.len() == 3).await;
+    }
+    one.underlay.send_modify(|underlay| underlay.vtep = vtep(2));
+    two.underlay.send_modify(|underlay| underlay.vtep = vtep(1));
+    for host in [&one, &two, &three] {
+        host.until("the swap", |s| s.nodes[&ids[0]].vtep == vtep(2) && s.nodes[&ids[1]].vtep == vtep(1))
+            .await;
+        host.until("the swap, for later", |s| s.hosts[&ids[0]].vtep == vtep(2)).await;
+    }
+    // Host 1 takes on the address of host 3, whose daemon ends at that moment, and comes back at another one.
+    let store = Arc::clone(&cluster.shared);
+    one.underlay.send_modify(|underlay| underlay.vtep = vtep(3));
+    one.until("the move", |s| s.nodes[&ids[0]].vtep == vtep(3)).await;
+    three.stop().await;
+    store.txn(Txn::new().delete(keys::node(&ids[2]))).await.unwrap();
+    one.until("the loss of the lease", |s| s.suspects().any(|host| host.id == ids[2])).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(one.snapshot.borrow().dead.is_empty(), "declared dead while its address had just moved on");
+    let three = cluster.host_at(3, 9);
+    one.until("its return", |s| s.nodes.get(&ids[2]).is_some_and(|node| node.vtep == vtep(9))).await;
+    assert!(one.snapshot.borrow().dead.is_empty());
+    for host in [one, two, three] {
+        host.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,6 +36,8 @@ pub(super) struct FactFinder {
     engine: watch::Receiver<EngineReport>,
     role: watch::Receiver<Role>,
     applied: watch::Receiver<Arc<Applied>>,
+    /// The probe device was there at the last look.
+    probe: bool,
     /// VXLAN devices in other namespaces, and when to look for them again.
     moved: Option<(Instant, Vec<ForeignVxlan>)>,
 }
@@ -49,7 +51,7 @@ impl FactFinder {
         role: watch::Receiver<Role>,
         applied: watch::Receiver<Arc<Applied>>,
     ) -> Self {
-        Self { host, underlay, snapshot, engine, role, applied, moved: None }
+        Self { host, underlay, snapshot, engine, role, applied, probe: false, moved: None }
     }
 
     /// Looks once.
@@ -66,12 +68,13 @@ impl FactFinder {
         let snapshot = self.snapshot.borrow().clone();
         let underlay = self.underlay.find(&self.host, &snapshot).await?;
         let engine_version = self.engine.borrow().version.clone();
-        // Whoever has lost its address reaches nobody and is reached by nobody, which says nothing of others.
-        let probe = self.applied.borrow().has_probe() && underlay.present;
         let (scope, mode) = {
             let role = self.role.borrow_and_update();
             (role.effective_scope().unwrap_or_default(), role.mode())
         };
+        self.probe = self.applied.borrow().has_probe();
+        // Whoever has lost its address reaches nobody and is reached by nobody, which says nothing of others.
+        let probe = self.probe && underlay.present;
         Ok((Facts { routes, vxlans, engine_version, probe, scope, mode }, underlay))
     }
 
@@ -91,7 +94,7 @@ impl FactFinder {
             .ok();
         let mut looked_at = Instant::now();
         loop {
-            let probe = applied.borrow().has_probe();
+            let probe = self.probe;
             let told = async {
                 // Where facts cannot be found, and after the worker's end, it is the period that counts.
                 if failed || applied.wait_for(|applied| applied.has_probe() != probe).await.is_err() {

@@ -14,7 +14,7 @@ use super::{Driver, DriverError, NetworkOptions};
 use crate::{
     clock,
     local::{Binding, Departure},
-    model::{IpamMode, Network, NetworkId, Pool, Underlay},
+    model::{IpamMode, Mode, Network, NetworkId, Pool, Underlay},
     plan::vxlan_overhead,
     store::{Txn, keys},
 };
@@ -158,6 +158,9 @@ impl Driver {
                 other.short()
             )));
         }
+        if network.mode() != Mode::Plain || new.subnets.iter().any(NewSubnet::is_shared) {
+            return Err(conflict(of_another_mode(&network)));
+        }
         if options.vni.is_some_and(|vni| vni != network.vni) {
             return Err(conflict(format!("has VNI {}; leave the option out", network.vni)));
         }
@@ -235,9 +238,18 @@ impl Driver {
         let network = binding
             .map(|binding| binding.network)
             .or_else(|| self.snapshot().networks.get(docker_id).cloned());
+        let unknown = network.is_none() && self.config.roles.now().mode() == Some(Mode::Classic);
         // A swarm's networks come to a host with its first task and leave with the last; the manager
         // says when they end.
         let departure = network.filter(|network| !network.allocated).map(|network| departure_of(&network));
+        // Engines that share a network remove it on any host, also on one that has not heard of it yet.
+        let departure = departure.or_else(|| {
+            unknown.then(|| Departure {
+                network: docker_id.clone(),
+                title: docker_id.short().to_owned(),
+                since: clock::unix_seconds(),
+            })
+        });
         self.local.remove_binding(docker_id, departure)?;
         Ok(())
     }
@@ -251,6 +263,18 @@ impl Driver {
         self.local.remove_binding(docker_id, network.map(|network| departure_of(&network)))?;
         Ok(())
     }
+}
+
+/// Why an engine cannot take part in a network: it would be another one under the same addresses.
+pub(super) fn of_another_mode(network: &Network) -> String {
+    let whose = match network.mode() {
+        Mode::Plain => "plain engines",
+        Mode::Classic => "engines with a cluster store of their own",
+        Mode::Swarm => "a swarm",
+    };
+    format!(
+        "is one of {whose}, and this engine runs in another mode: give this network a name and a subnet of its own"
+    )
 }
 
 fn departure_of(network: &Network) -> Departure {

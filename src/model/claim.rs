@@ -31,9 +31,24 @@ pub struct Pool {
     /// Its network is being removed: no address may be claimed any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closing: bool,
+    /// Engines with a cluster store of their own share its network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// Fields of a newer release, kept when this one rewrites the record.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
+}
+
+impl Pool {
+    /// Whether each host claims the addresses of its own containers here. In a swarm the manager claims them,
+    /// for other hosts; and what engines share by their own IPAM nobody claims.
+    pub fn is_claimed_by_users(&self) -> bool {
+        match self.space {
+            Space::Local => true,
+            Space::Engine => !self.shared,
+            Space::Global => self.shared,
+        }
+    }
 }
 
 /// An address space of libnetwork.

@@ -17,7 +17,7 @@ use crate::{
     backoff::Backoff,
     clock,
     local::{Local, LocalData, LocalError, Release},
-    model::{AddressClaim, Mark, Network, NetworkId, Pool, Removed, Snapshot, Space},
+    model::{AddressClaim, Mark, Mode, Network, NetworkId, Pool, Removed, Snapshot, Space},
     store::{Revision, StoreError, Txn, gate::Footing, keys, ledger::Ledger},
 };
 
@@ -275,7 +275,7 @@ impl Housekeeping {
             let here = |data: &LocalData| data.bindings.values().any(|b| b.network.id == network.id);
             if old
                 && network.name.is_none()
-                && !network.allocated
+                && network.mode() == Mode::Plain
                 && network.created_by == *self.local.node()
                 && !self.local.read(here)
             {
@@ -291,8 +291,7 @@ impl Housekeeping {
     async fn sweep_addresses(&self) -> Result<(), Unfinished> {
         let now = clock::unix_millis();
         for pool in self.ledger.list::<Pool>(keys::POOLS).await? {
-            // Of the global space a swarm's manager hands out to other hosts: no endpoint here uses it.
-            if pool.record.space == Space::Global || pool.record.network.is_none() {
+            if !pool.record.is_claimed_by_users() || pool.record.network.is_none() {
                 continue;
             }
             let cidr = pool.record.cidr;

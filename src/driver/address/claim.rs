@@ -18,7 +18,7 @@ use crate::{
     },
     ipam::{AddressChoice, Direction, choose_address},
     local::{Allocating, OwnClaim, Release},
-    model::{AddressClaim, ClaimKind, IpamMode, Network, Pool, Space, Subnet},
+    model::{AddressClaim, ClaimKind, IpamMode, Mode, Network, Pool, Space, Subnet},
     store::{Entry, Outcome, Txn, keys, ledger::Held, record},
 };
 
@@ -277,11 +277,13 @@ impl Driver {
     }
 
     fn new_claim(&self, request: &AddressRequest, pool: &Pool) -> AddressClaim {
+        let mode = self.config.roles.now().mode();
+        let may_manage = mode.is_none_or(|mode| mode == Mode::Swarm);
         let kind = match (request.gateway, &pool.network) {
             (true, _) => ClaimKind::Gateway,
             // Before there is a network no container can ask: these are auxiliary addresses. A swarm
             // manager, though, allocates for tasks in the global space at any time.
-            (false, None) if pool.space == Space::Local => ClaimKind::Auxiliary,
+            (false, None) if pool.space == Space::Local || !may_manage => ClaimKind::Auxiliary,
             (false, _) => ClaimKind::Container,
         };
         let container = request.container.clone();

@@ -31,6 +31,7 @@ impl Driver {
                 node: self.node().clone(),
                 since: clock::unix_seconds(),
                 closing: false,
+                shared: false,
                 extra: BTreeMap::new(),
             };
             pools.push(self.claim_pool(&pool, true).await.map_err(|error| self.advise_engine(error))?);
@@ -170,7 +171,7 @@ fn network_txn(network: &Network, pools: &[Held<Pool>]) -> Txn {
         .put(keys::network(&network.id), record::encode(network))
         .put(vni, record::encode(&NetworkClaim { network: network.id.clone() }));
     for pool in pools {
-        let bound = Pool { network: Some(network.id.clone()), ..pool.record.clone() };
+        let bound = Pool { network: Some(network.id.clone()), shared: network.shared, ..pool.record.clone() };
         txn = txn.unchanged(&pool.entry).put(pool.entry.key.as_str(), record::encode(&bound));
     }
     // Our own IPAM has claimed these already, when the engine asked for them.

@@ -8,7 +8,7 @@ use crate::{
     clock,
     engine::{EngineError, EngineNetwork, NetworkSpec},
     local::{Binding, LocalError},
-    model::{IpamMode, JOIN_OPTION, Network, NetworkClaim, NetworkId},
+    model::{IpamMode, JOIN_OPTION, Mode, Network, NetworkClaim, NetworkId},
     store::{Outcome, StoreError, Txn, keys, record},
 };
 
@@ -24,6 +24,9 @@ impl Propagator {
         let Some(binding) = self.local.read(|data| data.bindings.get(&docker_id).cloned()) else {
             return Ok(self.adopt(docker, &docker_id)?);
         };
+        if binding.network.mode() != Mode::Plain {
+            return self.tell_shared(docker, &binding).await;
+        }
         if binding.docker_id != binding.network.id && !docker.ipam_options.contains_key(JOIN_OPTION) {
             return self.check_joined(docker, &binding, found).await;
         }
@@ -55,6 +58,24 @@ impl Propagator {
         Ok(())
     }
 
+    /// A network that engines share has its name from them, on all hosts the same, and nobody has to claim it:
+    /// whoever sees it first writes it down.
+    async fn tell_shared(&self, docker: &EngineNetwork, binding: &Binding) -> Result<(), Unfinished> {
+        self.refresh(binding)?;
+        if binding.network.name.is_some() {
+            return Ok(());
+        }
+        let key = keys::network(&binding.network.id);
+        let Some(held) = self.ledger.get::<Network>(&key).await? else { return Ok(()) };
+        let told = with_details(&held.record, docker);
+        let txn = Txn::new().unchanged(&held.entry).put(key, record::encode(&told));
+        if held.record.name.is_some() || self.ledger.commit(txn).await? == Outcome::Committed {
+            let newest = if held.record.name.is_some() { &held.record } else { &told };
+            self.local.refresh_binding(&binding.docker_id, newest)?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn exists(&self, network: &NetworkId) -> Result<bool, StoreError> {
         Ok(self.ledger.get::<Network>(&keys::network(network)).await?.is_some())
     }
@@ -76,7 +97,8 @@ impl Propagator {
         let id = named.unwrap_or_else(|| docker_id.clone());
         let Some(network) = snapshot.networks.get(&id).or_else(|| {
             // One that was joined again by its subnet bears no id.
-            snapshot.network_named(&docker.name).filter(|network| has_subnets_of(docker, network))
+            let plain = |network: &&Network| network.mode() == Mode::Plain && has_subnets_of(docker, network);
+            snapshot.network_named(&docker.name).filter(plain)
         }) else {
             return Ok(());
         };
