@@ -267,6 +267,12 @@ pub struct EngineStatus {
     pub reachable: bool,
     /// Its release, once it has answered.
     pub version: Option<String>,
+    /// What it calls our driver.
+    #[serde(default)]
+    pub driver: String,
+    /// Id of the managed plugin that the daemon is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
 }
 
 /// One comparison of the kernel with what should be there.

@@ -6,11 +6,16 @@ mod generate;
 mod name;
 mod network;
 mod output;
+mod socket;
 mod table;
 mod usage;
 mod verify;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
@@ -153,7 +158,8 @@ struct Ask {
 #[derive(Debug, Args)]
 #[allow(clippy::doc_markdown, reason = "these docstrings are help texts, where backticks would be noise")]
 struct At {
-    /// The daemon's socket, also RS_OVERLAY_SOCKET [default: /run/docker/plugins/rs-overlay.sock]
+    /// The daemon's socket, also RS_OVERLAY_SOCKET [default: /run/docker/plugins/rs-overlay.sock, or that of the
+    /// managed plugin]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 }
@@ -252,7 +258,7 @@ impl At {
     fn socket(&self) -> PathBuf {
         let from_env =
             || std::env::var_os("RS_OVERLAY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.socket.clone().or_else(from_env).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+        self.socket.clone().or_else(from_env).unwrap_or_else(|| socket::find(Path::new(DEFAULT_SOCKET)))
     }
 }
 

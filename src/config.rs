@@ -61,9 +61,6 @@ pub const SETTINGS: [&str; 12] = [
     "log-format",
 ];
 
-/// The environment entry by which a managed plugin's configuration tells the daemon that it is one.
-pub const MANAGED: &str = "RS_OVERLAY_MANAGED";
-
 /// Settings that hold a list.
 const LISTS: [&str; 2] = ["cluster-store-opt", "default-addr-pool"];
 
@@ -84,8 +81,6 @@ pub struct DaemonConfig {
     pub docker_host: PathBuf,
     /// Scope that the driver answers to the engine.
     pub scope: ScopeChoice,
-    /// Whether the engine runs this daemon as a managed plugin.
-    pub managed: bool,
     /// UDP port of all VXLAN devices.
     pub vxlan_port: u16,
     /// Where subnets come from when a user gives none; never empty.
@@ -157,7 +152,6 @@ fn resolve_all(
             .one("docker-host", flags.docker_host, text::docker_host)
             .unwrap_or_else(|| PathBuf::from(DEFAULT_DOCKER_HOST)),
         scope: sources.one("scope", flags.scope, text::scope).unwrap_or_default(),
-        managed: managed(env, &sources),
         vxlan_port: sources.one("vxlan-port", flags.vxlan_port, text::port).unwrap_or(DEFAULT_VXLAN_PORT),
         default_addr_pools,
         hostname: hostname.unwrap_or_default(),
@@ -169,16 +163,6 @@ fn resolve_all(
     settings.sort_by_key(|setting| SETTINGS.iter().position(|name| *name == setting.name));
     let outcome = if errors.is_empty() { Ok(config) } else { Err(errors) };
     Survey { settings, file: None, outcome, doubts: Vec::new() }
-}
-
-/// No setting of a user's: a managed plugin's own configuration says what it is, and nothing else about its
-/// process would.
-fn managed(env: &dyn Fn(&str) -> Option<String>, sources: &Sources<'_>) -> bool {
-    let value = env(MANAGED).filter(|value| !value.is_empty());
-    let read = |value: String| {
-        text::yes_or_no(&value).map_err(|problem| ConfigError::value(MANAGED, value, problem))
-    };
-    value.and_then(|value| sources.keep(read(value))).unwrap_or_default()
 }
 
 #[cfg(test)]

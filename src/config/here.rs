@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
 use super::{
-    ConfigError, DaemonConfig, Flags, MANAGED, SERVICE_CONFIG, SERVICE_ENVIRONMENT, SETTINGS, Survey,
+    ConfigError, DaemonConfig, Flags, SERVICE_CONFIG, SERVICE_ENVIRONMENT, SETTINGS, Survey,
     closest::closest, env_file, env_name, resolve_all,
 };
 
@@ -99,7 +99,7 @@ impl Environment {
 
 /// All variables that mean something.
 fn names() -> Vec<String> {
-    SETTINGS.into_iter().chain(["config"]).map(env_name).chain([MANAGED.to_owned()]).collect()
+    SETTINGS.into_iter().chain(["config"]).map(env_name).collect()
 }
 
 /// Variables that look like settings and are none. The daemon does not mind them, since programs around it

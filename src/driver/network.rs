@@ -1,6 +1,7 @@
 //! Networks: `CreateNetwork`, `DeleteNetwork`, and for swarm managers `AllocateNetwork`, `FreeNetwork`.
 
 mod claim;
+mod swarm;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,7 +90,8 @@ impl Driver {
             ));
         }
         self.check_mtu(options)?;
-        if let Some(binding) = self.local.read(|data| data.bindings.get(&new.docker_id).cloned()) {
+        let bound = self.local.read(|data| data.bindings.get(&new.docker_id).cloned());
+        if let Some(binding) = bound.filter(|_| !new.allocate) {
             return same_subnets(&binding.network, &new);
         }
         self.settled().await?;
@@ -97,10 +99,22 @@ impl Driver {
             self.settle_departures().await;
         }
         if let Some(known) = self.ledger.get::<Network>(&keys::network(&new.docker_id)).await? {
-            same_subnets(&known.record, &new)?;
-            return self.bind(&new, known.record, IpamMode::Ours);
+            let same = same_subnets(&known.record, &new);
+            if new.allocate && same.is_err() && known.record.allocated {
+                self.forget_allocation(&known.record).await?;
+            } else {
+                same?;
+                if new.allocate {
+                    self.begin_term(&known.record).await?;
+                }
+                return self.bind(&new, known.record, IpamMode::Ours);
+            }
         }
-        if new.subnets.iter().all(|subnet| is_ours(&subnet.space)) {
+        let ours = match new.allocate {
+            true => self.has_our_pools(&new).await?,
+            false => new.subnets.iter().all(|subnet| is_ours(&subnet.space)),
+        };
+        if ours {
             self.create_on_our_pools(new, options).await
         } else {
             self.create_on_engine_pools(new, options).await
@@ -129,6 +143,7 @@ impl Driver {
         }
         let owners: BTreeSet<_> = pools.iter().map(|pool| pool.record.network.clone()).collect();
         match owners.first() {
+            Some(Some(owner)) if new.allocate => Err(self.taken_in_swarm(&new, owner)),
             Some(Some(owner)) if owners.len() == 1 => self.join_network(&new, owner, options).await,
             Some(None) if owners.len() == 1 => {
                 let network = self.claim_network(&new, options, &pools, IpamMode::Ours).await?;

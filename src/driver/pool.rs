@@ -92,6 +92,11 @@ impl Driver {
             {
                 return Ok(PoolId { cidr, hold: Hold::Again });
             }
+            if request.global
+                && let Some(id) = self.allocated_pool(&cidr, &request).await?
+            {
+                return Ok(id);
+            }
             if !request.global
                 && let Some(network) = self.departed_network(&cidr).await?
             {
@@ -137,6 +142,7 @@ impl Driver {
             network: None,
             node: self.node().clone(),
             since: clock::unix_seconds(),
+            term_ms: None,
             closing: false,
             shared: false,
             extra: BTreeMap::new(),

@@ -108,7 +108,10 @@ impl Driver {
         let mut taken = None;
         let txn = match self.ledger.get::<AddressClaim>(&key).await? {
             None => txn.absent(key.as_str()),
-            Some(old) if self.may_renew(&old.record, request, &cidr, ip, queued) => {
+            Some(old)
+                if self.may_renew(&old.record, request, &cidr, ip, queued)
+                    || asked_again(&pool.record, &old.record, request) =>
+            {
                 claim.generation = old.record.generation;
                 txn.unchanged(&old.entry)
             }
@@ -323,4 +326,9 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Whether a manager that has begun asks for what an earlier one had handed out to a container.
+fn asked_again(pool: &Pool, old: &AddressClaim, request: &AddressRequest) -> bool {
+    !request.gateway && old.kind == ClaimKind::Container && pool.is_of_an_earlier_term(old)
 }

@@ -191,6 +191,7 @@ fn pool_of(network: &Network, subnet: &Subnet) -> Pool {
         network: Some(network.id.clone()),
         node: network.created_by.clone(),
         since: network.created_at,
+        term_ms: None,
         closing: false,
         shared: network.shared,
         extra: BTreeMap::new(),
