@@ -24,11 +24,14 @@ pub(crate) fn told(lab: &Lab) {
                 && nodes_say(host, "classic") == lab.hosts().len())
         });
         known.unwrap_or_else(|error| panic!("{error:#}\n{}\n{}", asked(host, &["status"]), logs(lab)));
+        let calm = wait_until("a status without problems", SOON, || -> Result<bool> {
+            Ok(asked(host, &["status"])["problems"] == serde_json::json!([]))
+        });
+        calm.unwrap_or_else(|error| panic!("{error:#}\n{}\n{}", asked(host, &["status"]), logs(lab)));
         let status = asked(host, &["status"]);
         assert_eq!(status["scope"], "global");
         let why = format!("classic: the engine was started with --cluster-store {}", lab.store_url());
         assert_eq!(status["mode_because"], why);
-        assert_eq!(status["problems"], serde_json::json!([]), "{}", logs(lab));
         for node in asked(host, &["node", "ls"]).as_array().unwrap() {
             assert!(node["last_seen"].as_u64() >= node["since"].as_u64(), "{node}");
             assert_eq!((&node["state"], &node["engine"]), (&"alive".into(), &status["engine"]["version"]));
