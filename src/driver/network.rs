@@ -165,6 +165,10 @@ impl Driver {
             let mtu = network.mtu.map_or("no fixed MTU".to_owned(), |mtu| format!("MTU {mtu}"));
             return Err(conflict(format!("has {mtu}; leave the option out")));
         }
+        if options.flood.is_some_and(|flood| flood != network.floods()) {
+            let flood = if network.floods() { "on" } else { "off" };
+            return Err(conflict(format!("has flood={flood}; leave the option out")));
+        }
         let back = Txn::new().delete(keys::departed(owner, self.node()));
         self.ledger.commit(back).await?;
         self.bind(new, network, IpamMode::Ours)
