@@ -51,7 +51,7 @@ async fn sizes(six: bool) {
         // Their links keep the size that they were made with until they are told.
         for (host, id, net) in [(&a, '1', &*one), (&b, '3', &*three)] {
             assert!(host.kernel.fit(&endpoint(id), &net.path(), mtu).await.unwrap(), "not inside");
-            let own = net.sh("cat /sys/class/net/eth0/mtu");
+            let own = net.sh("ip -o link show eth0 | sed 's/.* mtu \\([0-9]*\\).*/\\1/'");
             assert_eq!(own.trim(), mtu.to_string());
             assert_eq!(host.kernel.observe().await.unwrap(), sized(if id == '1' { 1 } else { 2 }, six, mtu));
         }
@@ -61,7 +61,10 @@ async fn sizes(six: bool) {
     let (one, three) = running.unwrap();
     assert!(!a.kernel.fit(&endpoint('1'), &three.path(), 1400).await.unwrap());
     assert!(a.kernel.fit(&endpoint('1'), std::path::Path::new("/run/nobody"), 1400).await.is_err());
-    assert_eq!(one.sh("cat /sys/class/net/eth0/mtu").trim(), (1500 - overhead).to_string());
+    assert_eq!(
+        one.sh("ip -o link show eth0 | sed 's/.* mtu \\([0-9]*\\).*/\\1/'").trim(),
+        (1500 - overhead).to_string()
+    );
 }
 
 #[tokio::test]
