@@ -15,7 +15,7 @@ use crate::{
     clock,
     local::{Binding, Departure},
     model::{IpamMode, Network, NetworkId, Pool, Underlay},
-    plan::vxlan_overhead,
+    plan::{carried_by_all, vxlan_overhead},
     store::{Txn, keys},
 };
 
@@ -226,7 +226,8 @@ impl Driver {
     /// More than the underlay carries would lose large packets without a sign.
     fn check_mtu(&self, options: NetworkOptions) -> Result<(), DriverError> {
         let Underlay { vtep, mtu: underlay, .. } = self.underlay.borrow().clone();
-        let most = underlay.saturating_sub(vxlan_overhead(vtep));
+        let most = carried_by_all(&self.snapshot(), vtep, underlay);
+        let underlay = most + vxlan_overhead(vtep);
         match options.mtu {
             Some(mtu) if mtu > most => Err(DriverError::MtuTooLarge { mtu, underlay, most }),
             _ => Ok(()),
