@@ -243,7 +243,8 @@ impl View {
         let missing = missing.filter(|node| !present.contains(node) && !departed.contains(node));
         let why = |node: &NodeId| snapshot.nodes.get(node).and_then(|node| node.unable_to_have(network));
         let (unable, missing): (BTreeSet<_>, BTreeSet<_>) = missing.partition(|node| why(node).is_some());
-        let unable = unable.iter().filter_map(|node| Some(format!("{} ({})", title(snapshot, node), why(node)?)));
+        let unable =
+            unable.iter().filter_map(|node| Some(format!("{} ({})", title(snapshot, node), why(node)?)));
         NetworkRow {
             id: network.id.to_string(),
             name: network.name.clone(),
