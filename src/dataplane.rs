@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod netlink;
 mod nftables;
 pub mod prober;
+mod quiet;
 mod raw;
 
 use std::{collections::BTreeSet, future::Future, net::IpAddr, path::PathBuf};

@@ -108,8 +108,9 @@ pub(crate) fn nothing_but_data(lab: &Lab) {
     // What a kernel knows it asks for again after a while: the one that it knows, and nobody else.
     for (host, name, other, far) in ends {
         let [four, six] = ips(other, far);
-        let stale = |ip: IpAddr| format!("ip neigh change {ip} dev eth0 nud stale; ping -n -c 1 -W 5 {ip}");
-        inside(host, name, &format!("{}; {}", stale(four), stale(six)));
+        for ip in [four, six] {
+            inside(host, name, &format!("ip neigh change {ip} dev eth0 nud probe"));
+        }
         wait_until("the kernel to ask again", SOON, || {
             let known = inside(host, name, "ip neigh show dev eth0 nud reachable");
             anyhow::ensure!([four, six].iter().all(|ip| known.contains(&format!("{ip} "))), "{known}");
