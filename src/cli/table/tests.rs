@@ -1,7 +1,7 @@
 //! The tables as people see them.
 
 use super::*;
-use crate::admin::{DifferenceRow, EngineStatus, GcRow, ReconcileStatus, StoreStatus};
+use crate::admin::{DifferenceRow, EngineStatus, GcRow, ReconcileStatus, StoreStatus, UnderlayBefore};
 
 fn network_row(id: &str, name: Option<&str>) -> NetworkRow {
     NetworkRow {
@@ -10,6 +10,8 @@ fn network_row(id: &str, name: Option<&str>) -> NetworkRow {
         subnets: vec!["10.0.1.0/24".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()],
         gateways: vec!["10.0.1.1".parse().unwrap()],
         vni: 4097,
+        mtu_because: None,
+        flood: false,
         mtu: 1450,
         hosts: vec!["a".to_owned(), "b".to_owned()],
         present: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
@@ -29,6 +31,10 @@ fn report() -> StatusReport {
         node: "00112233445566ff".to_owned(),
         hostname: "a".to_owned(),
         vtep: Some("192.0.2.1".parse().unwrap()),
+        underlay: Some(UnderlayStatus {
+            mtu: 1400,
+            before: Some(UnderlayBefore { vtep: "192.0.2.9".parse().unwrap(), mtu: 1500, until: 880 }),
+        }),
         scope: "local".to_owned(),
         mode: Some("plain".to_owned()),
         mode_because: "plain: the engine is in no swarm and has no cluster store of its own".to_owned(),
@@ -115,6 +121,7 @@ Daemon:         0.1.0
 Node ID:        00112233445566ff
 Hostname:       a
 VTEP:           192.0.2.1
+Underlay:       packets of 1400 bytes; 192.0.2.9 with 1500 bytes until 2 min ago
 Mode:           plain: the engine is in no swarm and has no cluster store of its own
 Scope:          local
 Store:          etcd etcd://h1:2379, NOT connected for 60 s
