@@ -8,7 +8,11 @@ mod kit;
 #[path = "engines/classic.rs"]
 mod classic;
 
-use netns_harness::{EngineVersion::V20_10_5, StoreKind};
+use netns_harness::{
+    EngineVersion::V20_10_5,
+    Signal::{SIGKILL, SIGTERM},
+    StoreKind,
+};
 
 #[test]
 fn on_consul() {
@@ -26,10 +30,11 @@ fn everything(store: StoreKind) {
     }
     let lab = kit::builder(&[V20_10_5, V20_10_5], store).classic().build().unwrap();
     classic::told(&lab);
-    for ipam in [&[][..], &["--ipam-driver", "rs-overlay"]] {
+    let ours = &["--ipam-driver", "rs-overlay"][..];
+    for (ipam, signals) in [(&[][..], &[SIGKILL][..]), (ours, &[SIGTERM, SIGKILL])] {
         classic::used_on_both(&lab, ipam);
         classic::daemons_end(&lab);
-        classic::engines_restart(&lab);
+        classic::engine_restarts(&lab, signals);
         classic::removed_elsewhere(&lab);
     }
     classic::removed_unheard_of(&lab);

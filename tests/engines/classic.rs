@@ -10,6 +10,9 @@ use super::kit::{
     SOON, has_network, logs, ping, refused, remove, run, says, steady_ping, store_keys, vanishes,
 };
 
+/// An engine that stops in good order waits for its containers no longer than this.
+const HASTE: [&str; 2] = ["--stop-timeout", "1"];
+
 /// The daemon's answer on `host`, as JSON.
 fn asked(host: &Host, command: &[&str]) -> Value {
     let line = [&[env!("CARGO_BIN_EXE_rs-overlay")], command, &["--format", "json"]].concat();
@@ -82,8 +85,9 @@ pub(crate) fn used_on_both(lab: &Lab, ipam: &[&str]) {
         two.docker(&["network", "inspect", "-f", "{{.Scope}} {{.Id}} {{.Labels.team}}", "blue"]).unwrap();
     assert_eq!(seen, one.docker(&["network", "inspect", "-f", "global {{.Id}} net", "blue"]).unwrap());
     // The first container of the network is on the host that never heard of it.
-    run(two, "c2", "blue", &["--network-alias", "alias2"]);
-    run(one, "c1", "blue", &["--network-alias", "alias1", "--ip", "10.66.0.77"]);
+    run(two, "c2", "blue", &[&["--network-alias", "alias2"][..], &HASTE].concat());
+    let options = ["--network-alias", "alias1", "--ip", "10.66.0.77"];
+    run(one, "c1", "blue", &[&options[..], &HASTE].concat());
     assert_eq!(one.address("c1", "blue").unwrap(), "10.66.0.77".parse::<IpAddr>().unwrap());
     both_ways(lab);
     let said = refused(two, &["run", "--rm", "--net", "blue", "--ip", "10.66.0.77", "busybox", "true"]);
@@ -144,10 +148,10 @@ pub(crate) fn daemons_end(lab: &Lab) {
 }
 
 /// An engine that restarts, in order or not, finds its network again.
-pub(crate) fn engines_restart(lab: &Lab) {
+pub(crate) fn engine_restarts(lab: &Lab, signals: &[Signal]) {
     let (one, two) = (lab.host(1), lab.host(2));
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        two.engine_restart(signal).unwrap();
+    for signal in signals {
+        two.engine_restart(*signal).unwrap();
         wait_until("the container to be in a state to be started", SOON, || {
             two.docker(&["start", "c2"]).map(|_| true)
         })
@@ -198,8 +202,8 @@ pub(crate) fn mode_changed(lab: &Lab) {
     one.docker(&["network", "create", "-d", "rs-overlay", "--ipam-driver", "rs-overlay", "amber"]).unwrap();
     assert_eq!(two.docker(&["network", "inspect", "-f", "{{.Scope}}", "green"]).unwrap(), "local");
     assert_eq!(one.docker(&["network", "inspect", "-f", "{{.Scope}}", "amber"]).unwrap(), "global");
-    run(two, "c2", "green", &[]);
-    run(one, "c1", "amber", &[]);
+    run(two, "c2", "green", &HASTE);
+    run(one, "c1", "amber", &HASTE);
     let is_told = || -> Result<bool> {
         let rows = asked(one, &["network", "ls"]);
         let row = |name: &str| rows.as_array().into_iter().flatten().find(|row| row["name"] == name).cloned();
@@ -224,7 +228,7 @@ pub(crate) fn mode_changed(lab: &Lab) {
     two.daemon_kill(Signal::SIGTERM).unwrap();
     two.daemon_start().unwrap();
     two.engine_restart(Signal::SIGTERM).unwrap();
-    run(two, "c2", "amber", &[]);
+    run(two, "c2", "amber", &HASTE);
     reached_by_name(two, "c2", "c1");
     assert_eq!(problems(two), "[]");
 }
