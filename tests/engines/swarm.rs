@@ -44,6 +44,22 @@ impl<'a> Swarm<'a> {
         done.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
     }
 
+    /// Waits until the plugin of a host says that all is well, and under which scope and name its engine has it.
+    #[track_caller]
+    pub(crate) fn well(&self, host: &Host, scope: &str) {
+        let id = host.plugin_id(PLUGIN).unwrap();
+        let done = self.wait(&format!("the plugin of {} to be well", host.name()), || {
+            let said = self.asks(host, &["status", "--format", "json"])?;
+            let status: serde_json::Value = serde_json::from_str(&said)?;
+            let engine = &status["engine"];
+            let known = engine["driver"] == PLUGIN && engine["plugin"] == *id && engine["reachable"] == true;
+            let well = status["scope"] == scope && status["problems"] == serde_json::json!([]);
+            ensure!(known && well, "it says: {said}");
+            Ok(true)
+        });
+        done.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
+    }
+
     fn wait<T: netns_harness::Outcome>(&self, what: &str, done: impl FnMut() -> T) -> Result<T::Value> {
         wait_until(what, LONG, done)
     }
