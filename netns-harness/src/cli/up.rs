@@ -23,6 +23,9 @@ pub(super) struct UpArgs {
     /// Cluster store: etcd, consul, embedded (in the first host's daemon) or none
     #[arg(long, default_value = "none")]
     store: StoreKind,
+    /// Give every dockerd a cluster store of its own: the lab's etcd or consul; engines 20.10 only
+    #[arg(long)]
+    classic: bool,
     /// Address family of the underlay: v4 (`192.0.2.N`) or v6 (`2001:db8::N`)
     #[arg(long, default_value = "v4")]
     family: Family,
@@ -61,6 +64,9 @@ pub(super) fn up(args: UpArgs) -> Result<()> {
         .mtu(args.mtu)
         .daemon_args(&daemon_args.iter().map(String::as_str).collect::<Vec<_>>())
         .engine_args(&engine_args.iter().map(String::as_str).collect::<Vec<_>>());
+    if args.classic {
+        builder = builder.classic();
+    }
     if let Some(daemon) = args.daemon {
         builder = builder.daemon(daemon);
     }
