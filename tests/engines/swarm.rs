@@ -19,6 +19,11 @@ pub(crate) const IMAGE: &str = "127.0.0.1:5000/busybox:latest";
 /// Longest wait for the swarm: a drained host's tasks, or the next manager, take it some seconds.
 const LONG: Duration = Duration::from_mins(2);
 
+/// Whether everything is tried that would take too long in every run.
+pub(crate) fn in_full() -> bool {
+    std::env::var("RS_OVERLAY_TEST_ALL").is_ok_and(|value| value == "1")
+}
+
 pub(crate) struct Swarm<'a> {
     pub(crate) lab: &'a Lab,
 }
