@@ -89,7 +89,9 @@ fn a_swarm_of_three_engines() {
     let clean = wait_until("nothing in the store", SOON * 3, || nothing_left_in_store(&lab).map(|()| true));
     clean.unwrap_or_else(|error| panic!("{error:#}\n{}", swarm.logs()));
     // The swarm's own ingress network goes with the swarm.
+    swarm.network("forgotten", &["--ipam-driver", PLUGIN]);
     lab.hosts().iter().for_each(|host| host.swarm_leave().unwrap());
+    swarm.says(lab.host(2), &["network", "rm", "forgotten"], &[]);
     let clean = wait_until("the end of all that was ours", SOON, || nothing_left(&lab).map(|()| true));
     clean.unwrap_or_else(|error| panic!("{error:#}\n{}", swarm.logs()));
 }
