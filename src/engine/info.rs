@@ -48,6 +48,8 @@ pub(super) async fn mode(connection: &Connection, deadline: Duration) -> Result<
     // refused, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
+        // A managed plugin has no list of authorities.
+        .tls_certs_only([])
         .no_proxy()
         .timeout(deadline)
         .unix_socket(connection.socket())

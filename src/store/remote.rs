@@ -32,6 +32,8 @@ impl Remote {
     pub fn new(socket: &Path, timeouts: Timeouts) -> Result<Self, reqwest::Error> {
         super::open::install_tls();
         let client = Client::builder()
+            // No machine's list of authorities is needed, and a managed plugin has none.
+            .tls_certs_only([])
             .unix_socket(socket)
             .no_proxy()
             .connect_timeout(timeouts.connect)
