@@ -89,7 +89,7 @@ async fn answer(config: &DaemonConfig, store: &dyn Store) -> Finding {
     };
     let hosts = if nodes == 1 { "1 host".to_owned() } else { format!("{nodes} hosts") };
     match known_cluster(&config.state_dir) {
-        Ok(Some(known)) if known.id != meta.cluster && !known.provisional && !meta.provisional => {
+        Ok(Some(known)) if known.id != meta.cluster && !meta.provisional => {
             problem(format!(
                 "holds cluster {}, and this host belongs to {}; give it the store of its own cluster, or an empty --state-dir to join this one",
                 meta.cluster, known.id
