@@ -218,6 +218,9 @@ pub struct StatusReport {
     pub hostname: String,
     /// Underlay address, once it is known.
     pub vtep: Option<IpAddr>,
+    /// What its underlay carries; absent: the daemon is of an earlier release.
+    #[serde(default)]
+    pub underlay: Option<UnderlayStatus>,
     /// Scope under which the engine has, or would have, registered the driver.
     pub scope: String,
     /// How the engine runs: `plain`, `classic` or `swarm`; absent: it has not answered yet.
@@ -301,6 +304,26 @@ pub struct RepairRow {
     pub last: String,
 }
 
+/// A host's underlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderlayStatus {
+    /// Largest packet that it carries, in bytes.
+    pub mtu: u32,
+    /// How it was before its last change since the daemon's start.
+    pub before: Option<UnderlayBefore>,
+}
+
+/// An underlay that has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderlayBefore {
+    /// The host's address then.
+    pub vtep: IpAddr,
+    /// What it carried then.
+    pub mtu: u32,
+    /// Until when, in seconds since 1970.
+    pub until: u64,
+}
+
 /// One network of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRow {
@@ -316,6 +339,12 @@ pub struct NetworkRow {
     pub vni: u32,
     /// Largest inner IP packet, in bytes.
     pub mtu: u32,
+    /// Why it is not what somebody may expect.
+    #[serde(default)]
+    pub mtu_because: Option<String>,
+    /// Broadcast and multicast reach all hosts.
+    #[serde(default)]
+    pub flood: bool,
     /// Names of the hosts that have endpoints in it.
     pub hosts: Vec<String>,
     /// Names of the hosts whose engine has it.
@@ -355,12 +384,18 @@ pub struct NodeRow {
     pub daemon: String,
     /// Scope that its driver answers.
     pub scope: String,
+    /// How its engine runs: `plain`, `classic` or `swarm`; absent: it has not answered.
+    #[serde(default)]
+    pub mode: Option<String>,
     /// Networks with an endpoint there.
     pub networks: u32,
     /// Endpoints there.
     pub endpoints: u32,
-    /// Start of its daemon; of a dead one, when it was declared dead. 0 where neither is known.
+    /// Start of its daemon, the last one of a host that is gone; 0 where that is not known.
     pub since: u64,
+    /// When it was there last: now, or when its lease was seen to end; 0 where nobody saw that.
+    #[serde(default)]
+    pub last_seen: u64,
     /// `alive`, `suspect` (its lease has ended, and everything that is known of it stays) or `dead`.
     #[serde(default = "alive")]
     pub state: String,

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use rs_overlay::{
-    config::{Flags, SETTINGS, env_name, resolve},
+    config::{Flags, MANAGED, SETTINGS, env_name, resolve},
     dataplane::netlink::DEFAULT_NAMESPACE,
 };
 use serde_json::Value;

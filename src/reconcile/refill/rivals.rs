@@ -220,6 +220,7 @@ mod tests {
             subnets: vec![subnet],
             vni: Vni::new(vni).unwrap(),
             mtu: None,
+            carried: None,
             internal: false,
             attachable: false,
             ipv6: false,
