@@ -52,10 +52,10 @@ dist: plugin
 	rm -rf $(DIST)
 	install -D $(STATIC) $(DIST)/rs-overlay-$(RELEASE)-linux-$(MACHINE)
 	packaging/build-deb $(STATIC) $(DIST)
-	$(STATIC) man-pages $(DIST)/man
 	mkdir -p $(DIST)/completions
 	for shell in bash zsh fish; do $(STATIC) completions $$shell >$(DIST)/completions/rs-overlay.$$shell; done
 	epoch="$$(git log -1 --format=%ct 2>/dev/null || date +%s)"
+	$(STATIC) man-pages $(DIST)/man "$$(date -u -d "@$$epoch" +%F)"
 	pack() { tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$$epoch" -c "$$@" | gzip -9n; }
 	pack -C $(PLUGIN) . >$(DIST)/rs-overlay-$(RELEASE)-plugin.tar.gz
 	pack -C $(DIST) man completions >$(DIST)/rs-overlay-$(RELEASE)-docs.tar.gz
