@@ -39,15 +39,18 @@ pub(super) struct ManPages {
 }
 
 /// Prints the completions for `shell`.
-pub(super) fn completions(mut command: Command, shell: Shell) -> anyhow::Result<()> {
+pub(super) fn completions(command: &Command, shell: Shell) -> anyhow::Result<()> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
-    let name = command.get_name().to_owned();
+    // Generators tell hidden commands as well.
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+    let mut all = Command::new("rs-overlay").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
+    all = all.propagate_version(true).disable_help_subcommand(true);
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, name, &mut script);
+    clap_complete::generate(shell, &mut all, "rs-overlay", &mut script);
     output::print(&String::from_utf8(script)?)
 }
 

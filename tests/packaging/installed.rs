@@ -139,7 +139,7 @@ fn the_service_runs_restarts_and_is_upgraded_without_touching_a_link() {
 /// A network with a container, as an engine asks for them; what our namespace holds with it.
 fn a_container(machine: &Machine) -> String {
     let (network, endpoint) = ("a".repeat(64), "b".repeat(64));
-    let pool = json!({ "AddressSpace": "", "Pool": "10.9.0.0/24", "Gateway": "10.9.0.1/24" });
+    let pool = json!({ "AddressSpace": "LocalDefault", "Pool": "10.9.0.0/24", "Gateway": "10.9.0.1/24" });
     let network_options = json!({ "com.docker.network.generic": {} });
     machine.until("a store that is ready", "rs-overlay status | grep -q ', connected'");
     machine.call(
