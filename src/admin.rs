@@ -325,6 +325,7 @@ pub struct UnderlayBefore {
 }
 
 /// One network of the cluster.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that Docker has, too")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRow {
     /// Identity in the cluster.
