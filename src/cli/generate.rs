@@ -49,9 +49,12 @@ pub(super) fn completions(command: &Command, shell: Shell) -> anyhow::Result<()>
     let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
     let mut all = Command::new("rs-overlay").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
     all = all.propagate_version(true).disable_help_subcommand(true);
+    // The generator for bash (clap_complete 4.6) names the commands of a program with a dash in its name in two
+    // ways, and its script then completes nothing but them. The last word of two lines is the program's name.
+    let name = if shell == clap_complete::Shell::Bash { "rs_overlay" } else { "rs-overlay" };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut all, "rs-overlay", &mut script);
-    output::print(&String::from_utf8(script)?)
+    clap_complete::generate(shell, &mut all, name, &mut script);
+    output::print(&String::from_utf8(script)?.replace(" rs_overlay\n", " rs-overlay\n"))
 }
 
 /// Writes a page for the program and one for each of its commands.
