@@ -191,7 +191,7 @@ fn consul_client(
     address: &Address,
 ) -> Result<reqwest::Client, OpenError> {
     install_tls();
-    // Without authorities of the user's there is no TLS, and a managed plugin has no list of the machine's.
+    // The machine's own authorities count for nothing, and it need not have any.
     let mut builder = reqwest::Client::builder()
         .tls_certs_only([])
         .no_proxy()
