@@ -270,6 +270,12 @@ pub struct EngineStatus {
     pub reachable: bool,
     /// Its release, once it has answered.
     pub version: Option<String>,
+    /// What it calls our driver.
+    #[serde(default)]
+    pub driver: String,
+    /// Id of the managed plugin that the daemon is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
 }
 
 /// One comparison of the kernel with what should be there.
@@ -319,6 +325,7 @@ pub struct UnderlayBefore {
 }
 
 /// One network of the cluster.
+#[expect(clippy::struct_excessive_bools, reason = "the flags that a network has, one by one")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRow {
     /// Identity in the cluster.

@@ -1,11 +1,13 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
+pub mod check;
 mod facts;
 mod hosts;
 mod losses;
 mod mtu;
 mod names;
 mod orders;
+mod readiness;
 mod underlay;
 mod verify;
 mod view;
@@ -32,7 +34,7 @@ use crate::{
     },
     dns::manager::{Manager, Told},
     driver::{Driver, DriverConfig},
-    engine::{Deadlines, DockerEngine, EngineApi},
+    engine::{Deadlines, DockerEngine, DriverName, EngineApi},
     http::{self, Plugin},
     jury::Unreachable,
     local::{self, Local},
@@ -122,6 +124,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
             error!(%error, "the plugin's socket failed");
         }
     });
+    readiness::ready(&config.socket);
 
     let failed = tokio::select! {
         _ = terminate.recv() => None,
@@ -130,6 +133,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
         ended = tasks.join_next() => Some(ended),
     };
     info!("stopping; containers keep their network");
+    readiness::stopping();
     remove_socket(&config.socket);
     cancel.cancel();
     calls.close();
@@ -162,8 +166,8 @@ async fn start(
     let store: Arc<dyn Store> = Arc::new(gate.clone());
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
-    let driver_name = driver_name(&config.socket);
-    let roles = Roles::new(config.scope, config.managed, local.clone());
+    let driver_name = Arc::new(DriverName::of_socket(&config.socket));
+    let roles = Roles::new(config.scope, driver_name.plugin().is_some(), local.clone());
     let mirror = Mirror::new(store, local.clone());
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report, reports) = watch::channel(EngineReport::default());
@@ -282,6 +286,7 @@ async fn start(
     let view = View {
         node,
         underlay: underlay_now,
+        driver: driver_name,
         store_url,
         ledger,
         orders,
@@ -342,11 +347,6 @@ fn this_node(config: &DaemonConfig, underlay: &Underlay, local: &Local, facts: &
         vxlans: facts.vxlans.clone(),
         extra: std::collections::BTreeMap::new(),
     }
-}
-
-/// The engine names a legacy plugin after its socket.
-fn driver_name(socket: &Path) -> String {
-    socket.file_stem().map_or_else(|| "rs-overlay".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
 /// So that an engine finds nobody, instead of somebody who does not answer.

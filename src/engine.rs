@@ -7,6 +7,7 @@
 mod answers;
 mod connection;
 mod docker;
+mod driver_name;
 mod events;
 mod info;
 pub mod names;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use crate::model::EngineMode;
 
 pub use docker::{Deadlines, DockerEngine};
+pub use driver_name::DriverName;
 pub use events::EngineEvents;
 
 /// What every call on an engine gives.
@@ -52,6 +54,9 @@ pub trait EngineApi: Send + Sync + 'static {
 
     /// The full ids of all running containers, sorted.
     fn containers(&self) -> EngineFuture<'_, Vec<String>>;
+
+    /// The name of the managed plugin with this id, with its tag.
+    fn plugin_name<'a>(&'a self, id: &'a str) -> EngineFuture<'a, String>;
 
     /// Follows the engine from now on. Must be called inside a tokio runtime.
     fn events(&self) -> EngineEvents;

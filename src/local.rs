@@ -36,7 +36,7 @@ use crate::{
 };
 pub use allocating::{Allocating, Filling, InFlight};
 pub use claims::{OwnClaim, Taken};
-pub use cluster::{KnownCluster, Told};
+pub use cluster::{KnownCluster, Told, known_cluster};
 pub use data::LocalData;
 pub use identity::boot_id;
 pub use mode::KnownMode;

@@ -19,6 +19,7 @@ pub mod propagate;
 pub mod publisher;
 pub mod refill;
 mod removal;
+mod terms;
 pub mod worker;
 
 use std::{collections::BTreeMap, net::IpAddr};

@@ -40,15 +40,6 @@ pub(super) fn scope(text: &str) -> Result<ScopeChoice, &'static str> {
     }
 }
 
-/// A word for yes or no.
-pub(super) fn yes_or_no(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err("neither yes nor no; give true or false"),
-    }
-}
-
 impl FromStr for LogLevel {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -18,7 +18,7 @@ use crate::{
     clock,
     dataplane::{Dataplane, netlink::Kernel},
     dns::manager::Told,
-    engine::EngineApi,
+    engine::{DriverName, EngineApi},
     local::Local,
     model::{EndpointId, NetworkId, Snapshot, Underlay},
     plan::diff,
@@ -39,7 +39,7 @@ pub(super) struct Verifier {
     pub(super) worker: Worker<Kernel>,
     pub(super) store: Arc<dyn Store>,
     pub(super) engine: Arc<dyn EngineApi>,
-    pub(super) driver: String,
+    pub(super) driver: Arc<DriverName>,
     pub(super) local: Arc<Local>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) names: watch::Receiver<Told>,
@@ -191,7 +191,7 @@ impl Verifier {
 
     async fn engine_view(&self) -> Result<EngineView, crate::engine::EngineError> {
         let mut view = EngineView::default();
-        for network in self.engine.networks(&self.driver).await? {
+        for network in self.engine.networks(self.driver.ask(&*self.engine).await?).await? {
             view.endpoints.extend(network.endpoints.into_iter().map(|(id, endpoint)| (id, endpoint.name)));
             view.networks.insert(network.id, network.name);
         }

@@ -17,6 +17,7 @@ use crate::{
     },
     clock,
     dns::manager::Told,
+    engine::DriverName,
     http::AdminView,
     local::Local,
     model::{Death, Endpoint, KnownHost, Mode, Network, NetworkId, Node, NodeId, Role, Snapshot, Underlay},
@@ -29,6 +30,7 @@ use crate::{
 pub(super) struct View {
     pub(super) node: Node,
     pub(super) underlay: watch::Receiver<Underlay>,
+    pub(super) driver: Arc<DriverName>,
     pub(super) store_url: String,
     pub(super) ledger: Ledger,
     pub(super) orders: Orders,
@@ -65,7 +67,12 @@ impl AdminView for View {
                 connected: health.synced && health.trouble.is_none(),
                 since: health.since,
             },
-            engine: EngineStatus { reachable: engine.reachable, version: engine.version.clone() },
+            engine: EngineStatus {
+                reachable: engine.reachable,
+                version: engine.version.clone(),
+                driver: self.driver.known().to_owned(),
+                plugin: self.driver.plugin().map(str::to_owned),
+            },
             networks: count(networks),
             endpoints: count(endpoints),
             reconcile: (applied.compared_at > 0).then(|| ReconcileStatus {

@@ -41,6 +41,7 @@ mod probe;
 mod routes;
 mod segments;
 mod socket;
+mod trial;
 
 use std::{
     collections::BTreeSet,
@@ -120,8 +121,8 @@ pub struct Kernel {
     inside: Channel,
     host: Channel,
     adopted: bool,
-    /// Held for as long as this kernel is written to from here.
-    lock: Lockfile,
+    /// Held for as long as this kernel is written to from here; a trial needs none.
+    lock: Option<Lockfile>,
     /// Listeners for changes; they end with it.
     listeners: Mutex<JoinSet<()>>,
 }
@@ -134,7 +135,7 @@ impl Kernel {
         let adopted = Namespace::open(&config.namespace).is_ok();
         let inside = Namespace::pinned(&config.namespace, &host)?;
         let kernel = Self {
-            lock,
+            lock: Some(lock),
             adopted,
             inside: Channel::new(Arc::new(inside)),
             host: Channel::new(Arc::new(host)),
@@ -151,7 +152,7 @@ impl Kernel {
 
     /// Leaves `about` for a second daemon that is refused the namespace.
     pub fn sign(&self, about: &str) {
-        self.lock.sign(about);
+        self.lock.iter().for_each(|lock| lock.sign(about));
     }
 
     /// The file on which our namespace is pinned.

@@ -1,6 +1,7 @@
 //! Networks: `CreateNetwork`, `DeleteNetwork`, and for swarm managers `AllocateNetwork`, `FreeNetwork`.
 
 mod claim;
+mod swarm;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +15,7 @@ use super::{Driver, DriverError, NetworkOptions};
 use crate::{
     clock,
     local::{Binding, Departure},
-    model::{IpamMode, Network, NetworkId, Pool, Underlay},
+    model::{IpamMode, Mode, Network, NetworkId, Pool, Underlay},
     plan::{carried_by_all, vxlan_overhead},
     store::{Txn, keys},
 };
@@ -89,7 +90,8 @@ impl Driver {
             ));
         }
         self.check_mtu(options)?;
-        if let Some(binding) = self.local.read(|data| data.bindings.get(&new.docker_id).cloned()) {
+        let bound = self.local.read(|data| data.bindings.get(&new.docker_id).cloned());
+        if let Some(binding) = bound.filter(|_| !new.allocate) {
             return same_subnets(&binding.network, &new);
         }
         self.settled().await?;
@@ -97,10 +99,22 @@ impl Driver {
             self.settle_departures().await;
         }
         if let Some(known) = self.ledger.get::<Network>(&keys::network(&new.docker_id)).await? {
-            same_subnets(&known.record, &new)?;
-            return self.bind(&new, known.record, IpamMode::Ours);
+            let same = same_subnets(&known.record, &new);
+            if new.allocate && same.is_err() && known.record.allocated {
+                self.forget_allocation(&known.record).await?;
+            } else {
+                same?;
+                if new.allocate {
+                    self.begin_term(&known.record).await?;
+                }
+                return self.bind(&new, known.record, IpamMode::Ours);
+            }
         }
-        if new.subnets.iter().all(|subnet| is_ours(&subnet.space)) {
+        let ours = match new.allocate {
+            true => self.has_our_pools(&new).await?,
+            false => new.subnets.iter().all(|subnet| is_ours(&subnet.space)),
+        };
+        if ours {
             self.create_on_our_pools(new, options).await
         } else {
             self.create_on_engine_pools(new, options).await
@@ -129,6 +143,7 @@ impl Driver {
         }
         let owners: BTreeSet<_> = pools.iter().map(|pool| pool.record.network.clone()).collect();
         match owners.first() {
+            Some(Some(owner)) if new.allocate => Err(self.taken_in_swarm(&new, owner)),
             Some(Some(owner)) if owners.len() == 1 => self.join_network(&new, owner, options).await,
             Some(None) if owners.len() == 1 => {
                 let network = self.claim_network(&new, options, &pools, IpamMode::Ours).await?;
@@ -157,6 +172,9 @@ impl Driver {
                 "is on this host already, as Docker network {}; use that one",
                 other.short()
             )));
+        }
+        if network.mode() != Mode::Plain || new.subnets.iter().any(NewSubnet::is_shared) {
+            return Err(conflict(of_another_mode(&network)));
         }
         if options.vni.is_some_and(|vni| vni != network.vni) {
             return Err(conflict(format!("has VNI {}; leave the option out", network.vni)));
@@ -240,9 +258,18 @@ impl Driver {
         let network = binding
             .map(|binding| binding.network)
             .or_else(|| self.snapshot().networks.get(docker_id).cloned());
+        let unknown = network.is_none() && self.config.roles.now().mode() == Some(Mode::Classic);
         // A swarm's networks come to a host with its first task and leave with the last; the manager
         // says when they end.
         let departure = network.filter(|network| !network.allocated).map(|network| departure_of(&network));
+        // Engines that share a network remove it on any host, also on one that has not heard of it yet.
+        let departure = departure.or_else(|| {
+            unknown.then(|| Departure {
+                network: docker_id.clone(),
+                title: docker_id.short().to_owned(),
+                since: clock::unix_seconds(),
+            })
+        });
         self.local.remove_binding(docker_id, departure)?;
         Ok(())
     }
@@ -256,6 +283,18 @@ impl Driver {
         self.local.remove_binding(docker_id, network.map(|network| departure_of(&network)))?;
         Ok(())
     }
+}
+
+/// Why an engine cannot take part in a network: it would be another one under the same addresses.
+pub(super) fn of_another_mode(network: &Network) -> String {
+    let whose = match network.mode() {
+        Mode::Plain => "plain engines",
+        Mode::Classic => "engines with a cluster store of their own",
+        Mode::Swarm => "a swarm",
+    };
+    format!(
+        "is one of {whose}, and this engine runs in another mode: give this network a name and a subnet of its own"
+    )
 }
 
 fn departure_of(network: &Network) -> Departure {

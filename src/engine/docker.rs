@@ -201,6 +201,12 @@ impl EngineApi for DockerEngine {
         .boxed()
     }
 
+    fn plugin_name<'a>(&'a self, id: &'a str) -> EngineFuture<'a, String> {
+        let what = format!("asking for the name of plugin {id}");
+        let ask = move |session: Session| async move { session.client().inspect_plugin(id).await };
+        async move { Ok(self.call(&what, self.deadlines.call, ask).await?.name) }.boxed()
+    }
+
     fn events(&self) -> EngineEvents {
         events::follow(Arc::clone(&self.connection), self.deadlines.call)
     }

@@ -14,7 +14,7 @@ use super::{cluster, mirror::Health};
 use crate::{
     backoff::Backoff,
     clock,
-    engine::{EngineApi, EngineError, EngineNetwork},
+    engine::{DriverName, EngineApi, EngineError, EngineNetwork},
     local::{Binding, Departure, Local, LocalError},
     model::{Mode, NetworkId, Role, Snapshot},
     store::{StoreError, ledger::Ledger},
@@ -55,7 +55,7 @@ pub struct Propagator {
     /// This host's state.
     pub local: Arc<Local>,
     /// Name by which the engine knows our driver.
-    pub driver: String,
+    pub driver: Arc<DriverName>,
     /// How the engine runs, and whether networks of the cluster are to be created here.
     pub roles: watch::Receiver<Role>,
     /// The cluster.
@@ -142,7 +142,7 @@ impl Propagator {
     }
 
     async fn round(&self, missing: &mut BTreeMap<NetworkId, Instant>) -> Result<(), Unfinished> {
-        let networks = self.engine.networks(&self.driver).await?;
+        let networks = self.engine.networks(self.driver.ask(&*self.engine).await?).await?;
         let last = self.report.borrow().clone();
         let version = match last.version.filter(|_| last.reachable) {
             Some(version) => version,

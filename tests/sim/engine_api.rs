@@ -117,6 +117,11 @@ impl EngineApi for SimEngine {
         .boxed()
     }
 
+    fn plugin_name<'a>(&'a self, id: &'a str) -> EngineFuture<'a, String> {
+        // Engines of the simulation have plain plugins only.
+        look(self.0, move |_| id.to_owned()).boxed()
+    }
+
     fn events(&self) -> EngineEvents {
         let (sender, receiver) = mpsc::channel(256);
         host::with(self.0, |host| {

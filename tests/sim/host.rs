@@ -13,6 +13,7 @@ use rs_overlay::{
     chance,
     dataplane::fake::FakeKernel,
     driver::{Driver, DriverConfig},
+    engine::DriverName,
     local::Local,
     member::{Facts, Member},
     model::{EndpointId, Node, NodeId, Scope, Snapshot, Underlay},
@@ -257,7 +258,7 @@ fn boot(host: usize) {
     let member =
         Member { ledger: ledger.clone(), local: Arc::clone(&local), node, facts, underlay, unreachable };
     let engine = Arc::new(SimEngine(host));
-    let driver_name = DRIVER.to_owned();
+    let driver_name = Arc::new(DriverName::from(DRIVER));
     let naming = Naming { engine: engine.clone(), local: Arc::clone(&local), driver: driver_name.clone() };
     let collector =
         Collector { engine: engine.clone(), local: Arc::clone(&local), driver: driver_name.clone() };

@@ -381,7 +381,7 @@ impl AdminView for Nobody {
             mode: None,
             mode_because: String::new(),
             store: StoreStatus { kind: String::new(), url: String::new(), connected: true, since: 0 },
-            engine: EngineStatus { reachable: false, version: None },
+            engine: EngineStatus { reachable: false, version: None, driver: String::new(), plugin: None },
             networks: 0,
             endpoints: 0,
             reconcile: None,

@@ -36,6 +36,11 @@ impl Host {
         Ok(links.iter().filter_map(|link| foreign(link, None)).collect())
     }
 
+    /// The program that has a UDP socket on `port`, as far as the kernel tells; nothing: none.
+    pub fn port_holder(&self, port: u16) -> Option<String> {
+        port_holder(self.channel.namespace(), port)
+    }
+
     /// VXLAN devices in other namespaces whose packets leave by the host's: what was created in the host's
     /// namespace and moved. What cannot be read is passed over.
     pub async fn moved_vxlans() -> Vec<ForeignVxlan> {

@@ -45,7 +45,7 @@ impl Propagator {
         network: &Network,
         found: &mut Findings,
     ) -> Result<(), Unfinished> {
-        match self.engine.create_network(&spec_of(&self.driver, name, network)).await {
+        match self.engine.create_network(&spec_of(self.driver.known(), name, network)).await {
             Ok(_) => info!(network = %name, "network of the cluster created here"),
             Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => {
                 return Err(error.into());
