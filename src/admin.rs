@@ -3,10 +3,14 @@
 //!
 //! Times are seconds since 1970. A newer daemon may send fields that are not listed here.
 
+mod underlay;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use underlay::{UnderlayBefore, UnderlayStatus};
 
 /// Path of `StatusReport`.
 pub const STATUS_PATH: &str = "/rs-overlay/v1/status";
@@ -304,28 +308,8 @@ pub struct RepairRow {
     pub last: String,
 }
 
-/// A host's underlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnderlayStatus {
-    /// Largest packet that it carries, in bytes.
-    pub mtu: u32,
-    /// How it was before its last change since the daemon's start.
-    pub before: Option<UnderlayBefore>,
-}
-
-/// An underlay that has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnderlayBefore {
-    /// The host's address then.
-    pub vtep: IpAddr,
-    /// What it carried then.
-    pub mtu: u32,
-    /// Until when, in seconds since 1970.
-    pub until: u64,
-}
-
 /// One network of the cluster.
-#[expect(clippy::struct_excessive_bools, reason = "the flags that a network has, one by one")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that Docker has, too")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRow {
     /// Identity in the cluster.
@@ -385,12 +369,18 @@ pub struct NodeRow {
     pub daemon: String,
     /// Scope that its driver answers.
     pub scope: String,
+    /// How its engine runs: `plain`, `classic` or `swarm`; absent: it has not answered.
+    #[serde(default)]
+    pub mode: Option<String>,
     /// Networks with an endpoint there.
     pub networks: u32,
     /// Endpoints there.
     pub endpoints: u32,
-    /// Start of its daemon; of a dead one, when it was declared dead. 0 where neither is known.
+    /// Start of its daemon, the last one of a host that is gone; 0 where that is not known.
     pub since: u64,
+    /// When it was there last: now, or when its lease was seen to end; 0 where nobody saw that.
+    #[serde(default)]
+    pub last_seen: u64,
     /// `alive`, `suspect` (its lease has ended, and everything that is known of it stays) or `dead`.
     #[serde(default = "alive")]
     pub state: String,

@@ -187,6 +187,7 @@ async fn start(
         prober: Arc::new(prober),
         snapshot: snapshot.clone(),
         applied: applied_now.clone(),
+        health: health.clone(),
         unreachable,
     };
 

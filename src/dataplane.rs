@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod netlink;
 mod nftables;
 pub mod prober;
+mod quiet;
 mod raw;
 
 use std::{

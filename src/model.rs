@@ -20,7 +20,7 @@ pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};
 pub use mode::{EngineMode, Mode, Role, Scope, ScopeChoice};
 pub use network::{FLOOD_OPTION, IpamMode, JOIN_OPTION, Network, Presence, Subnet};
-pub use node::{Death, ForeignVxlan, HostRoute, KnownHost, Node};
+pub use node::{About, Death, ForeignVxlan, HostRoute, KnownHost, Node};
 pub use probe::{PROBE_MTU, PROBE_PREFIX, probe_address, probe_mac};
 pub use snapshot::Snapshot;
 pub use underlay::{Before, Underlay};

@@ -16,7 +16,7 @@ use rs_overlay::{
     jury::Unreachable,
     local::Local,
     member::{Facts, Member},
-    model::{Death, KnownHost, Node, Snapshot, Underlay},
+    model::{About, Death, KnownHost, Node, Snapshot, Underlay},
     reconcile::{Applied, liveness::Liveness, mirror::Mirror, publisher::Publisher, worker::Worker},
     store::{
         Store, Txn,
@@ -108,6 +108,7 @@ impl Host {
             prober: Arc::new(Asker { own: vtep(at), wire: Arc::clone(wire) }),
             snapshot: snapshot.clone(),
             applied,
+            health: health.clone(),
             unreachable,
         };
         let member = Member {
@@ -236,6 +237,8 @@ async fn a_host_that_cannot_be_asked_for_stays_and_one_that_was_set_up_anew_does
         vtep: vtep(at),
         incarnation: 4,
         probe,
+        about: About::default(),
+        left_at: None,
         extra: BTreeMap::new(),
     };
     // Host 8 has no probe device; host 9 was at the address that host 1 has now.

@@ -70,28 +70,33 @@ pub(super) fn nodes(rows: &[NodeRow], now: u64) -> String {
         "NODE ID",
         "HOSTNAME",
         "STATE",
+        "MODE",
         "VTEP",
         "ENGINE",
         "DAEMON",
-        "SCOPE",
-        "NETWORKS",
-        "ENDPOINTS",
         "SINCE",
+        "LAST SEEN",
+        "NETS",
+        "ENDPOINTS",
     ];
     grid(
         &heads,
         rows.iter().map(|row| {
+            let when = |time: u64| if time == 0 { "-".to_owned() } else { ago(time, now) };
+            // Packagers write much behind their `+`.
+            let engine = row.engine.as_deref().and_then(|engine| engine.split('+').next());
             vec![
-                row.id.clone(),
+                short(&row.id).to_owned(),
                 row.hostname.clone(),
                 row.state.clone(),
+                row.mode.clone().unwrap_or_else(|| "-".to_owned()),
                 row.vtep.to_string(),
-                row.engine.clone().unwrap_or_else(|| "-".to_owned()),
+                engine.unwrap_or("-").to_owned(),
                 row.daemon.clone(),
-                row.scope.clone(),
+                when(row.since),
+                if row.state == "alive" { "now".to_owned() } else { when(row.last_seen) },
                 row.networks.to_string(),
                 row.endpoints.to_string(),
-                if row.since == 0 { "-".to_owned() } else { ago(row.since, now) },
             ]
         }),
     )

@@ -153,7 +153,7 @@ impl AdminView for View {
         Box::pin(async {
             let endpoints = self.ledger.list::<Endpoint>(keys::ENDPOINTS).await?;
             let endpoints: Vec<_> = endpoints.into_iter().map(|held| held.record).collect();
-            Ok(hosts::rows(&self.hosts().await?, &endpoints))
+            Ok(hosts::rows(&self.hosts().await?, &endpoints, clock::unix_seconds()))
         })
     }
 }

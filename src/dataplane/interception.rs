@@ -9,24 +9,18 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
 };
 
 use nix::{
     errno::Errno,
-    sys::{
-        socket::{
-            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt,
-            socket, sockopt,
-        },
-        time::{TimeVal, TimeValLike},
-    },
+    sys::socket::{setsockopt, sockopt},
 };
 use tokio::net::TcpSocket;
 
 use super::{
     namespace::Namespace,
-    nftables::{Field, Rule, Transport, acknowledgements, owned_table},
+    nftables::{Field, Rule, Transport, owned_table, transaction},
 };
 
 /// Where containers send their queries.
@@ -35,8 +29,6 @@ pub const RESOLVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 11
 const MARK: u32 = 0x7273_6f76;
 /// Name of the table.
 const TABLE: &str = "rs_overlay_dns";
-/// How long the kernel may take for the rules.
-const DEADLINE_SECONDS: i64 = 2;
 /// Bytes that may wait in a UDP socket: a thousand queries at once, each counted with its overhead.
 const RECEIVE_BUFFER: usize = 1024 * 1024;
 
@@ -115,30 +107,11 @@ impl Rules {
             what: "open a netlink socket",
             source: io::Error::from(errno),
         };
-        let owner = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkNetFilter,
-        )
-        .map_err(|errno| match errno {
+        let owner = transaction::open().map_err(|errno| match errno {
             Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => InterceptionError::Unsupported(errno),
             errno => failed(errno),
         })?;
-        setsockopt(&owner, sockopt::ReceiveTimeout, &TimeVal::seconds(DEADLINE_SECONDS)).map_err(failed)?;
-        let (datagram, mut wanted) = owned_table(TABLE, rules(udp, tcp));
-        let kernel = NetlinkAddr::new(0, 0);
-        sendto(owner.as_raw_fd(), &datagram, &kernel, MsgFlags::empty()).map_err(failed)?;
-        let mut answer = [0; 8192];
-        while wanted > 0 {
-            let received = recv(owner.as_raw_fd(), &mut answer, MsgFlags::empty()).map_err(failed)?;
-            for code in acknowledgements(answer.get(..received).unwrap_or_default()) {
-                if code != 0 {
-                    return Err(refusal(Errno::from_raw(code)));
-                }
-                wanted = wanted.saturating_sub(1);
-            }
-        }
+        transaction::commit(&owner, owned_table(TABLE, rules(udp, tcp))).map_err(failed)?.map_err(refusal)?;
         Ok(Self(owner))
     }
 }

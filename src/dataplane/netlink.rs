@@ -51,6 +51,7 @@ use std::{
 
 use netlink_packet_route::link::InfoKind;
 use tokio::{sync::mpsc, task::JoinSet};
+use tracing::info;
 
 pub(super) use self::{
     error::Failure,
@@ -61,6 +62,7 @@ use super::{
     Attachment, Changed, Dataplane, DataplaneError,
     names::{Named, parse_link},
     namespace::Namespace,
+    quiet,
 };
 use crate::{
     lockfile::{LockError, Lockfile, in_brackets},
@@ -142,6 +144,9 @@ impl Kernel {
             listeners: Mutex::default(),
         };
         kernel.prepare().await?;
+        if let Err(error) = quiet::keep_questions_here(kernel.inside.namespace()) {
+            info!(%error, "this kernel has no packet filter for bridges; containers that confirm addresses do so across the underlay");
+        }
         Ok(kernel)
     }
 

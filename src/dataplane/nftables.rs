@@ -1,5 +1,7 @@
-//! Messages to `nf_tables` over netlink: just those that one table of filter rules needs. The numbers are
+//! Messages to `nf_tables` over netlink: just those that a table of filter rules needs. The numbers are
 //! those of `linux/netfilter/nf_tables.h` and `nfnetlink.h`.
+
+pub(super) mod transaction;
 
 use std::net::Ipv4Addr;
 
@@ -8,10 +10,13 @@ const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const DELETE_TABLE: u16 = (SUBSYSTEM << 8) | 2;
 const NEW_CHAIN: u16 = (SUBSYSTEM << 8) | 3;
 const NEW_RULE: u16 = (SUBSYSTEM << 8) | 6;
 /// `NFPROTO_IPV4`.
 const IPV4: u8 = 2;
+/// `NFPROTO_BRIDGE`.
+const BRIDGE: u8 = 7;
 /// `NLMSG_ERROR`: a refusal, or with code 0 an acknowledgement.
 const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
@@ -36,6 +41,14 @@ pub(super) enum Field {
     SourcePort,
     /// Destination port of the transport header.
     DestinationPort,
+    /// Type of the Ethernet header.
+    EtherType,
+    /// Operation of an ARP message.
+    ArpOperation,
+    /// Next header of the IPv6 header.
+    NextHeader,
+    /// Type of an `ICMPv6` message that comes right behind the IPv6 header.
+    Icmpv6Type,
 }
 
 impl Field {
@@ -46,6 +59,10 @@ impl Field {
             Self::DestinationAddress => (1, 16, 4),
             Self::SourcePort => (2, 0, 2),
             Self::DestinationPort => (2, 2, 2),
+            Self::EtherType => (0, 12, 2),
+            Self::ArpOperation => (1, 6, 2),
+            Self::NextHeader => (1, 6, 1),
+            Self::Icmpv6Type => (1, 40, 1),
         }
     }
 }
@@ -100,6 +117,38 @@ impl Rule {
         self.load(field).compare(true, &port.to_be_bytes())
     }
 
+    /// Goes on if the field has this value, as it stands in the packet.
+    pub(super) fn holds(self, field: Field, value: &[u8]) -> Self {
+        self.load(field).compare(true, value)
+    }
+
+    /// Goes on if the packet came in by a link whose name begins so.
+    pub(super) fn came_by(self, beginning: &str) -> Self {
+        self.meta(6).compare(true, beginning.as_bytes())
+    }
+
+    /// Goes on if the frame is for one station alone: the lowest bit of its destination's first byte says
+    /// otherwise (IEEE 802).
+    pub(super) fn for_one(self) -> Self {
+        self.expression("payload", |data| data.number(1, REGISTER).number(2, 0).number(3, 0).number(4, 1))
+            .expression("bitwise", |data| {
+                data.number(1, REGISTER)
+                    .number(2, REGISTER)
+                    .number(3, 1)
+                    .nest(4, |mask| mask.bytes(1, &[1]))
+                    .nest(5, |flip| flip.bytes(1, &[0]))
+            })
+            .compare(true, &[0])
+    }
+
+    /// Writes another destination into the Ethernet header.
+    pub(super) fn set_station(self, station: [u8; 6]) -> Self {
+        self.expression("immediate", |data| {
+            data.number(1, REGISTER).nest(2, |value| value.bytes(1, &station))
+        })
+        .expression("payload", |data| data.number(5, REGISTER).number(2, 0).number(3, 0).number(4, 6))
+    }
+
     /// Keeps the packet out of connection tracking, and so of address translation.
     pub(super) fn untracked(self) -> Self {
         self.expression("notrack", |data| data)
@@ -147,32 +196,31 @@ impl Rule {
 /// socket, with one chain that sees what leaves before connection tracking does. Answers the datagram and
 /// how many acknowledgements it calls for.
 pub(super) fn owned_table(table: &str, rules: Vec<Rule>) -> (Vec<u8>, usize) {
-    const CHAIN: &str = "output";
-    let mut batch = Batch::default();
-    batch.edge(BATCH_BEGIN);
+    let mut batch = Batch::begin(IPV4);
     // `NFT_TABLE_F_OWNER`.
     let owned = Attributes::default().text(1, table).number(2, 2);
     batch.message(NEW_TABLE, EXCLUSIVE | CREATE, &owned);
-    let chain = Attributes::default()
-        .text(1, table)
-        .text(3, CHAIN)
-        // `NF_INET_LOCAL_OUT`, `NF_IP_PRI_RAW`.
-        .nest(4, |hook| hook.number(1, 3).bytes(2, &(-300_i32).to_be_bytes()))
-        // `NF_ACCEPT`.
-        .number(5, 1)
-        .text(7, "filter");
-    batch.message(NEW_CHAIN, CREATE, &chain);
-    let wanted = rules.len() + 2;
-    for rule in rules {
-        let rule = Attributes::default().text(1, table).text(2, CHAIN).nest(4, |list| list.join(rule.0));
-        batch.message(NEW_RULE, CREATE | APPEND, &rule);
-    }
-    batch.edge(BATCH_END);
-    (batch.bytes, wanted)
+    // `NF_INET_LOCAL_OUT`, `NF_IP_PRI_RAW`.
+    batch.chain(table, "output", 3, -300, rules);
+    batch.end()
+}
+
+/// One transaction that makes a table for bridges, in place of one of that name, with one chain that sees
+/// what comes in by a bridge's ports before the bridge does. It stays until somebody deletes it.
+pub(super) fn bridge_table(table: &str, rules: Vec<Rule>) -> (Vec<u8>, usize) {
+    let mut batch = Batch::begin(BRIDGE);
+    let name = Attributes::default().text(1, table);
+    // A table that is not there cannot be deleted.
+    batch.message(NEW_TABLE, CREATE, &name);
+    batch.message(DELETE_TABLE, 0, &name);
+    batch.message(NEW_TABLE, CREATE, &name);
+    // `NF_BR_PRE_ROUTING`, `NF_BR_PRI_NAT_DST_BRIDGED`.
+    batch.chain(table, "prerouting", 0, -300, rules);
+    batch.end()
 }
 
 /// The codes of the acknowledgements in a datagram: 0, or the error number of a refusal.
-pub(super) fn acknowledgements(datagram: &[u8]) -> Vec<i32> {
+fn acknowledgements(datagram: &[u8]) -> Vec<i32> {
     let mut codes = Vec::new();
     let mut rest = datagram;
     while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {
@@ -187,19 +235,50 @@ pub(super) fn acknowledgements(datagram: &[u8]) -> Vec<i32> {
     codes
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
     bytes: Vec<u8>,
     sequence: u32,
+    family: u8,
+    /// Messages that are acknowledged.
+    wanted: usize,
 }
 
 impl Batch {
+    fn begin(family: u8) -> Self {
+        let mut batch = Self { bytes: Vec::new(), sequence: 0, family, wanted: 0 };
+        batch.edge(BATCH_BEGIN);
+        batch
+    }
+
+    fn end(mut self) -> (Vec<u8>, usize) {
+        self.edge(BATCH_END);
+        (self.bytes, self.wanted)
+    }
+
+    /// A chain of a hook, and its rules.
+    fn chain(&mut self, table: &str, chain: &str, hook: u32, priority: i32, rules: Vec<Rule>) {
+        let base = Attributes::default()
+            .text(1, table)
+            .text(3, chain)
+            .nest(4, |nest| nest.number(1, hook).bytes(2, &priority.to_be_bytes()))
+            // `NF_ACCEPT`.
+            .number(5, 1)
+            .text(7, "filter");
+        self.message(NEW_CHAIN, CREATE, &base);
+        for rule in rules {
+            let rule = Attributes::default().text(1, table).text(2, chain).nest(4, |list| list.join(rule.0));
+            self.message(NEW_RULE, CREATE | APPEND, &rule);
+        }
+    }
+
     fn edge(&mut self, kind: u16) {
         self.write(kind, REQUEST, [0, 0], SUBSYSTEM, &[]);
     }
 
     fn message(&mut self, kind: u16, flags: u16, attributes: &Attributes) {
-        self.write(kind, REQUEST | ACKNOWLEDGE | flags, [IPV4, 0], 0, &attributes.0);
+        self.wanted += 1;
+        self.write(kind, REQUEST | ACKNOWLEDGE | flags, [self.family, 0], 0, &attributes.0);
     }
 
     fn write(&mut self, kind: u16, flags: u16, family_version: [u8; 2], resource: u16, body: &[u8]) {

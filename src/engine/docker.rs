@@ -217,7 +217,7 @@ fn unable(spec: &NetworkSpec, session: &Session) -> EngineError {
     EngineError::Unable {
         what: format!("Docker network {}", spec.name),
         detail: format!(
-            "a network without IPv4 takes Docker 28 or newer (API {}), and the engine here speaks API {} at most; it appears by itself after an upgrade of the engine",
+            "a network without IPv4 takes Docker 28 or newer (API {}), and the engine here speaks API {} at most",
             ApiVersion::WITHOUT_IPV4,
             session.newest
         ),

@@ -153,12 +153,20 @@ mod tests {
         assert_eq!(choose_address(&range), Some(ip("10.9.0.128")));
     }
 
+    fn any_ip() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<u32>().prop_map(|n| IpAddr::V4(n.into())),
+            any::<u128>().prop_map(|n| IpAddr::V6(n.into()))
+        ]
+    }
+
     proptest! {
         /// Claiming one by one hands out every usable address once, then none.
         #[test]
-        fn never_twice_and_never_short(len in 24u8..=32, down in any::<bool>(), skips in prop::collection::vec(0u32..5, 1..8)) {
-            let cidr: IpNet = format!("10.9.0.0/{len}").parse().unwrap();
-            let all: BTreeSet<IpAddr> = (0..=255u8).map(|n| IpAddr::from([10, 9, 0, n])).filter(|a| usable(&cidr, *a)).collect();
+        fn never_twice_and_never_short(host_bits in 0u8..=8, six in any::<bool>(), down in any::<bool>(), skips in prop::collection::vec(0u32..5, 1..8)) {
+            let nth = |n: u8| if six { IpAddr::from([0xfd00, 9, 0, 0, 0, 0, 0, n.into()]) } else { IpAddr::from([10, 9, 0, n]) };
+            let cidr = IpNet::new(nth(0), if six { 128 } else { 32 } - host_bits).unwrap();
+            let all: BTreeSet<IpAddr> = (0..=255u8).map(nth).filter(|a| usable(&cidr, *a)).collect();
             let direction = if down { Direction::Down } else { Direction::Up };
             let mut taken = BTreeSet::new();
             let mut last = None;
@@ -173,12 +181,17 @@ mod tests {
 
         /// No input makes it panic, and what it answers is free and usable.
         #[test]
-        fn any_question(net in any::<u32>(), len in 0u8..=32, rlen in 0u8..=32, last in any::<Option<u32>>(), down in any::<bool>(), skip in 0u32..9, taken in prop::collection::btree_set(any::<u32>(), 0..20)) {
-            let cidr = IpNet::new(IpAddr::V4(net.into()), len).unwrap().trunc();
-            let range = IpNet::new(IpAddr::V4(net.into()), rlen.max(len)).unwrap().trunc();
-            let taken = taken.into_iter().map(|n| IpAddr::V4(n.into())).collect();
+        fn any_question(net in any_ip(), len in 0u8..=128, rlen in 0u8..=128, last in any::<Option<u128>>(), down in any::<bool>(), skip in 0u32..9, taken in prop::collection::btree_set(any::<u128>(), 0..20)) {
+            let most = if net.is_ipv4() { 32 } else { 128 };
+            let len = len.min(most);
+            let cidr = IpNet::new(net, len).unwrap().trunc();
+            let range = IpNet::new(net, rlen.clamp(len, most)).unwrap().trunc();
+            let ip = |number: u128| if net.is_ipv4() { IpAddr::V4((number as u32).into()) } else { IpAddr::V6(number.into()) };
+            let near = to_number(range.network());
+            // Numbers that lie anywhere, and such that lie near the first ones of the range.
+            let taken: BTreeSet<_> = taken.into_iter().flat_map(|n| [ip(n), ip(near.wrapping_add(n % 8))]).collect();
             let direction = if down { Direction::Down } else { Direction::Up };
-            let question = AddressChoice { cidr, range: Some(range), taken: &taken, last: last.map(|n| IpAddr::V4(n.into())), direction, skip };
+            let question = AddressChoice { cidr, range: Some(range), taken: &taken, last: last.map(ip), direction, skip };
             if let Some(got) = choose_address(&question) {
                 prop_assert!(usable(&cidr, got) && range.contains(&got) && !taken.contains(&got));
             }

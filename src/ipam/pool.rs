@@ -209,11 +209,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_chosen_is_free(taken in prop::collection::vec((any::<u32>(), 8u8..=32), 0..12), skip in 0u32..4) {
-            let taken: Vec<IpNet> = taken.into_iter().map(|(a, l)| IpNet::new(IpAddr::V4(((a & 0x00ff_ffff) | 0x0a00_0000).into()), l).unwrap().trunc()).collect();
-            let pools = [AddrPool { base: net("10.0.0.0/8"), size: 24 }];
-            if let Some(got) = choose_pool(&PoolChoice { pools: &pools, v6: false, taken: &taken, cluster: "", skip }) {
-                prop_assert!(pools[0].base.contains(&got) && got.prefix_len() == 24);
+        fn what_is_chosen_is_free(six in any::<bool>(), taken in prop::collection::vec((any::<u32>(), 8u8..=32), 0..12), skip in 0u32..4) {
+            // The same bits behind either base: an IPv6 prefix is longer by as much as the base is.
+            let net = |bits: u32, len: u8| if six {
+                let address = 0xfd00_0000_0000_0000 | u64::from(bits & 0x00ff_ffff) << 8;
+                IpNet::new(IpAddr::V6((u128::from(address) << 64).into()), len + 24).unwrap().trunc()
+            } else {
+                IpNet::new(IpAddr::V4(((bits & 0x00ff_ffff) | 0x0a00_0000).into()), len).unwrap().trunc()
+            };
+            let taken: Vec<IpNet> = taken.into_iter().map(|(bits, len)| net(bits, len)).collect();
+            let pools = [AddrPool { base: net(0, 8), size: if six { 48 } else { 24 } }];
+            if let Some(got) = choose_pool(&PoolChoice { pools: &pools, v6: six, taken: &taken, cluster: "", skip }) {
+                prop_assert!(pools[0].base.contains(&got) && got.prefix_len() == pools[0].size);
                 prop_assert!(!taken.iter().any(|t| overlapping(t, &got)), "{} in {:?}", got, taken);
             }
         }

@@ -50,6 +50,15 @@ async fn two_hosts(six: bool) {
     one.try_sh("ping -n -c 2 -i 0.2 -W 1 fd00::99").unwrap_err();
     one.try_sh("ping -n -b -c 2 -i 0.2 -W 1 10.9.0.255").unwrap_err();
     one.try_sh("ping -n -c 2 -i 0.2 -W 1 -I eth0 ff02::1").ok();
+    // So does one that a kernel puts to the station that it knows, to confirm that it is there.
+    for ip in ["10.9.0.3", "fd00::3", "10.9.0.4", "fd00::4"] {
+        one.sh(&format!("ip neigh change {ip} dev eth0 nud probe"));
+        let confirmed = (0..50).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            one.sh(&format!("ip neigh show {ip}")).contains("REACHABLE")
+        });
+        assert!(confirmed, "{}", one.sh("ip neigh"));
+    }
     assert_eq!(a.overlay().sent(&tunnel), before);
 
     // Nobody speaks with another's MAC, be it a stranger's or a neighbour's.

@@ -93,12 +93,25 @@ fn nodes_show_when_their_daemon_began() {
         networks: 2,
         endpoints: 5,
         since: 1_000,
+        mode: Some("classic".into()),
+        last_seen: 1_300,
         state: "alive".into(),
     };
+    let gone = NodeRow {
+        hostname: "b".to_owned(),
+        engine: Some("20.10.24+dfsg1".to_owned()),
+        mode: None,
+        since: 0,
+        last_seen: 1_000,
+        state: "suspect".into(),
+        ..row.clone()
+    };
     let want = "\
-NODE ID            HOSTNAME   STATE   VTEP        ENGINE   DAEMON   SCOPE   NETWORKS   ENDPOINTS   SINCE
-00112233445566ff   a          alive   192.0.2.1   -        0.1.0    local   2          5           5 min ago";
-    assert_eq!(nodes(&[row], 1_300), want);
+NODE ID        HOSTNAME   STATE     MODE      VTEP        ENGINE     DAEMON   SINCE       LAST SEEN   NETS   ENDPOINTS
+001122334455   a          alive     classic   192.0.2.1   -          0.1.0    5 min ago   now         2      5
+001122334455   b          suspect   -         192.0.2.1   20.10.24   0.1.0    -           5 min ago   2      5";
+    assert_eq!(nodes(&[row, gone], 1_300), want);
+    assert!(want.lines().all(|line| line.len() <= 120));
 }
 
 #[test]

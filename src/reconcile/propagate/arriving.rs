@@ -51,9 +51,7 @@ impl Propagator {
                 return Err(error.into());
             }
             Err(EngineError::Unable { detail, .. }) => {
-                found
-                    .problems
-                    .push(format!("network {name} of the cluster cannot be on this host: {detail}"));
+                found.problems.push(format!("network {name} of the cluster cannot be on this host: {detail}; it comes by itself once the engine is upgraded"));
             }
             Err(error) => {
                 found.problems.push(format!("network {name} of the cluster cannot be created here: {error}"));

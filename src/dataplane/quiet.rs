@@ -1,0 +1,45 @@
+//! Keeps what containers ask about each other's addresses on their host.
+//!
+//! A bridge answers ARP and neighbour discovery for the containers that it has a neighbour for, where the
+//! question is put to all stations. But a kernel that knows an address asks again after half a minute, and
+//! then asks the one station that it knows, which the bridge hands on to the tunnel. These rules turn such a
+//! question into one for all, so that it is answered like the first one. Who lives on the same bridge hears
+//! it and answers as always.
+
+use nix::errno::Errno;
+
+use super::{
+    namespace::Namespace,
+    nftables::{Field, Rule, bridge_table, transaction},
+};
+
+/// Name of the table in the overlay's namespace.
+const TABLE: &str = "rs_overlay_quiet";
+/// How names of the bridges' ends of containers' links begin, and no other link's in that namespace.
+const PORTS: &str = "p";
+/// All stations, as ARP asks them.
+const EVERYBODY: [u8; 6] = [0xff; 6];
+/// All stations that have IPv6 (RFC 2464, section 7).
+const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+
+/// Makes the rules in the namespace of the bridges, in place of those of a former run. They stay there without
+/// the daemon. Takes about a millisecond, more while others change rules.
+pub(super) fn keep_questions_here(overlay: &Namespace) -> Result<(), String> {
+    let made = overlay.run(|| {
+        let socket = transaction::open()?;
+        transaction::commit(&socket, bridge_table(TABLE, rules()))?
+    });
+    made.map_err(|error| error.to_string())?.map_err(|errno: Errno| errno.to_string())
+}
+
+fn rules() -> Vec<Rule> {
+    let to_one = || Rule::default().came_by(PORTS).for_one();
+    // A request (RFC 826).
+    let arp = to_one().holds(Field::EtherType, &[0x08, 0x06]).holds(Field::ArpOperation, &[0, 1]);
+    // A neighbour solicitation (RFC 4861, section 4.3).
+    let discovery = to_one()
+        .holds(Field::EtherType, &[0x86, 0xdd])
+        .holds(Field::NextHeader, &[58])
+        .holds(Field::Icmpv6Type, &[135]);
+    vec![arp.set_station(EVERYBODY), discovery.set_station(ALL_NODES)]
+}
