@@ -4,6 +4,7 @@
 //! Times are seconds since 1970. A newer daemon may send fields that are not listed here.
 
 mod node;
+mod underlay;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use node::NodeRow;
+pub use underlay::{UnderlayBefore, UnderlayStatus};
 
 /// Path of `StatusReport`.
 pub const STATUS_PATH: &str = "/rs-overlay/v1/status";
@@ -306,26 +308,6 @@ pub struct RepairRow {
     pub last_at: u64,
     /// What the last one was.
     pub last: String,
-}
-
-/// A host's underlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnderlayStatus {
-    /// Largest packet that it carries, in bytes.
-    pub mtu: u32,
-    /// How it was before its last change since the daemon's start.
-    pub before: Option<UnderlayBefore>,
-}
-
-/// An underlay that has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnderlayBefore {
-    /// The host's address then.
-    pub vtep: IpAddr,
-    /// What it carried then.
-    pub mtu: u32,
-    /// Until when, in seconds since 1970.
-    pub until: u64,
 }
 
 /// One network of the cluster.

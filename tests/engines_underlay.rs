@@ -22,10 +22,16 @@ use netns_harness::{
     EngineVersion::{V20_10_24, V26_1, V28_5},
     Host, StoreKind,
 };
+use rs_overlay::dataplane::namespace::Namespace;
 
 /// The command line of a host's daemon.
 fn cli(host: &Host, args: &[&str]) -> anyhow::Result<String> {
     host.exec(&[&[env!("CARGO_BIN_EXE_rs-overlay")], args].concat())
+}
+
+/// Runs inside the network of a container.
+fn inside<T: Send>(host: &Host, container: &str, work: impl FnOnce() -> T + Send) -> T {
+    Namespace::open(&host.container_namespace(container).unwrap()).unwrap().run(work).unwrap()
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
     backoff::Backoff,
     model::{Network, NodeId, Snapshot, Underlay},
     plan::{carried_by_all, inner_mtu},
-    store::{StoreError, Txn, keys, ledger::Ledger, record},
+    store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
 };
 
 /// For how long all hosts have to carry more before a network is raised: a host that starts may not know yet
@@ -102,14 +102,16 @@ impl MtuKeeper {
             let network = Network { carried: Some(mtu), ..held.record.clone() };
             let txn = Txn::new().unchanged(&held.entry).put(keys::network(&id), record::encode(&network));
             // After a lost race the next look, which the other's change brings about, finds what is left to do.
-            self.ledger.commit(txn).await?;
+            if self.ledger.commit(txn).await? == Outcome::Conflict {
+                continue;
+            }
             let name = network.title();
             match held.record.carried {
                 Some(old) if old > mtu => {
                     warn!(network = %name, from = old, to = mtu, "this host's underlay carries less: the network's MTU is lowered on all hosts");
                 }
                 Some(old) => {
-                    info!(network = %name, from = old, to = mtu, "all underlays carry more: the network's MTU is raised")
+                    info!(network = %name, from = old, to = mtu, "all underlays carry more: the network's MTU is raised");
                 }
                 None => {}
             }

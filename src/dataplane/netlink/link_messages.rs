@@ -41,7 +41,7 @@ pub(super) const CONTAINER_PORT: PortFlags =
     PortFlags { locked: true, neigh_suppress: false, group_flood: true };
 
 impl PortFlags {
-    fn message(&self, index: u32) -> LinkMessage {
+    fn message(self, index: u32) -> LinkMessage {
         LinkBridgePort::new(index)
             .learning(false)
             .flood(false)
@@ -54,7 +54,7 @@ impl PortFlags {
     }
 
     /// Whether a port has these flags; one that an older kernel does not know is passed over.
-    pub(super) fn matches(&self, infos: &[InfoBridgePort]) -> bool {
+    pub(super) fn matches(self, infos: &[InfoBridgePort]) -> bool {
         !infos.is_empty()
             && infos.iter().all(|info| match info {
                 InfoBridgePort::Learning(on)

@@ -6,21 +6,15 @@ use std::{
 };
 
 use netns_harness::{Host, Lab};
-use rs_overlay::dataplane::namespace::Namespace;
 
 use crate::{
-    cli,
+    cli, inside,
     kit::{create, ping, refused, remove, run, says, vanishes},
 };
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 9, 8, 7);
 const PORT: u16 = 5000;
 const COUNT: u8 = 10;
-
-/// Runs inside the network of a container.
-fn inside<T: Send>(host: &Host, container: &str, work: impl FnOnce() -> T + Send) -> T {
-    Namespace::open(&host.container_namespace(container).unwrap()).unwrap().run(work).unwrap()
-}
 
 fn four(host: &Host, container: &str, network: &str) -> Ipv4Addr {
     let IpAddr::V4(ip) = host.address(container, network).unwrap() else { panic!("IPv4") };

@@ -121,6 +121,7 @@ pub(crate) fn fixed(lab: &Lab) {
     let kept =
         ["sh", "-c", "ip -o addr show dev eth1 | grep -q 192.0.2.202 || ip addr add 192.0.2.202/24 dev eth1"];
     two.exec(&kept).unwrap();
+    let begun = Instant::now();
     let told = wait_until("the loss in status", SOON, || -> Result<bool> {
         let said = cli(two, &["status"])?;
         ensure!(said.contains("no longer has its underlay address 192.0.2.2"), "{said}");
@@ -138,8 +139,11 @@ pub(crate) fn fixed(lab: &Lab) {
     });
     clear.unwrap();
     ping(one, "v1", two.address("v2", "moving").unwrap());
+    eprintln!("all clear after {:.1?}", begun.elapsed());
     two.daemon_restart(Signal::SIGTERM).unwrap();
+    eprintln!("restarted after {:.1?}", begun.elapsed());
     followed(lab, Instant::now(), &[(2, 2)]);
     in_order(lab);
+    eprintln!("in order after {:.1?}", begun.elapsed());
     end(lab);
 }

@@ -1,13 +1,22 @@
 //! What the underlay carries, and what becomes of running containers when that changes.
 
-use std::{net::IpAddr, thread, time::Instant};
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use netns_harness::{Host, Lab, wait_until};
 
 use crate::{
-    cli,
-    kit::{SOON, create, logs, remove, run, says, transfer, vanishes},
+    cli, inside,
+    kit::{SOON, create, logs, remove, run, says, vanishes},
 };
 
 fn mtu_of(host: &Host, container: &str) -> Result<String> {
@@ -21,6 +30,64 @@ fn whole(host: &Host, container: &str, ip: IpAddr, size: u32) -> Result<String> 
         container,
         &["ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", &payload, &ip.to_string()],
     )
+}
+
+/// Bytes of which each says where in the stream it is, over one TCP connection.
+struct Stream {
+    arrived: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    threads: [thread::JoinHandle<()>; 2],
+}
+
+/// A prime, so that no block looks like another one.
+const PATTERN: u64 = 251;
+
+impl Stream {
+    fn between(from: (&Host, &str), to: (&Host, &str), ip: IpAddr) -> Self {
+        let listener = inside(to.0, to.1, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 6000)).unwrap());
+        let mut sender = inside(from.0, from.1, || TcpStream::connect((ip, 6000)).unwrap());
+        let (mut receiver, _) = listener.accept().unwrap();
+        sender.set_write_timeout(Some(SOON)).unwrap();
+        receiver.set_read_timeout(Some(SOON)).unwrap();
+        let (arrived, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, halt) = (Arc::clone(&arrived), Arc::clone(&stop));
+        let sending = thread::spawn(move || {
+            let mut sent = 0;
+            while !halt.load(Ordering::Relaxed) {
+                let block: Vec<u8> = (sent..sent + 65536).map(|at| (at % PATTERN).to_le_bytes()[0]).collect();
+                sender.write_all(&block).unwrap();
+                sent += 65536;
+                thread::sleep(Duration::from_millis(4));
+            }
+        });
+        let receiving = thread::spawn(move || {
+            let (mut buffer, mut at) = (vec![0; 65536], 0_u64);
+            loop {
+                let length = receiver.read(&mut buffer).unwrap();
+                if length == 0 {
+                    return;
+                }
+                for byte in &buffer[..length] {
+                    assert_eq!(*byte, (at % PATTERN).to_le_bytes()[0], "byte {at}");
+                    at += 1;
+                }
+                count.store(at, Ordering::Relaxed);
+            }
+        });
+        Self { arrived, stop, threads: [sending, receiving] }
+    }
+
+    /// Waits until some more megabytes have arrived.
+    fn goes_on(&self) {
+        let before = self.arrived.load(Ordering::Relaxed);
+        let more = || self.arrived.load(Ordering::Relaxed) > before + 5_000_000;
+        wait_until("more bytes of the connection", SOON, more).unwrap();
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
 }
 
 /// Waits until both containers have this MTU, and packets of just that size arrive both ways.
@@ -50,13 +117,13 @@ pub(crate) fn change(lab: &Lab) {
     run(two, "m2", "sizes", &[]);
     carries(lab, 8950);
 
-    // One host gets narrow under a stream.
-    thread::scope(|scope| {
-        let stream = scope.spawn(|| transfer((one, "m1"), (two, "m2"), two.address("m2", "sizes").unwrap()));
-        two.set_mtu(1400).unwrap();
-        carries(lab, 1350);
-        stream.join().unwrap();
-    });
+    // One host gets narrow under a connection, which goes on.
+    let stream = Stream::between((one, "m1"), (two, "m2"), two.address("m2", "sizes").unwrap());
+    stream.goes_on();
+    two.set_mtu(1400).unwrap();
+    carries(lab, 1350);
+    stream.goes_on();
+    stream.end();
     says(&cli(one, &["network", "inspect", "sizes"]).unwrap(), &["1350 (", "host2", "1400 bytes", "9000"]);
     says(&cli(two, &["status"]).unwrap(), &["packets of 1400 bytes", "with 9000 bytes until"]);
     says(
