@@ -14,7 +14,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # More arguments for the test run: make test T='-E "binary(kernel)"'
 T ?=
 
-.PHONY: build demo test sim faults lint clean-labs deps deps-rust deps-test deps-lint
+.PHONY: build demo test sim faults lint static plugin clean-labs deps deps-rust deps-test deps-lint
 
 build: deps-rust
 	cargo build --locked --workspace
@@ -23,6 +23,24 @@ build: deps-rust
 demo: deps
 	cargo build --locked --workspace --bins
 	$(SUDO) $(TARGET)/debug/netns-harness demo --daemon $(TARGET)/debug/rs-overlay
+
+# A binary that needs nothing of the machine it runs on: $(STATIC). Only the last link is another one than in
+# a plain build, so all that was compiled for one serves the other: PROFILE=dev costs a second where a plain
+# build is up to date. (RUSTFLAGS would compile everything anew, and fail at procedural macros.)
+PROFILE ?= dist
+STATIC := $(TARGET)/static/$(PROFILE)/rs-overlay
+
+static: deps-rust
+	cargo rustc --locked --profile $(PROFILE) --bin rs-overlay -- -C target-feature=+crt-static -C strip=symbols
+	install -D $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/rs-overlay $(STATIC)
+
+# What `docker plugin create rs-overlay $(PLUGIN)` takes.
+PLUGIN ?= $(TARGET)/plugin
+
+plugin: static
+	rm -rf $(PLUGIN)
+	install -D $(STATIC) $(PLUGIN)/rootfs/rs-overlay
+	install -m 644 plugin-config.json $(PLUGIN)/config.json
 
 # Doc tests first, so that the output ends with the summary of all others. An ignored test is a test that
 # nobody runs: ALLOW_SKIP=1 lets one pass.

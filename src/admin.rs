@@ -218,8 +218,14 @@ pub struct StatusReport {
     pub hostname: String,
     /// Underlay address, once it is known.
     pub vtep: Option<IpAddr>,
-    /// Scope that the driver answers.
+    /// Scope under which the engine has, or would have, registered the driver.
     pub scope: String,
+    /// How the engine runs: `plain`, `classic` or `swarm`; absent: it has not answered yet.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The same in a sentence, with where it is known from.
+    #[serde(default)]
+    pub mode_because: String,
     /// The cluster store.
     pub store: StoreStatus,
     /// The engine.
@@ -261,6 +267,12 @@ pub struct EngineStatus {
     pub reachable: bool,
     /// Its release, once it has answered.
     pub version: Option<String>,
+    /// What it calls our driver.
+    #[serde(default)]
+    pub driver: String,
+    /// Id of the managed plugin that the daemon is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
 }
 
 /// One comparison of the kernel with what should be there.

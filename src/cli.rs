@@ -1,20 +1,27 @@
 //! The command line. The only place that prints: all else logs or returns errors.
 
 mod client;
+mod config;
+mod generate;
 mod name;
 mod network;
 mod output;
+mod socket;
 mod table;
 mod usage;
 mod verify;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::{
     admin::{NETWORKS_PATH, NODES_PATH, NetworkRow, NodeRow, STATUS_PATH, StatusReport},
-    config::{self, DEFAULT_SOCKET, Flags},
+    config::{ConfigError, DEFAULT_SOCKET, Flags, load},
     daemon, telemetry,
 };
 
@@ -46,8 +53,19 @@ enum Command {
     /// Run the daemon: network and IPAM driver of this host's engine
     #[command(after_help = SETTINGS_HELP)]
     Daemon(Box<Flags>),
+    /// Look at the daemon's settings
+    #[command(subcommand)]
+    Config(self::config::ConfigCommand),
     #[command(flatten)]
     Question(Question),
+    /// Print completions for a shell
+    Completions {
+        /// Shell that they are for
+        shell: generate::Shell,
+    },
+    /// Write man pages
+    #[command(hide = true)]
+    ManPages(generate::ManPages),
 }
 
 /// Commands that the local daemon answers.
@@ -140,7 +158,8 @@ struct Ask {
 #[derive(Debug, Args)]
 #[allow(clippy::doc_markdown, reason = "these docstrings are help texts, where backticks would be noise")]
 struct At {
-    /// The daemon's socket, also RS_OVERLAY_SOCKET [default: /run/docker/plugins/rs-overlay.sock]
+    /// The daemon's socket, also RS_OVERLAY_SOCKET [default: /run/docker/plugins/rs-overlay.sock, or that of the
+    /// managed plugin]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 }
@@ -163,6 +182,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Daemon(flags) => run_daemon(*flags),
+        Command::Config(self::config::ConfigCommand::Check(request)) => self::config::run(*request),
+        Command::Completions { shell } => output::finish(generate::completions(Cli::command(), shell)),
+        Command::ManPages(request) => output::finish(generate::man_pages(Cli::command(), &request)),
         Command::Question(Question::Verify(ask)) => verify::verify(&ask),
         Command::Question(Question::Gc { dry_run, ask }) => verify::gc(dry_run, &ask.socket(), &ask),
         Command::Question(question) => output::finish(answer(question)),
@@ -170,7 +192,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run_daemon(flags: Flags) -> ExitCode {
-    let config = match config::load(flags) {
+    let config = match load(flags) {
         Ok(config) => config,
         Err(err) => {
             output::complain(&err.to_string());
@@ -183,7 +205,7 @@ fn run_daemon(flags: Flags) -> ExitCode {
     match daemon::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         // Settings that only this machine could judge, and still before anything is touched.
-        Err(err) if err.is::<config::ConfigError>() => {
+        Err(err) if err.is::<ConfigError>() => {
             output::complain(&err.to_string());
             ExitCode::from(BAD_USAGE)
         }
@@ -236,7 +258,7 @@ impl At {
     fn socket(&self) -> PathBuf {
         let from_env =
             || std::env::var_os("RS_OVERLAY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.socket.clone().or_else(from_env).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+        self.socket.clone().or_else(from_env).unwrap_or_else(|| socket::find(Path::new(DEFAULT_SOCKET)))
     }
 }
 
@@ -255,8 +277,6 @@ impl Ask {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -270,6 +290,6 @@ mod tests {
         let daemon = command.find_subcommand("daemon").unwrap();
         let mut flags: Vec<&str> = daemon.get_arguments().filter_map(clap::Arg::get_long).collect();
         flags.retain(|flag| !["config", "help", "version"].contains(flag));
-        assert_eq!(flags, config::SETTINGS);
+        assert_eq!(flags, crate::config::SETTINGS);
     }
 }

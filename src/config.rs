@@ -2,27 +2,33 @@
 //! touched.
 //!
 //! `resolve` is pure, so every case of precedence is a unit test. `load` is the same with the process's
-//! real environment and the file that `--config` names.
+//! real environment and the file that `--config` names, `survey` tells where each setting comes from.
 
 mod advertise;
 mod closest;
+mod env_file;
 mod error;
 mod file;
 mod flags;
+mod here;
 mod pool;
 mod sources;
 mod store;
+mod survey;
 mod text;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use advertise::Advertise;
 pub use error::ConfigError;
 pub use flags::Flags;
+pub use here::{load, survey, survey_service};
 pub use pool::AddrPool;
 pub use store::{StoreOptions, check_store_url};
-pub use text::{LogFormat, LogLevel, Scope};
+pub use survey::{Setting, Source, Survey};
+pub use text::{LogFormat, LogLevel};
 
+use crate::model::ScopeChoice;
 use sources::Sources;
 
 /// Where the daemon listens for the engine, and where the other commands find it.
@@ -33,6 +39,10 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/rs-overlay";
 pub const DEFAULT_DOCKER_HOST: &str = "/var/run/docker.sock";
 /// The UDP port that IANA gave to VXLAN (RFC 7348, section 5).
 pub const DEFAULT_VXLAN_PORT: u16 = 4789;
+/// The configuration file of the packaged service.
+pub const SERVICE_CONFIG: &str = "/etc/rs-overlay/config.toml";
+/// The file with the environment of the packaged service.
+pub const SERVICE_ENVIRONMENT: &str = "/etc/default/rs-overlay";
 
 /// Names of all settings that may stand in a file, in the order in which `--help` lists them. Each is
 /// the flag without its dashes; the environment variable follows from it by `env_name`.
@@ -70,7 +80,7 @@ pub struct DaemonConfig {
     /// Unix socket of the engine; absolute.
     pub docker_host: PathBuf,
     /// Scope that the driver answers to the engine.
-    pub scope: Scope,
+    pub scope: ScopeChoice,
     /// UDP port of all VXLAN devices.
     pub vxlan_port: u16,
     /// Where subnets come from when a user gives none; never empty.
@@ -88,21 +98,6 @@ pub fn env_name(setting: &str) -> String {
     format!("RS_OVERLAY_{}", setting.replace('-', "_").to_ascii_uppercase())
 }
 
-/// Reads the process's environment and the file named by `--config` or `RS_OVERLAY_CONFIG`, and
-/// resolves all settings.
-pub fn load(flags: Flags) -> Result<DaemonConfig, ConfigError> {
-    for setting in SETTINGS.into_iter().chain(["config"]) {
-        let name = env_name(setting);
-        if let Some(Err(raw)) = std::env::var_os(&name).map(std::ffi::OsString::into_string) {
-            return Err(ConfigError::value(name, raw.to_string_lossy(), "is not UTF-8"));
-        }
-    }
-    let env = |name: &str| std::env::var(name).ok();
-    let file = read_file(&flags, &env)?;
-    let machine = nix::unistd::gethostname().unwrap_or_default();
-    resolve(flags, env, file.as_deref(), &machine.to_string_lossy())
-}
-
 /// Joins the four sources of settings. `file` is the text of the configuration file, `machine` the
 /// machine's own name, which is the default of `--hostname`. An empty variable counts as not set: that is
 /// how a managed plugin's configuration holds variables that the user has not given. A list replaces the
@@ -113,60 +108,61 @@ pub fn resolve(
     file: Option<&str>,
     machine: &str,
 ) -> Result<DaemonConfig, ConfigError> {
-    let file = file.map(file::parse).transpose()?.unwrap_or_default();
-    let sources = Sources::new(&env, &file);
+    resolve_all(flags, &env, file, machine, Vec::new()).into_config()
+}
+
+/// The same with all that is to be told of it; `errors` are those of reading the sources.
+fn resolve_all(
+    flags: Flags,
+    env: &dyn Fn(&str) -> Option<String>,
+    file: Option<&str>,
+    machine: &str,
+    mut errors: Vec<ConfigError>,
+) -> Survey {
+    let (file, wrong) = file.map(file::parse).unwrap_or_default();
+    errors.extend(wrong);
+    let sources = Sources::new(env, &file, errors);
 
     let state_dir = sources
-        .one("state-dir", flags.state_dir, text::absolute_path)?
+        .one("state-dir", flags.state_dir, text::absolute_path)
         .unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR));
     let cluster_store = sources
-        .one("cluster-store", flags.cluster_store, |url| check_store_url(url).map(|()| url.to_owned()))?
+        .one("cluster-store", flags.cluster_store, |url| check_store_url(url).map(|()| url.to_owned()))
         .unwrap_or_else(|| format!("embedded://{}", state_dir.join("store").display()));
     let mut default_addr_pools =
-        sources.many("default-addr-pool", flags.default_addr_pool, str::parse::<AddrPool>)?;
+        sources.many("default-addr-pool", flags.default_addr_pool, str::parse::<AddrPool>);
     if default_addr_pools.is_empty() {
         default_addr_pools.push(AddrPool::standard());
     }
-    let hostname = match sources.one("hostname", flags.hostname, text::hostname)? {
-        Some(name) => name,
-        None => text::hostname(machine).map_err(|problem| {
+    let hostname = sources.one("hostname", flags.hostname, text::hostname).or_else(|| {
+        let of_machine = text::hostname(machine).map_err(|problem| {
             ConfigError::value("the machine's name", machine, format!("{problem}; give --hostname"))
-        })?,
-    };
-    Ok(DaemonConfig {
+        });
+        if sources.was_given("hostname") { None } else { sources.keep(of_machine) }
+    });
+    let config = DaemonConfig {
         cluster_store,
-        store_options: store::options(&sources, flags.cluster_store_opt)?,
-        cluster_advertise: sources.one(
-            "cluster-advertise",
-            flags.cluster_advertise,
-            str::parse::<Advertise>,
-        )?,
+        store_options: store::options(&sources, flags.cluster_store_opt),
+        cluster_advertise: sources.one("cluster-advertise", flags.cluster_advertise, str::parse::<Advertise>),
         state_dir,
         socket: sources
-            .one("socket", flags.socket, text::socket_path)?
+            .one("socket", flags.socket, text::socket_path)
             .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
         docker_host: sources
-            .one("docker-host", flags.docker_host, text::docker_host)?
+            .one("docker-host", flags.docker_host, text::docker_host)
             .unwrap_or_else(|| PathBuf::from(DEFAULT_DOCKER_HOST)),
-        scope: sources.one("scope", flags.scope, str::parse::<Scope>)?.unwrap_or_default(),
-        vxlan_port: sources.one("vxlan-port", flags.vxlan_port, text::port)?.unwrap_or(DEFAULT_VXLAN_PORT),
+        scope: sources.one("scope", flags.scope, text::scope).unwrap_or_default(),
+        vxlan_port: sources.one("vxlan-port", flags.vxlan_port, text::port).unwrap_or(DEFAULT_VXLAN_PORT),
         default_addr_pools,
-        hostname,
-        log_level: sources.one("log-level", flags.log_level, str::parse::<LogLevel>)?.unwrap_or_default(),
-        log_format: sources.one("log-format", flags.log_format, str::parse::<LogFormat>)?.unwrap_or_default(),
-    })
-}
-
-fn read_file(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>, ConfigError> {
-    let (name, path) = match (&flags.config, env("RS_OVERLAY_CONFIG").filter(|path| !path.is_empty())) {
-        (Some(path), _) => ("--config", path.clone()),
-        (None, Some(path)) => ("RS_OVERLAY_CONFIG", path),
-        (None, None) => return Ok(None),
+        hostname: hostname.unwrap_or_default(),
+        log_level: sources.one("log-level", flags.log_level, str::parse::<LogLevel>).unwrap_or_default(),
+        log_format: sources.one("log-format", flags.log_format, str::parse::<LogFormat>).unwrap_or_default(),
     };
-    match std::fs::read_to_string(Path::new(&path)) {
-        Ok(text) => Ok(Some(text)),
-        Err(err) => Err(ConfigError::value(name, path, format!("cannot be read: {err}; give a TOML file"))),
-    }
+    let (mut settings, errors) = sources.finish();
+    settings.iter_mut().for_each(|setting| setting.complete(&config));
+    settings.sort_by_key(|setting| SETTINGS.iter().position(|name| *name == setting.name));
+    let outcome = if errors.is_empty() { Ok(config) } else { Err(errors) };
+    Survey { settings, file: None, outcome, doubts: Vec::new() }
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The daemon: builds the parts, joins them, runs them, and takes them down in order.
 
+pub mod check;
 mod facts;
 mod hosts;
 mod losses;
 mod names;
 mod orders;
+mod readiness;
+mod underlay;
 mod verify;
 mod view;
 
@@ -22,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     chance, clock,
-    config::{Advertise, ConfigError, DaemonConfig},
+    config::DaemonConfig,
     dataplane::{
         host::Host,
         netlink::{Kernel, KernelConfig},
@@ -30,21 +33,22 @@ use crate::{
     },
     dns::manager::{Manager, Told},
     driver::{Driver, DriverConfig},
-    engine::{Deadlines, DockerEngine, EngineApi},
+    engine::{Deadlines, DockerEngine, DriverName, EngineApi},
     http::{self, Plugin},
     jury::Unreachable,
     local::{self, Local},
     member::{Facts, Member},
-    model::Node,
+    model::{Node, Underlay},
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, liveness::Liveness,
-        mirror::Mirror, naming::Naming, propagate::EngineReport, propagate::Propagator, publisher::Publisher,
-        refill::Refill, worker::Worker,
+        mirror::Mirror, mode::ModeFinder, mode::Roles, naming::Naming, propagate::EngineReport,
+        propagate::Propagator, publisher::Publisher, refill::Refill, worker::Worker,
     },
     store::{Store, gate::Gate, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
 use facts::FactFinder;
 use orders::Orders;
+use underlay::UnderlayFinder;
 use verify::Verifier;
 use view::View;
 
@@ -74,7 +78,7 @@ fn raise_open_files() {
 
 async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     let host = Host::open(None)?;
-    let vtep = underlay_address(config.cluster_advertise.as_ref(), &host).await?;
+    let vtep = underlay::first_address(config.cluster_advertise.as_ref(), &host).await?;
     let url: StoreUrl = config.cluster_store.parse()?;
     // The signals first: a stop that comes early must not kill what is half made.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -119,6 +123,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
             error!(%error, "the plugin's socket failed");
         }
     });
+    readiness::ready(&config.socket);
 
     let failed = tokio::select! {
         _ = terminate.recv() => None,
@@ -127,6 +132,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
         ended = tasks.join_next() => Some(ended),
     };
     info!("stopping; containers keep their network");
+    readiness::stopping();
     remove_socket(&config.socket);
     cancel.cancel();
     calls.close();
@@ -159,15 +165,21 @@ async fn start(
     let store: Arc<dyn Store> = Arc::new(gate.clone());
     let ledger = Ledger::new(store.clone());
     let engine: Arc<dyn EngineApi> = Arc::new(DockerEngine::new(&config.docker_host, Deadlines::default()));
-    let driver_name = driver_name(&config.socket);
+    let driver_name = Arc::new(DriverName::of_socket(&config.socket));
+    let roles = Roles::new(config.scope, driver_name.plugin().is_some(), local.clone());
     let mirror = Mirror::new(store, local.clone());
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report, reports) = watch::channel(EngineReport::default());
     let (applied, applied_now) = watch::channel(Arc::new(Applied::default()));
 
-    let mut finder = FactFinder::new(host, vtep, snapshot.clone(), reports.clone(), applied_now.clone());
+    let way = UnderlayFinder::new(config.cluster_advertise.clone(), vtep);
+    let mut finder =
+        FactFinder::new(host, way, snapshot.clone(), reports.clone(), roles.watch(), applied_now.clone());
+    let (facts, underlay) = finder.find().await?;
+    let node = this_node(config, &underlay, &local, &facts);
+    let ((facts, facts_now), (underlay, underlay_now)) = (watch::channel(facts), watch::channel(underlay));
     let (unreachable, missed) = watch::channel(Unreachable::new());
-    let prober = NeighbourProber { namespace: kernel.namespace().to_owned(), vtep };
+    let prober = NeighbourProber { namespace: kernel.namespace().to_owned(), underlay: underlay_now.clone() };
     let liveness = Liveness {
         ledger: ledger.clone(),
         node: local.node().clone(),
@@ -176,18 +188,15 @@ async fn start(
         applied: applied_now.clone(),
         unreachable,
     };
-    let (facts, facts_now) = watch::channel(finder.find().await?);
-    let (mtu, mtu_now) = watch::channel(facts_now.borrow().underlay_mtu);
 
-    let driver_config =
-        DriverConfig { scope: config.scope.as_str(), vtep, pools: config.default_addr_pools.clone() };
+    let driver_config = DriverConfig { roles: roles.clone(), pools: config.default_addr_pools.clone() };
     let driver = Driver::new(
         driver_config,
         ledger.clone(),
         local.clone(),
         snapshot.clone(),
         applied_now.clone(),
-        mtu_now.clone(),
+        underlay_now.clone(),
     );
     let driver = driver.confirmed_by(reports.clone()).informed_by(health.clone());
     let driver = Arc::new(driver.standing_on(gate.footing()));
@@ -195,9 +204,8 @@ async fn start(
         dataplane: kernel,
         local: local.clone(),
         snapshot: snapshot.clone(),
-        underlay_mtu: mtu_now,
+        underlay: underlay_now.clone(),
         refused: driver.refused(),
-        vtep,
         vxlan_port: config.vxlan_port,
         applied,
     };
@@ -207,7 +215,12 @@ async fn start(
         snapshot: snapshot.clone(),
         health: health.clone(),
     };
-    let publisher = Publisher { ledger: ledger.clone(), local: local.clone(), vtep, health: health.clone() };
+    let publisher = Publisher {
+        ledger: ledger.clone(),
+        local: local.clone(),
+        underlay: underlay_now.clone(),
+        health: health.clone(),
+    };
     let housekeeping = Housekeeping {
         ledger: ledger.clone(),
         local: local.clone(),
@@ -221,12 +234,12 @@ async fn start(
         health: health.clone(),
         footing: Some(gate.footing()),
     };
-    let node = this_node(config, vtep, &local, &facts_now.borrow());
     let member = Member {
         ledger: ledger.clone(),
         local: local.clone(),
         node: node.clone(),
         facts: facts_now,
+        underlay: underlay_now.clone(),
         unreachable: missed,
     };
     let naming = Naming { engine: engine.clone(), local: local.clone(), driver: driver_name.clone() };
@@ -243,13 +256,14 @@ async fn start(
         ledger: ledger.clone(),
         local: local.clone(),
         driver: driver_name.clone(),
-        shared_by_engine: config.scope.as_str() == "global",
+        roles: roles.watch(),
         snapshot: snapshot.clone(),
         health: health.clone(),
         report,
     };
     let (told, names_told) = watch::channel(Told::default());
-    let names = Manager { local: local.clone(), snapshot: snapshot.clone(), vtep, told };
+    let names =
+        Manager { local: local.clone(), snapshot: snapshot.clone(), underlay: underlay_now.clone(), told };
     let verifier = Verifier {
         worker: worker.clone(),
         store: ledger.store().clone(),
@@ -258,12 +272,14 @@ async fn start(
         local: local.clone(),
         snapshot: snapshot.clone(),
         names: names_told.clone(),
-        vtep,
+        underlay: underlay_now.clone(),
         footing: gate.footing(),
     };
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
+        underlay: underlay_now,
+        driver: driver_name,
         store_url,
         ledger,
         orders,
@@ -275,6 +291,7 @@ async fn start(
         names: names_told,
         verifier,
         footing: gate.footing(),
+        roles: roles.watch(),
     };
 
     tasks.spawn(mirror.run(cancel.clone()));
@@ -289,60 +306,30 @@ async fn start(
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));
     tasks.spawn(liveness.run(cancel.clone()));
+    tasks.spawn(ModeFinder { engine: engine.clone(), roles: roles.clone() }.run(cancel.clone()));
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));
     tasks.spawn(propagator.run(cancel.clone()));
-    // Where the engine knows the whole cluster, it answers the names of the whole cluster, and a swarm's
-    // manager hands out the addresses of all its hosts.
-    if config.scope.as_str() != "global" {
-        tasks.spawn(keeper.run(cancel.clone()));
-        tasks.spawn(names.run(cancel.clone()));
-    }
-    tasks.spawn(finder.run(facts, mtu, cancel.clone()));
+    tasks.spawn(keeper.run(cancel.clone()));
+    tasks.spawn(names.run(cancel.clone()));
+    tasks.spawn(finder.run(facts, underlay, cancel.clone()));
     let calls = config.state_dir.join("calls");
     let journal = http::Journal::open(&calls)
         .with_context(|| format!("cannot keep the calls under way in {}", calls.display()))?;
     Ok(Plugin { driver, admin: Arc::new(view), calls: TaskTracker::new(), journal: Arc::new(journal) })
 }
 
-/// This host's underlay address: the one the user named, the first of the interface the user named, or
-/// the source address of the default route.
-async fn underlay_address(advertise: Option<&Advertise>, host: &Host) -> anyhow::Result<IpAddr> {
-    let flag = "--cluster-advertise";
-    match advertise {
-        Some(Advertise::Address(ip)) if host.has_address(*ip).await? => Ok(*ip),
-        Some(Advertise::Address(ip)) => Err(ConfigError::value(
-            flag,
-            ip.to_string(),
-            "is no address of this host; give one that is, or an interface",
-        )
-        .into()),
-        Some(Advertise::Interface(name)) => {
-            host.interface_address(name).await?.into_iter().next().ok_or_else(|| {
-                let problem = "there is no such interface with an address; 'ip address' lists them";
-                ConfigError::value(flag, name, problem).into()
-            })
-        }
-        None => host.default_source().await?.ok_or_else(|| {
-            ConfigError::place(
-                flag,
-                "this host has no default route to take the address from; give an address or an interface",
-            )
-            .into()
-        }),
-    }
-}
-
-fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) -> Node {
+fn this_node(config: &DaemonConfig, underlay: &Underlay, local: &Local, facts: &Facts) -> Node {
     Node {
         id: local.node().clone(),
         hostname: config.hostname.clone(),
-        vtep,
+        vtep: underlay.vtep,
         vxlan_port: config.vxlan_port,
-        underlay_mtu: facts.underlay_mtu,
+        underlay_mtu: underlay.mtu,
         daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
         engine_version: None,
-        scope: config.scope.as_str().to_owned(),
+        scope: facts.scope.as_str().to_owned(),
+        mode: facts.mode,
         boot_id: local::boot_id(),
         since: clock::unix_seconds(),
         routes: facts.routes.clone(),
@@ -352,11 +339,6 @@ fn this_node(config: &DaemonConfig, vtep: IpAddr, local: &Local, facts: &Facts) 
         vxlans: facts.vxlans.clone(),
         extra: std::collections::BTreeMap::new(),
     }
-}
-
-/// The engine names a legacy plugin after its socket.
-fn driver_name(socket: &Path) -> String {
-    socket.file_stem().map_or_else(|| "rs-overlay".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
 /// So that an engine finds nobody, instead of somebody who does not answer.

@@ -1,6 +1,7 @@
 //! The kernel, seen as something that can be observed and changed. Nothing here decides.
 
 mod announce;
+pub mod connections;
 pub mod fake;
 pub mod host;
 pub mod interception;

@@ -30,8 +30,8 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     ipam::AddrPool,
     local::{Binding, Local},
-    model::{Network, NetworkId, NodeId, Snapshot},
-    reconcile::{Applied, mirror::Health, propagate::EngineReport},
+    model::{Network, NetworkId, NodeId, Scope, Snapshot, Underlay},
+    reconcile::{Applied, mirror::Health, mode::Roles, propagate::EngineReport},
     store::{gate::Footing, keys, ledger::Ledger},
 };
 pub use address::AddressRequest;
@@ -50,12 +50,10 @@ pub const GLOBAL_SPACE: &str = "rs-overlay-global";
 const REFUSED_FOR: Duration = Duration::from_secs(20);
 
 /// What the driver has to know of its host and of its settings.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DriverConfig {
-    /// Scope to answer: `local` or `global`.
-    pub scope: &'static str,
-    /// Underlay address of this host.
-    pub vtep: IpAddr,
+    /// How this host stands to its engine.
+    pub roles: Roles,
     /// Where subnets are cut from.
     pub pools: Vec<AddrPool>,
 }
@@ -67,7 +65,7 @@ pub struct Driver {
     local: Arc<Local>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     applied: watch::Receiver<Arc<Applied>>,
-    underlay_mtu: watch::Receiver<u32>,
+    underlay: watch::Receiver<Underlay>,
     /// Subnets of the engine's choice that were refused, so that it chooses another next time.
     refused: watch::Sender<BTreeMap<Ipv4Net, Instant>>,
     /// Who tells the names of new networks; absent: nobody does.
@@ -86,7 +84,7 @@ impl Driver {
         local: Arc<Local>,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         applied: watch::Receiver<Arc<Applied>>,
-        underlay_mtu: watch::Receiver<u32>,
+        underlay: watch::Receiver<Underlay>,
     ) -> Self {
         let (refused, _) = watch::channel(BTreeMap::new());
         Self {
@@ -95,7 +93,7 @@ impl Driver {
             local,
             snapshot,
             applied,
-            underlay_mtu,
+            underlay,
             refused,
             engine: None,
             health: None,
@@ -126,8 +124,8 @@ impl Driver {
     }
 
     /// The scope that `GetCapabilities` answers.
-    pub fn scope(&self) -> &'static str {
-        self.config.scope
+    pub async fn scope(&self) -> Scope {
+        self.config.roles.register().await
     }
 
     /// Subnets to show to the engine as taken.

@@ -7,7 +7,9 @@
 mod answers;
 mod connection;
 mod docker;
+mod driver_name;
 mod events;
+mod info;
 pub mod names;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -15,7 +17,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 
+use crate::model::EngineMode;
+
 pub use docker::{Deadlines, DockerEngine};
+pub use driver_name::DriverName;
 pub use events::EngineEvents;
 
 /// What every call on an engine gives.
@@ -25,6 +30,9 @@ pub type EngineFuture<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 pub trait EngineApi: Send + Sync + 'static {
     /// Which engine it is; also the way to see whether it answers.
     fn version(&self) -> EngineFuture<'_, EngineInfo>;
+
+    /// How it runs: by itself, with a cluster store of its own, or in a swarm.
+    fn mode(&self) -> EngineFuture<'_, EngineMode>;
 
     /// All networks whose driver is `driver`, or `driver` with a tag (a managed plugin's name has one,
     /// such as `rs-overlay:latest`), each with its endpoints, sorted by id.
@@ -46,6 +54,9 @@ pub trait EngineApi: Send + Sync + 'static {
 
     /// The full ids of all running containers, sorted.
     fn containers(&self) -> EngineFuture<'_, Vec<String>>;
+
+    /// The name of the managed plugin with this id, with its tag.
+    fn plugin_name<'a>(&'a self, id: &'a str) -> EngineFuture<'a, String>;
 
     /// Follows the engine from now on. Must be called inside a tokio runtime.
     fn events(&self) -> EngineEvents;

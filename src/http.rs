@@ -27,7 +27,7 @@ use tracing::{Instrument, debug, warn};
 use crate::{driver::Driver, telemetry::call_span};
 pub use admin::AdminView;
 pub use journal::Journal;
-pub use listen::{ListenError, bind};
+pub use listen::{ListenError, bind, listener};
 use reply::Reply;
 
 /// Longest body taken: an engine's largest has every published port of a container in it.

@@ -19,7 +19,8 @@ pub type Unreachable = BTreeMap<NodeId, u64>;
 pub enum Verdict {
     /// All of its jury have asked for it, and none had an answer.
     Dead,
-    /// Another host has its underlay address now, so it cannot be there: its machine was set up anew.
+    /// Another host has its underlay address now: its machine was set up anew, or the address has moved on.
+    /// Nobody can ask for it, since the other one would answer; only time tells whether it has a new one.
     Replaced(NodeId),
     /// These jurors have not missed it: it answers them, or they are still asking.
     Missed(Vec<NodeId>),
@@ -77,7 +78,9 @@ pub fn jury(snapshot: &Snapshot, suspect: &KnownHost) -> Vec<NodeId> {
 
 /// What the jury has said of `suspect`, by the records of its members.
 pub fn verdict(snapshot: &Snapshot, suspect: &KnownHost) -> Verdict {
-    let heir = snapshot.nodes.values().find(|node| node.vtep == suspect.vtep && node.id != suspect.id);
+    // One without a probe device may have lost the address itself, and does not answer in the other's place.
+    let heir = |node: &&Node| node.probe && node.vtep == suspect.vtep && node.id != suspect.id;
+    let heir = snapshot.nodes.values().find(heir);
     if let Some(heir) = heir {
         return Verdict::Replaced(heir.id.clone());
     }
@@ -205,6 +208,14 @@ mod tests {
         let mut snapshot = cluster(2);
         snapshot.nodes.get_mut(&id(1)).unwrap().vtep = known(0).vtep;
         assert_eq!(verdict(&snapshot, &known(0)), Verdict::Replaced(id(1)));
+    }
+
+    #[test]
+    fn who_has_lost_the_address_itself_is_nobodys_heir() {
+        let mut snapshot = cluster(2);
+        let other = snapshot.nodes.get_mut(&id(1)).unwrap();
+        (other.vtep, other.probe) = (known(0).vtep, false);
+        assert_eq!(verdict(&snapshot, &known(0)), Verdict::Missed(vec![id(2)]));
     }
 
     #[test]

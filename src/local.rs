@@ -13,6 +13,7 @@ mod endpoints;
 mod fence;
 mod files;
 mod identity;
+mod mode;
 mod record;
 mod releases;
 pub mod witness;
@@ -35,9 +36,10 @@ use crate::{
 };
 pub use allocating::{Allocating, Filling, InFlight};
 pub use claims::{OwnClaim, Taken};
-pub use cluster::{KnownCluster, Told};
+pub use cluster::{KnownCluster, Told, known_cluster};
 pub use data::LocalData;
 pub use identity::boot_id;
+pub use mode::KnownMode;
 pub use record::{Binding, CutOff, Departure, LocalEndpoint, Release};
 
 /// Why the state directory cannot be used.

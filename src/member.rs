@@ -15,7 +15,7 @@ use crate::{
     backoff::Backoff,
     jury::Unreachable,
     local::Local,
-    model::{Death, ForeignVxlan, HostRoute, KnownHost, Node},
+    model::{Death, ForeignVxlan, HostRoute, KnownHost, Mode, Node, Scope, Underlay},
     store::{
         LeaseId, Outcome, StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -41,12 +41,14 @@ pub struct Facts {
     pub routes: Vec<HostRoute>,
     /// VXLAN devices of other programs.
     pub vxlans: Vec<ForeignVxlan>,
-    /// Largest packet that its underlay carries to its peers.
-    pub underlay_mtu: u32,
     /// Release of its engine, once it has answered.
     pub engine_version: Option<String>,
     /// Its probe device is there.
     pub probe: bool,
+    /// Scope under which its engine has, or would have, registered the driver.
+    pub scope: Scope,
+    /// How its engine runs, once that is known.
+    pub mode: Option<Mode>,
 }
 
 /// The membership task.
@@ -59,6 +61,8 @@ pub struct Member {
     pub node: Node,
     /// What does.
     pub facts: watch::Receiver<Facts>,
+    /// Its way to its peers.
+    pub underlay: watch::Receiver<Underlay>,
     /// What it says as a juror.
     pub unreachable: watch::Receiver<Unreachable>,
 }
@@ -142,6 +146,7 @@ impl Member {
                     changed
                 }
                 changed = self.facts.changed() => changed,
+                Ok(()) = self.underlay.changed() => Ok(()),
                 changed = self.unreachable.changed() => changed,
             };
             if changed.is_err() {
@@ -217,12 +222,16 @@ impl Member {
 
     fn records(&mut self, known: Option<&Held<KnownHost>>) -> (Node, KnownHost) {
         let facts = self.facts.borrow_and_update().clone();
+        let underlay = self.underlay.borrow_and_update().clone();
         let node = Node {
             routes: facts.routes,
             vxlans: facts.vxlans,
-            underlay_mtu: facts.underlay_mtu,
+            vtep: underlay.vtep,
+            underlay_mtu: underlay.mtu,
             engine_version: facts.engine_version,
             probe: facts.probe,
+            scope: facts.scope.as_str().to_owned(),
+            mode: facts.mode,
             unreachable: self.unreachable.borrow_and_update().clone(),
             ..self.node.clone()
         };

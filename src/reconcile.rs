@@ -11,11 +11,13 @@ pub mod keeper;
 pub mod liveness;
 mod loose;
 pub mod mirror;
+pub mod mode;
 pub mod naming;
 pub mod propagate;
 pub mod publisher;
 pub mod refill;
 mod removal;
+mod terms;
 pub mod worker;
 
 use std::{collections::BTreeMap, net::IpAddr};

@@ -16,7 +16,7 @@ use rs_overlay::{
     jury::Unreachable,
     local::Local,
     member::{Facts, Member},
-    model::{Death, KnownHost, Node, Snapshot},
+    model::{Death, KnownHost, Node, Snapshot, Underlay},
     reconcile::{Applied, liveness::Liveness, mirror::Mirror, publisher::Publisher, worker::Worker},
     store::{
         Store, Txn,
@@ -65,10 +65,10 @@ struct Host {
     ledger: Ledger,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     kernel: Arc<FakeKernel>,
-    facts: watch::Sender<Facts>,
+    _facts: watch::Sender<Facts>,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
-    _mtu: watch::Sender<u32>,
+    underlay: watch::Sender<Underlay>,
     _refused: watch::Sender<BTreeMap<ipnet::Ipv4Net, Instant>>,
 }
 
@@ -77,19 +77,19 @@ fn vtep(n: u8) -> IpAddr {
 }
 
 impl Host {
-    fn start(store: Arc<dyn Store>, dir: &Path, n: u8, wire: &Arc<Wire>) -> Self {
+    fn start(store: Arc<dyn Store>, dir: &Path, (n, at): (u8, u8), wire: &Arc<Wire>) -> Self {
         let local = Arc::new(Local::open(&dir.join(format!("h{n}")), u64::from(n)).unwrap());
         let ledger = Ledger::new(Arc::clone(&store));
         let mirror = Mirror::new(store, Arc::clone(&local));
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
-        let (mtu, mtu_now) = watch::channel(1500);
+        let (underlay, underlay_now) = watch::channel(Underlay::new(vtep(at), 1500));
         let (refused, refused_now) = watch::channel(BTreeMap::new());
         let (facts, facts_now) = watch::channel(Facts { probe: true, ..Facts::default() });
         let (unreachable, missed) = watch::channel(Unreachable::new());
         let kernel = Arc::new(FakeKernel::default());
         let node: Node = serde_json::from_value(json!({
-            "id": local.node(), "hostname": format!("h{n}"), "vtep": vtep(n), "vxlan_port": 4789,
+            "id": local.node(), "hostname": format!("h{n}"), "vtep": vtep(at), "vxlan_port": 4789,
             "underlay_mtu": 1500, "daemon_version": "", "scope": "local", "boot_id": "", "since": 0,
         }))
         .unwrap();
@@ -97,16 +97,15 @@ impl Host {
             dataplane: Arc::clone(&kernel),
             local: Arc::clone(&local),
             snapshot: snapshot.clone(),
-            underlay_mtu: mtu_now,
+            underlay: underlay_now.clone(),
             refused: refused_now,
-            vtep: vtep(n),
             vxlan_port: 4789,
             applied: applied_in,
         };
         let liveness = Liveness {
             ledger: ledger.clone(),
             node: local.node().clone(),
-            prober: Arc::new(Asker { own: vtep(n), wire: Arc::clone(wire) }),
+            prober: Arc::new(Asker { own: vtep(at), wire: Arc::clone(wire) }),
             snapshot: snapshot.clone(),
             applied,
             unreachable,
@@ -116,10 +115,11 @@ impl Host {
             local: Arc::clone(&local),
             node,
             facts: facts_now,
+            underlay: underlay_now.clone(),
             unreachable: missed,
         };
         let publisher =
-            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep: vtep(n), health };
+            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), underlay: underlay_now, health };
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror.run(cancel.clone()));
@@ -127,7 +127,7 @@ impl Host {
         tasks.spawn(liveness.run(cancel.clone()));
         tasks.spawn(publisher.run(cancel.clone()));
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
-        Self { local, ledger, snapshot, kernel, facts, cancel, tasks, _mtu: mtu, _refused: refused }
+        Self { local, ledger, snapshot, kernel, _facts: facts, cancel, tasks, underlay, _refused: refused }
     }
 
     /// Its daemon ends; what it held in the store stays until its lease ends.
@@ -167,9 +167,14 @@ impl Cluster {
     }
 
     fn host(&self, n: u8) -> Host {
+        self.host_at(n, n)
+    }
+
+    /// Host `n` at the address of another.
+    fn host_at(&self, n: u8, at: u8) -> Host {
         let times = Timeouts { call: Duration::from_secs(8), ..Timeouts::default() };
         let store = Arc::new(Remote::new(&self.dir.path().join("store.sock"), times).unwrap());
-        Host::start(store, self.dir.path(), n, &self.wire)
+        Host::start(store, self.dir.path(), (n, at), &self.wire)
     }
 
     fn hush(&self, juror: u8, silent: u8) {
@@ -213,7 +218,7 @@ async fn a_host_is_dead_when_all_miss_it_and_no_sooner() {
     let three = cluster.host(3);
     one.until("its return", |s| s.nodes.get(&third).is_some_and(|n| n.incarnation == 2) && s.dead.is_empty())
         .await;
-    three.facts.send_modify(|facts| facts.underlay_mtu = 1400);
+    three.underlay.send_modify(|underlay| underlay.mtu = 1400);
     one.until("its news", |s| s.nodes[&third].underlay_mtu == 1400).await;
     assert!(one.kernel.overlay().networks().next().is_none());
     for host in [one, two, three] {
@@ -246,6 +251,38 @@ async fn a_host_that_cannot_be_asked_for_stays_and_one_that_was_set_up_anew_does
     assert_eq!(now.suspects().map(|host| &host.id).collect::<Vec<_>>(), [&mute.id]);
     assert!(cluster.wire.asked.lock().unwrap().is_empty());
     one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_swap_their_addresses_stay_alive_and_are_followed() {
+    let cluster = Cluster::new().await;
+    let (one, two, three) = (cluster.host(1), cluster.host(2), cluster.host(3));
+    let ids: Vec<_> = [&one, &two, &three].iter().map(|host| host.local.node().clone()).collect();
+    for host in [&one, &two, &three] {
+        host.until("all hosts", |s| s.nodes.len() == 3).await;
+    }
+    one.underlay.send_modify(|underlay| underlay.vtep = vtep(2));
+    two.underlay.send_modify(|underlay| underlay.vtep = vtep(1));
+    for host in [&one, &two, &three] {
+        host.until("the swap", |s| s.nodes[&ids[0]].vtep == vtep(2) && s.nodes[&ids[1]].vtep == vtep(1))
+            .await;
+        host.until("the swap, for later", |s| s.hosts[&ids[0]].vtep == vtep(2)).await;
+    }
+    // Host 1 takes on the address of host 3, whose daemon ends at that moment, and comes back at another one.
+    let store = Arc::clone(&cluster.shared);
+    one.underlay.send_modify(|underlay| underlay.vtep = vtep(3));
+    one.until("the move", |s| s.nodes[&ids[0]].vtep == vtep(3)).await;
+    three.stop().await;
+    store.txn(Txn::new().delete(keys::node(&ids[2]))).await.unwrap();
+    one.until("the loss of the lease", |s| s.suspects().any(|host| host.id == ids[2])).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(one.snapshot.borrow().dead.is_empty(), "declared dead while its address had just moved on");
+    let three = cluster.host_at(3, 9);
+    one.until("its return", |s| s.nodes.get(&ids[2]).is_some_and(|node| node.vtep == vtep(9))).await;
+    assert!(one.snapshot.borrow().dead.is_empty());
+    for host in [one, two, three] {
+        host.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rs_overlay::config::{Flags, SETTINGS, env_name, resolve};
+use rs_overlay::{
+    config::{Flags, SETTINGS, env_name, resolve},
+    dataplane::netlink::DEFAULT_NAMESPACE,
+};
 use serde_json::Value;
 
 fn file(name: &str) -> String {
@@ -40,9 +43,10 @@ fn a_managed_plugin_with_nothing_set_has_the_daemons_defaults_at_the_plugins_pla
     assert_eq!(daemon.state_dir, PathBuf::from(config["propagatedmount"].as_str().unwrap()));
     assert_eq!(daemon.socket.file_name().unwrap(), config["interface"]["socket"].as_str().unwrap());
     let mounts = config["mounts"].as_array().unwrap();
-    assert!(
-        mounts.iter().any(|mount| Path::new(mount["destination"].as_str().unwrap()) == daemon.docker_host)
-    );
+    let mounted =
+        |path: &Path| mounts.iter().any(|mount| path.starts_with(mount["destination"].as_str().unwrap()));
+    assert!(mounted(&daemon.docker_host));
+    assert!(mounted(Path::new(DEFAULT_NAMESPACE)), "the overlay namespace would die with the plugin");
 }
 
 #[test]

@@ -137,8 +137,7 @@ fn lives(store: &Listing, pool: &Pool) -> bool {
 
 fn unused(pool: &Pool, own: &Own, claim: &AddressClaim, ip: IpAddr) -> bool {
     let cidr: &IpNet = &pool.cidr;
-    // Of the global space a swarm's manager hands out to other hosts.
-    pool.space != Space::Global
+    pool.is_claimed_by_users()
         && claim.node == own.node
         && matches!(claim.kind, ClaimKind::Container | ClaimKind::Engine { .. })
         && !own.uses(cidr, ip)

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use super::{Area, Listing, Own, row};
 use crate::{
     admin::DifferenceRow,
-    model::{Endpoint, Network, NetworkId, Space},
+    model::{Endpoint, Mode, Network, NetworkId},
     store::keys,
 };
 
@@ -140,9 +140,7 @@ fn claims(store: &Listing, own: &Own, rows: &mut Vec<DifferenceRow>) {
     for endpoint in own.endpoints.values().filter(|own| !own.cut_off).map(|own| &own.record) {
         let pools = || store.pools.values().filter(|pool| pool.network.as_ref() == Some(&endpoint.network));
         for ip in &endpoint.addresses {
-            // Of a swarm's pools the manager holds the claims.
-            let Some(pool) = pools().find(|pool| pool.cidr.contains(ip) && pool.space != Space::Global)
-            else {
+            let Some(pool) = pools().find(|pool| pool.cidr.contains(ip) && pool.is_claimed_by_users()) else {
                 continue;
             };
             let object = format!("claim of {ip} for {}", title(endpoint));
@@ -169,7 +167,8 @@ fn networks(store: &Listing, rows: &mut Vec<DifferenceRow>) {
         if holder != Some(&network.id) {
             tell(format!("VNI {}", network.vni), holder, &network.id);
         }
-        if let Some(name) = &network.name {
+        // Engines that share a network see to its name themselves.
+        if let Some(name) = network.name.as_ref().filter(|_| network.mode() == Mode::Plain) {
             let holder = store.names.get(&keys::name(name));
             if holder != Some(&network.id) {
                 tell(format!("name {name}"), holder, &network.id);

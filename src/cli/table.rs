@@ -121,6 +121,10 @@ pub(super) fn network(row: &NetworkRow) -> String {
 pub(super) fn status(status: &StatusReport, now: u64) -> String {
     let store = &status.store;
     let connection = if store.connected { "connected" } else { "NOT connected" };
+    let driver = match &status.engine.plugin {
+        Some(id) => format!("{}, managed plugin {}", status.engine.driver, id.get(..12).unwrap_or(id)),
+        None => status.engine.driver.clone(),
+    };
     let engine = match (&status.engine.version, status.engine.reachable) {
         (Some(version), true) => version.clone(),
         (None, true) => "reachable".to_owned(),
@@ -139,9 +143,11 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
         ("Node ID", status.node.clone()),
         ("Hostname", status.hostname.clone()),
         ("VTEP", status.vtep.map_or_else(|| "not known yet".to_owned(), |vtep| vtep.to_string())),
+        ("Mode", status.mode_because.clone()),
         ("Scope", status.scope.clone()),
         ("Store", format!("{} {}, {connection} for {}", store.kind, store.url, span(store.since, now))),
         ("Engine", engine),
+        ("Driver", driver),
         ("Networks here", status.networks.to_string()),
         ("Endpoints here", status.endpoints.to_string()),
         ("Last reconcile", reconcile),
@@ -223,7 +229,7 @@ pub(super) fn find_network<'a>(rows: &'a [NetworkRow], text: &str) -> anyhow::Re
     }
 }
 
-fn grid(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn grid(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

@@ -1,6 +1,7 @@
 //! `--cluster-advertise`: where other hosts reach this one.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
@@ -12,6 +13,15 @@ pub enum Advertise {
     Address(IpAddr),
     /// The first usable address of an interface, by the interface's name.
     Interface(String),
+}
+
+impl fmt::Display for Advertise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Interface(name) => f.write_str(name),
+        }
+    }
 }
 
 impl FromStr for Advertise {

@@ -11,9 +11,10 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// `value`, found at `place` (a flag, a variable, a key of the file), is wrong.
+    /// `value`, found at `place` (a flag, a variable, a key of the file), is wrong. Credentials in it are left
+    /// out.
     pub fn value(place: impl Into<String>, value: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { place: place.into(), value: Some(value.into()), problem: problem.into() }
+        Self { place: place.into(), value: Some(without_credentials(&value.into())), problem: problem.into() }
     }
 
     /// `place` is wrong as a whole.
@@ -26,7 +27,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&one_line(&self.place))?;
         if let Some(value) = &self.value {
-            write!(f, " {:?}", without_credentials(value))?;
+            write!(f, " {value:?}")?;
         }
         write!(f, ": {}", one_line(&self.problem))
     }
@@ -40,7 +41,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// A URL that was refused because it holds a password must not carry it into a log.
-fn without_credentials(value: &str) -> String {
+pub(super) fn without_credentials(value: &str) -> String {
     match (value.find("://"), value.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}://***{}", &value[..scheme], &value[at..]),
         _ => value.to_owned(),

@@ -9,18 +9,23 @@ use super::{ConfigError, LISTS, SETTINGS, closest::closest};
 /// What a file says: setting to its values, in the order in which they stand there.
 pub(super) type FileValues = BTreeMap<&'static str, Vec<String>>;
 
-/// Reads a file's text. Unknown keys are refused: a misspelt one would otherwise be a setting that
-/// silently is not made.
-pub(super) fn parse(text: &str) -> Result<FileValues, ConfigError> {
-    let table: toml::Table = text.parse().map_err(|err| syntax(text, &err))?;
+/// Reads a file's text: what is right in it, and all that is not. Unknown keys are refused: a misspelt one
+/// would otherwise be a setting that silently is not made.
+pub(super) fn parse(text: &str) -> (FileValues, Vec<ConfigError>) {
     let mut values = FileValues::new();
+    let mut errors = Vec::new();
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(err) => return (values, vec![syntax(text, &err)]),
+    };
     for (key, value) in table {
-        let Some(setting) = SETTINGS.into_iter().find(|setting| *setting == key) else {
-            return Err(unknown(&key));
-        };
-        values.insert(setting, scalars(setting, value)?);
+        let known = SETTINGS.into_iter().find(|setting| *setting == key).ok_or_else(|| unknown(&key));
+        match known.and_then(|setting| Ok((setting, scalars(setting, value)?))) {
+            Ok((setting, scalars)) => drop(values.insert(setting, scalars)),
+            Err(error) => errors.push(error),
+        }
     }
-    Ok(values)
+    (values, errors)
 }
 
 fn scalars(setting: &'static str, value: Value) -> Result<Vec<String>, ConfigError> {
@@ -78,13 +83,15 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        parse(text).map_or_else(|err| err.to_string(), |values| format!("accepted: {values:?}"))
+        let (values, errors) = parse(text);
+        errors.first().map_or_else(|| format!("accepted: {values:?}"), ToString::to_string)
     }
 
     #[test]
     fn lists_may_be_arrays_or_one_string() {
         let values = parse("default-addr-pool = ['a', 'b']\ncluster-store-opt = 'c'\nvxlan-port = 8472");
-        let values = values.unwrap();
+        let (values, errors) = values;
+        assert!(errors.is_empty(), "{errors:?}");
         assert_eq!(values["default-addr-pool"], ["a", "b"]);
         assert_eq!(values["cluster-store-opt"], ["c"]);
         assert_eq!(values["vxlan-port"], ["8472"]);

@@ -34,8 +34,8 @@ pub struct Flags {
     pub docker_host: Option<String>,
 
     /// Scope that the driver answers: local on plain engines, global in swarm mode or with the engine's
-    /// own cluster store [default: local]
-    #[arg(long, value_name = "local|global")]
+    /// own cluster store; auto asks the engine how it runs [default: auto]
+    #[arg(long, value_name = "auto|local|global")]
     pub scope: Option<String>,
 
     /// UDP port of VXLAN, the same on all hosts [default: 4789]

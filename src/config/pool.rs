@@ -1,6 +1,6 @@
 //! `--default-addr-pool`: where subnets come from when a user gives none.
 
-use std::{net::Ipv4Addr, str::FromStr};
+use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -10,6 +10,12 @@ impl AddrPool {
     /// What holds when the user says nothing: 65,536 subnets of 254 addresses.
     pub fn standard() -> Self {
         Self { base: IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8)), size: 24 }
+    }
+}
+
+impl fmt::Display for AddrPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "base={},size={}", self.base, self.size)
     }
 }
 

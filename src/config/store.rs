@@ -6,7 +6,7 @@ use super::{
     ConfigError,
     sources::{Given, Sources},
 };
-use crate::store::url::StoreUrl;
+use crate::store::{options::KNOWN, url::StoreUrl};
 
 /// Whether `url` names a cluster store. The error says what is right.
 pub fn check_store_url(url: &str) -> Result<(), String> {
@@ -14,7 +14,21 @@ pub fn check_store_url(url: &str) -> Result<(), String> {
 }
 
 /// Reads all options. Each may be given once.
-pub(super) fn options(sources: &Sources<'_>, flags: Vec<String>) -> Result<StoreOptions, ConfigError> {
-    let Given { place, values } = sources.given("cluster-store-opt", flags);
-    StoreOptions::parse(&values).map_err(|err| ConfigError::value(place, values.join(" "), err.to_string()))
+pub(super) fn options(sources: &Sources<'_>, flags: Vec<String>) -> StoreOptions {
+    let Given { place, values, .. } = sources.given("cluster-store-opt", flags);
+    let parsed = StoreOptions::parse(&values).map_err(|err| {
+        let shown: Vec<_> = values.iter().map(|option| shown_option(option)).collect();
+        ConfigError::value(place, shown.join(" "), err.to_string())
+    });
+    sources.keep(parsed).unwrap_or_default()
+}
+
+/// An option as it may be shown: what is no option of ours may well be a password that somebody took to
+/// belong there.
+pub(super) fn shown_option(option: &str) -> String {
+    match option.split_once('=') {
+        Some((key, _)) if KNOWN.contains(&key) => option.to_owned(),
+        Some((key, value)) if !value.is_empty() => format!("{key}=***"),
+        _ => option.to_owned(),
+    }
 }

@@ -85,7 +85,7 @@ const CASES: [Case; 12] = [
         [("unix:///a.sock", "/a.sock"), ("/b.sock", "/b.sock"), ("unix:///c.sock", "/c.sock")],
         DEFAULT_DOCKER_HOST,
     ),
-    ("scope", [("global", "global"), ("local", "local"), ("global", "global")], "local"),
+    ("scope", [("global", "global"), ("local", "local"), ("global", "global")], "auto"),
     ("vxlan-port", [("1", "1"), ("8472", "8472"), ("65535", "65535")], "4789"),
     (
         "default-addr-pool",
@@ -174,7 +174,7 @@ const WRONG: [(&str, &str, &str); 26] = [
     ("socket", "/run/docker/plugins/", "a directory"),
     ("docker-host", "tcp://192.0.2.1:2375", "unix:///var/run/docker.sock"),
     ("docker-host", "docker.sock", "unix:///var/run/docker.sock"),
-    ("scope", "swarm", "give local or global"),
+    ("scope", "swarm", "give auto, local or global"),
     ("vxlan-port", "0", "give a number from 1 to 65535"),
     ("vxlan-port", "65536", "give a number from 1 to 65535"),
     ("vxlan-port", "+4789", "give a number from 1 to 65535"),
@@ -198,6 +198,11 @@ fn a_wrong_value_is_told_with_its_place_and_what_is_right_whatever_the_source() 
             (format!("configuration file, key {setting}"), by_file),
         ] {
             let message = result.expect_err(&format!("{setting} = {value:?} was accepted"));
+            // What is no option is not repeated: it may be a secret.
+            let value = match value.split_once('=') {
+                Some((key @ ("kv.cacert" | "colour"), _)) => format!("{key}=***"),
+                _ => value.to_owned(),
+            };
             assert!(message.starts_with(&format!("{place} {value:?}: ")), "{message}");
             assert!(message.contains(right), "{message}");
             assert!(!message.contains('\n'), "{message}");
@@ -236,6 +241,52 @@ fn a_machine_without_a_usable_name_needs_the_flag() {
 fn a_password_in_a_url_is_refused_and_not_repeated() {
     let message = resolved(flag("cluster-store", "etcd://joe:geheim@h1:2379"), &[], "").unwrap_err();
     assert!(message.starts_with("--cluster-store ") && !message.contains("geheim"), "{message}");
+}
+
+fn surveyed(flags: Flags, env: &[(&str, &str)], file: &str) -> Survey {
+    let env: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    resolve_all(flags, &|name| env.get(name).cloned(), Some(file), "machine", Vec::new())
+}
+
+#[test]
+fn a_survey_tells_every_setting_with_its_value_and_where_it_stands() {
+    let env = [("RS_OVERLAY_SCOPE", "global"), ("RS_OVERLAY_CLUSTER_STORE_OPT", "kv.path=a;kv.tokenfile=/t")];
+    let survey = surveyed(flag("vxlan-port", "8472"), &env, "scope = 'local'\nhostname = 'a'");
+    let names: Vec<_> = survey.settings.iter().map(|setting| setting.name).collect();
+    assert_eq!(names, SETTINGS);
+    let row = |name: &str| {
+        let row = survey.settings.iter().find(|setting| setting.name == name).unwrap();
+        (row.value.as_str(), row.source, row.place.as_str())
+    };
+    assert_eq!(row("vxlan-port"), ("8472", Source::Flag, "--vxlan-port"));
+    assert_eq!(row("scope"), ("global", Source::Environment, "RS_OVERLAY_SCOPE"));
+    assert_eq!(row("hostname"), ("a", Source::File, "configuration file, key hostname"));
+    assert_eq!(row("cluster-store-opt").0, "kv.path=a kv.tokenfile=/t");
+    let defaults = Flags::default();
+    for setting in surveyed(defaults, &[], "").settings {
+        let empty = ["cluster-advertise", "cluster-store-opt"].contains(&setting.name);
+        assert_eq!((setting.source, setting.place.as_str()), (Source::Default, "default"), "{setting:?}");
+        assert_eq!(setting.value.is_empty(), empty, "{setting:?}");
+        if !empty {
+            // A default is shown as it would be given.
+            let given = surveyed(flag(setting.name, &setting.value), &[], "");
+            assert_eq!(given.outcome, surveyed(Flags::default(), &[], "").outcome, "{setting:?}");
+        }
+    }
+}
+
+#[test]
+fn a_survey_tells_everything_that_is_wrong_and_no_secret() {
+    let env = [
+        ("RS_OVERLAY_CLUSTER_STORE_OPT", "kv.password=geheim"),
+        ("RS_OVERLAY_CLUSTER_STORE", "etcd://joe:geheim@h1"),
+        ("RS_OVERLAY_HOSTNAME", "a/b"),
+    ];
+    let survey = surveyed(flag("scope", "wide"), &env, "scop = 'x'\nlog-level = 'loud'");
+    let told = format!("{survey:?}");
+    assert!(!told.contains("geheim"), "{told}");
+    let errors = survey.outcome.unwrap_err();
+    assert_eq!(errors.len(), 6, "{errors:?}");
 }
 
 proptest! {

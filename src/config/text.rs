@@ -2,15 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-/// Scope that the driver answers to the engine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// Networks belong to one engine; the daemon creates them on the others. For plain engines.
-    #[default]
-    Local,
-    /// The engines share networks by themselves: swarm mode, or the engine's own cluster store.
-    Global,
-}
+use crate::model::ScopeChoice;
 
 /// Least important level that is logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,24 +30,13 @@ pub enum LogFormat {
     Json,
 }
 
-impl Scope {
-    /// The word that Docker uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Global => "global",
-        }
-    }
-}
-
-impl FromStr for Scope {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "local" => Ok(Self::Local),
-            "global" => Ok(Self::Global),
-            _ => Err("no such scope; give local or global"),
-        }
+/// `--scope`.
+pub(super) fn scope(text: &str) -> Result<ScopeChoice, &'static str> {
+    match text {
+        "auto" => Ok(ScopeChoice::Auto),
+        "local" => Ok(ScopeChoice::Local),
+        "global" => Ok(ScopeChoice::Global),
+        _ => Err("no such scope; give auto, local or global"),
     }
 }
 

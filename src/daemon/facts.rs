@@ -1,34 +1,43 @@
 //! Keeps what the cluster should know of this host up to date.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::underlay::UnderlayFinder;
 use crate::{
-    dataplane::{DataplaneError, host::Host},
+    dataplane::{
+        DataplaneError,
+        host::{Host, Notices},
+    },
     member::Facts,
-    model::{ForeignVxlan, Snapshot},
+    model::{ForeignVxlan, Role, Snapshot, Underlay},
     reconcile::{Applied, propagate::EngineReport},
 };
 
 /// How often the host's routes are read. Two dumps of the kernel's tables cost less than a millisecond.
 const PERIOD: Duration = Duration::from_secs(3);
+/// How long notices of changes are gathered.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Rest after a look, on a host that changes all the time.
+const REST: Duration = Duration::from_millis(400);
 /// How often other network namespaces are looked into.
 const NAMESPACES: Duration = Duration::from_secs(10);
 /// VXLAN devices that are told; whoever has more has them all on one port, which is told as well.
 const VXLANS: usize = 512;
-/// What an Ethernet carries, for a host whose interface tells nothing.
-const USUAL_MTU: u32 = 1500;
 
 /// Finds facts.
 pub(super) struct FactFinder {
-    pub(super) host: Host,
-    pub(super) vtep: IpAddr,
-    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
-    pub(super) engine: watch::Receiver<EngineReport>,
-    pub(super) applied: watch::Receiver<Arc<Applied>>,
+    host: Host,
+    underlay: UnderlayFinder,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    engine: watch::Receiver<EngineReport>,
+    role: watch::Receiver<Role>,
+    applied: watch::Receiver<Arc<Applied>>,
+    /// The probe device was there at the last look.
+    probe: bool,
     /// VXLAN devices in other namespaces, and when to look for them again.
     moved: Option<(Instant, Vec<ForeignVxlan>)>,
 }
@@ -36,16 +45,17 @@ pub(super) struct FactFinder {
 impl FactFinder {
     pub(super) fn new(
         host: Host,
-        vtep: IpAddr,
+        underlay: UnderlayFinder,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         engine: watch::Receiver<EngineReport>,
+        role: watch::Receiver<Role>,
         applied: watch::Receiver<Arc<Applied>>,
     ) -> Self {
-        Self { host, vtep, snapshot, engine, applied, moved: None }
+        Self { host, underlay, snapshot, engine, role, applied, probe: false, moved: None }
     }
 
     /// Looks once.
-    pub(super) async fn find(&mut self) -> Result<Facts, DataplaneError> {
+    pub(super) async fn find(&mut self) -> Result<(Facts, Underlay), DataplaneError> {
         let now = Instant::now();
         if self.moved.as_ref().is_none_or(|(until, _)| *until <= now) {
             self.moved = Some((now + NAMESPACES, Host::moved_vxlans().await));
@@ -55,31 +65,36 @@ impl FactFinder {
         vxlans.sort();
         vxlans.truncate(VXLANS);
         let routes = self.host.host_routes().await?;
-        let mut underlay_mtu = self.host.link_mtu_of(self.vtep).await?.unwrap_or(USUAL_MTU);
         let snapshot = self.snapshot.borrow().clone();
-        for peer in snapshot.nodes.values().map(|node| node.vtep) {
-            if peer != self.vtep && peer.is_ipv4() == self.vtep.is_ipv4() {
-                // No route to a peer says nothing about the size of packets.
-                let path = self.host.path_mtu(peer, self.vtep).await.ok().flatten();
-                underlay_mtu = underlay_mtu.min(path.unwrap_or(underlay_mtu));
-            }
-        }
+        let underlay = self.underlay.find(&self.host, &snapshot).await?;
         let engine_version = self.engine.borrow().version.clone();
-        let probe = self.applied.borrow().has_probe();
-        Ok(Facts { routes, vxlans, underlay_mtu, engine_version, probe })
+        let (scope, mode) = {
+            let role = self.role.borrow_and_update();
+            (role.effective_scope().unwrap_or_default(), role.mode())
+        };
+        self.probe = self.applied.borrow().has_probe();
+        // Whoever has lost its address reaches nobody and is reached by nobody, which says nothing of others.
+        let probe = self.probe && underlay.present;
+        Ok((Facts { routes, vxlans, engine_version, probe, scope, mode }, underlay))
     }
 
     /// Tells changes until `cancel`.
     pub(super) async fn run(
         mut self,
         facts: watch::Sender<Facts>,
-        mtu: watch::Sender<u32>,
+        underlay: watch::Sender<Underlay>,
         cancel: CancellationToken,
     ) {
         let mut applied = self.applied.clone();
         let mut failed = false;
+        let mut notices = self
+            .host
+            .notices()
+            .map_err(|error| warn!(%error, "the host's addresses are looked at from time to time only"))
+            .ok();
+        let mut looked_at = Instant::now();
         loop {
-            let probe = facts.borrow().probe;
+            let probe = self.probe;
             let told = async {
                 // Where facts cannot be found, and after the worker's end, it is the period that counts.
                 if failed || applied.wait_for(|applied| applied.has_probe() != probe).await.is_err() {
@@ -91,28 +106,41 @@ impl FactFinder {
                 biased;
                 () = cancel.cancelled() => return,
                 _ = self.engine.changed() => {}
+                Ok(()) = self.role.changed() => {}
                 _ = self.snapshot.changed() => {}
                 () = told => {}
+                () = noticed(&mut notices) => {
+                    let rest = (looked_at + REST).saturating_duration_since(Instant::now());
+                    tokio::time::sleep(rest.max(SETTLE)).await;
+                }
                 () = tokio::time::sleep(PERIOD) => {}
             }
             let found = self.find().await;
+            looked_at = Instant::now();
             failed = found.is_err();
             match found {
-                Ok(found) => {
-                    let changed = mtu.send_if_modified(|mtu| {
-                        std::mem::replace(mtu, found.underlay_mtu) != found.underlay_mtu
-                    });
-                    if changed {
-                        info!(mtu = found.underlay_mtu, "the underlay carries packets of another size now");
-                    }
-                    facts.send_if_modified(|old| {
-                        let changed = *old != found;
-                        *old = found;
-                        changed
-                    });
+                Ok((found, way)) => {
+                    // Both at once, so that one write tells the cluster.
+                    replace(&underlay, way);
+                    replace(&facts, found);
                 }
-                Err(error) => warn!(%error, "cannot read the host's routes"),
+                Err(error) => warn!(%error, "cannot read the host's addresses and routes"),
             }
         }
     }
+}
+
+async fn noticed(notices: &mut Option<Notices>) {
+    match notices {
+        Some(notices) => notices.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn replace<T: PartialEq>(told: &watch::Sender<T>, found: T) {
+    told.send_if_modified(|old| {
+        let changed = *old != found;
+        *old = found;
+        changed
+    });
 }

@@ -75,7 +75,11 @@ pub(super) fn problems(snapshot: &Snapshot, local: &Local, applied: &Applied) ->
 
 fn because(snapshot: &Snapshot, verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Dead | Verdict::Replaced(_) => "it is about to be declared dead".to_owned(),
+        Verdict::Dead => "it is about to be declared dead".to_owned(),
+        Verdict::Replaced(heir) => format!(
+            "host {} has its address now, so it is declared dead unless it tells another one in a moment",
+            snapshot.node_title(heir)
+        ),
         Verdict::Missed(jurors) => {
             let names: Vec<_> = jurors.iter().map(|juror| snapshot.node_title(juror)).collect();
             format!(

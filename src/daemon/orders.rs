@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     admin::{NetworkEnded, NetworkMade, NetworkOrder},
-    engine::{EngineApi, EngineError, IpamConfig, NetworkSpec},
+    engine::{DriverName, EngineApi, EngineError, IpamConfig, NetworkSpec},
     local::Local,
     model::{Endpoint, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
     reconcile::propagate::spec_of,
@@ -27,7 +27,7 @@ pub(super) struct Orders {
     pub(super) ledger: Ledger,
     pub(super) local: Arc<Local>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
-    pub(super) driver: String,
+    pub(super) driver: Arc<DriverName>,
 }
 
 /// Why an order was not carried out.
@@ -45,14 +45,14 @@ impl Orders {
     /// Creates a network, or joins the cluster's one of that name that this host has removed.
     pub(super) async fn create(&self, order: NetworkOrder) -> Result<NetworkMade, OrderError> {
         let Some(network) = self.named(&order.name).await? else {
-            let docker_id = self.engine.create_network(&self.spec(order)).await?;
+            let docker_id = self.engine.create_network(&self.spec(order).await?).await?;
             return Ok(NetworkMade { id: docker_id.clone(), docker_id, joined: false });
         };
         if self.local.read(|data| data.binding_of(&network.id).is_some()) {
             return Err(OrderError::Refused(format!("network {} exists already", order.name)));
         }
         fits(&order, &network).map_err(OrderError::Refused)?;
-        let spec = spec_of(&self.driver, &order.name, &network);
+        let spec = spec_of(self.driver.ask(&*self.engine).await?, &order.name, &network);
         let docker_id = match self.engine.create_network(&spec).await {
             Ok(id) => id,
             // It came by itself in this moment.
@@ -65,26 +65,27 @@ impl Orders {
         Ok(NetworkMade { docker_id, id: network.id.to_string(), joined: true })
     }
 
-    fn spec(&self, order: NetworkOrder) -> NetworkSpec {
+    async fn spec(&self, order: NetworkOrder) -> Result<NetworkSpec, EngineError> {
+        let driver = self.driver.ask(&*self.engine).await?.to_owned();
         let ipam = order.subnets.into_iter().map(|subnet| IpamConfig {
             subnet: Some(subnet.subnet),
             gateway: subnet.gateway,
             ip_range: subnet.ip_range,
             aux: subnet.aux,
         });
-        NetworkSpec {
+        Ok(NetworkSpec {
             name: order.name,
-            driver: self.driver.clone(),
+            ipam_driver: if order.default_ipam { String::new() } else { driver.clone() },
+            driver,
             internal: order.internal,
             attachable: order.attachable,
             without_ipv4: order.without_ipv4,
             ipv6: order.ipv6,
             options: order.options,
             labels: order.labels,
-            ipam_driver: if order.default_ipam { String::new() } else { self.driver.clone() },
             ipam: ipam.collect(),
             ..NetworkSpec::default()
-        }
+        })
     }
 
     /// Removes a network from this host, waits until it is settled what that means for the cluster, and

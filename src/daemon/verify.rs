@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -19,9 +18,9 @@ use crate::{
     clock,
     dataplane::{Dataplane, netlink::Kernel},
     dns::manager::Told,
-    engine::EngineApi,
+    engine::{DriverName, EngineApi},
     local::Local,
-    model::{EndpointId, NetworkId, Snapshot},
+    model::{EndpointId, NetworkId, Snapshot, Underlay},
     plan::diff,
     reconcile::{cluster, worker::Worker},
     store::{Entry, Outcome, Store, StoreError, Txn, gate::Footing},
@@ -40,11 +39,11 @@ pub(super) struct Verifier {
     pub(super) worker: Worker<Kernel>,
     pub(super) store: Arc<dyn Store>,
     pub(super) engine: Arc<dyn EngineApi>,
-    pub(super) driver: String,
+    pub(super) driver: Arc<DriverName>,
     pub(super) local: Arc<Local>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) names: watch::Receiver<Told>,
-    pub(super) vtep: IpAddr,
+    pub(super) underlay: watch::Receiver<Underlay>,
     pub(super) footing: watch::Receiver<Footing>,
 }
 
@@ -95,6 +94,7 @@ impl Verifier {
 
     fn own(&self) -> Own {
         let node = self.local.node().clone();
+        let vtep = self.underlay.borrow().vtep;
         self.local.read(|data| Own {
             cluster: data.cluster.as_ref().map(|known| known.id.clone()),
             incarnation: data.store_incarnation().map(str::to_owned),
@@ -108,7 +108,7 @@ impl Verifier {
                 .iter()
                 .map(|(id, endpoint)| {
                     let own = OwnEndpoint {
-                        record: endpoint.publish(&node, self.vtep),
+                        record: endpoint.publish(&node, vtep),
                         docker_network: endpoint.docker_network.clone(),
                         alive: endpoint.sandbox.as_deref().is_some_and(|path| Path::new(path).exists()),
                         cut_off: endpoint.cut_off.is_some(),
@@ -191,7 +191,7 @@ impl Verifier {
 
     async fn engine_view(&self) -> Result<EngineView, crate::engine::EngineError> {
         let mut view = EngineView::default();
-        for network in self.engine.networks(&self.driver).await? {
+        for network in self.engine.networks(self.driver.ask(&*self.engine).await?).await? {
             view.endpoints.extend(network.endpoints.into_iter().map(|(id, endpoint)| (id, endpoint.name)));
             view.networks.insert(network.id, network.name);
         }

@@ -17,9 +17,10 @@ use crate::{
     },
     clock,
     dns::manager::Told,
+    engine::DriverName,
     http::AdminView,
     local::Local,
-    model::{Death, Endpoint, KnownHost, Network, NetworkId, Node, NodeId, Snapshot},
+    model::{Death, Endpoint, KnownHost, Mode, Network, NetworkId, Node, NodeId, Role, Snapshot, Underlay},
     plan::effective_mtu,
     reconcile::{Applied, Repaired, mirror::Health, propagate::EngineReport},
     store::{Entry, StoreError, gate::Footing, keys, ledger::Ledger},
@@ -28,6 +29,8 @@ use crate::{
 /// The parts that are asked.
 pub(super) struct View {
     pub(super) node: Node,
+    pub(super) underlay: watch::Receiver<Underlay>,
+    pub(super) driver: Arc<DriverName>,
     pub(super) store_url: String,
     pub(super) ledger: Ledger,
     pub(super) orders: Orders,
@@ -39,27 +42,36 @@ pub(super) struct View {
     pub(super) names: watch::Receiver<Told>,
     pub(super) verifier: Verifier,
     pub(super) footing: watch::Receiver<Footing>,
+    pub(super) roles: watch::Receiver<Role>,
 }
 
 impl AdminView for View {
     fn status(&self) -> StatusReport {
         let (health, engine) = (self.health.borrow().clone(), self.engine.borrow().clone());
         let applied = self.applied.borrow().clone();
+        let role = self.roles.borrow().clone();
         let (networks, endpoints) =
             self.local.read(|data| (data.networks_in_use().len(), data.endpoints.len()));
         StatusReport {
             version: self.node.daemon_version.clone(),
             node: self.node.id.to_string(),
             hostname: self.node.hostname.clone(),
-            vtep: Some(self.node.vtep),
-            scope: self.node.scope.clone(),
+            vtep: Some(self.underlay.borrow().vtep),
+            scope: role.effective_scope().unwrap_or_default().as_str().to_owned(),
+            mode: role.mode().map(|mode| mode.as_str().to_owned()),
+            mode_because: role.explanation(),
             store: StoreStatus {
                 kind: self.ledger.store().kind().to_owned(),
                 url: self.store_url.clone(),
                 connected: health.synced && health.trouble.is_none(),
                 since: health.since,
             },
-            engine: EngineStatus { reachable: engine.reachable, version: engine.version.clone() },
+            engine: EngineStatus {
+                reachable: engine.reachable,
+                version: engine.version.clone(),
+                driver: self.driver.known().to_owned(),
+                plugin: self.driver.plugin().map(str::to_owned),
+            },
             networks: count(networks),
             endpoints: count(endpoints),
             reconcile: (applied.compared_at > 0).then(|| ReconcileStatus {
@@ -98,7 +110,8 @@ impl AdminView for View {
     fn names(&self, question: NameQuestion) -> BoxFuture<'_, Result<NameReport, String>> {
         Box::pin(async move {
             let snapshot = self.snapshot.borrow().clone();
-            let (local, vtep, asked) = (self.local.clone(), self.node.vtep, question.clone());
+            let vtep = self.underlay.borrow().vtep;
+            let (local, asked) = (self.local.clone(), question.clone());
             // A hundred thousand names take a moment.
             let found = spawn_blocking(move || names::answer(&snapshot, &local, vtep, &asked)).await;
             let mut report =
@@ -173,8 +186,11 @@ impl View {
             );
         }
         let snapshot = self.snapshot.borrow().clone();
+        let underlay = self.underlay.borrow().clone();
+        let own = Node { vtep: underlay.vtep, ..self.node.clone() };
+        problems.extend(underlay.troubles);
         problems.extend(losses::problems(&self.footing.borrow(), &snapshot, clock::unix_seconds()));
-        problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&self.node, other)));
+        problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&own, other)));
         problems.extend(hosts::problems(&snapshot, &self.local, applied));
         let own = snapshot.nodes.get(&self.node.id);
         let all = own.into_iter().flat_map(|own| own.vxlans.iter().filter(|device| device.vni == 0));
@@ -198,6 +214,7 @@ impl View {
         problems.extend(self.names.borrow().complaints.iter().map(|(sandbox, complaint)| {
             format!("names of other hosts are not answered in sandbox {}: {complaint}", sandbox.display())
         }));
+        problems.extend(self.roles.borrow().problems());
         problems.extend(engine.problems.iter().cloned());
         problems.extend(self.names.borrow().unable.clone());
         problems.extend(self.lost_addresses(&snapshot));
@@ -238,20 +255,22 @@ impl View {
         let present = marks.present.get(&network.id).unwrap_or(&none);
         let departed = marks.departed.get(&network.id).unwrap_or(&none);
         // Engines that share networks fetch one when they need it, and no sooner.
-        let expected = |node: &&Node| node.scope == "local" && !network.allocated && network.name.is_some();
+        let expected =
+            |node: &&Node| node.scope == "local" && network.mode() == Mode::Plain && network.name.is_some();
         let missing = snapshot.nodes.values().filter(expected).map(|node| node.id.clone());
         let missing = missing.filter(|node| !present.contains(node) && !departed.contains(node));
         let why = |node: &NodeId| snapshot.nodes.get(node).and_then(|node| node.unable_to_have(network));
         let (unable, missing): (BTreeSet<_>, BTreeSet<_>) = missing.partition(|node| why(node).is_some());
         let unable =
             unable.iter().filter_map(|node| Some(format!("{} ({})", title(snapshot, node), why(node)?)));
+        let underlay = self.underlay.borrow().clone();
         NetworkRow {
             id: network.id.to_string(),
             name: network.name.clone(),
             subnets: network.subnets.iter().map(|subnet| subnet.cidr).collect(),
             gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
             vni: network.vni.get(),
-            mtu: effective_mtu(snapshot, network, self.node.vtep, self.node.underlay_mtu),
+            mtu: effective_mtu(snapshot, network, underlay.vtep, underlay.mtu),
             hosts: titles(&hosts),
             present: titles(present),
             departed: titles(departed),

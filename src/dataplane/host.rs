@@ -1,6 +1,7 @@
 //! Facts about the host: its addresses and where its routes lead.
 
 pub(super) mod foreign;
+mod notices;
 mod reading;
 
 use std::{
@@ -18,6 +19,7 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 
+pub use self::notices::Notices;
 use self::reading::{
     Address, address, destination, family_and_length, interfaces, is_no_route, is_worth_knowing, metric,
     preferred_source, route_mtu,
@@ -119,10 +121,44 @@ impl Host {
         Ok(found.into_iter().collect())
     }
 
+    /// All addresses of this host, also those that no other host can reach.
+    pub async fn addresses(&self) -> Result<BTreeSet<IpAddr>, DataplaneError> {
+        let during = |failure: Failure| failure.during("reading the host's addresses");
+        Ok(self.channel.addresses().await.map_err(during)?.into_iter().map(|address| address.ip).collect())
+    }
+
     /// The largest packet, in bytes, that the way from `source` to `peer` takes as far as this host knows:
     /// the route's own MTU or one learnt by path MTU discovery, else that of the outgoing interface.
     /// `None`: no route.
     pub async fn path_mtu(&self, peer: IpAddr, source: IpAddr) -> Result<Option<u32>, DataplaneError> {
+        Ok(self.paths(&[peer], source).await?.remove(&peer))
+    }
+
+    /// The same for several peers; those to which no route leads are left out.
+    pub async fn paths(
+        &self,
+        peers: &[IpAddr],
+        source: IpAddr,
+    ) -> Result<BTreeMap<IpAddr, u32>, DataplaneError> {
+        let mut found = BTreeMap::new();
+        if peers.is_empty() {
+            return Ok(found);
+        }
+        let links = self.channel.links().await;
+        let links = links.map_err(|failure| failure.during("reading the MTUs of the host's interfaces"))?;
+        for peer in peers {
+            let Some(route) = self.route(*peer, source).await? else { continue };
+            let link = || {
+                let interface = interfaces(&route).into_iter().next()?;
+                links.iter().find(|link| link.index == interface).map(|link| link.mtu)
+            };
+            found.extend(route_mtu(&route).or_else(link).map(|mtu| (*peer, mtu)));
+        }
+        Ok(found)
+    }
+
+    /// The route by which a packet from `source` to `peer` leaves, by whatever rules and tables that is.
+    async fn route(&self, peer: IpAddr, source: IpAddr) -> Result<Option<RouteMessage>, DataplaneError> {
         let during = |failure: Failure| failure.during(format!("reading the route to {peer} from {source}"));
         let mut message = RouteMessage::default();
         (message.header.address_family, message.header.destination_prefix_length) = family_and_length(peer);
@@ -135,13 +171,10 @@ impl Host {
             Err(failure) if is_no_route(&failure) => return Ok(None),
             other => other.map_err(during)?,
         };
-        let Some(RouteNetlinkMessage::NewRoute(route)) = answer else { return Ok(None) };
-        if let Some(mtu) = route_mtu(&route) {
-            return Ok(Some(mtu));
+        match answer {
+            Some(RouteNetlinkMessage::NewRoute(route)) => Ok(Some(route)),
+            _ => Ok(None),
         }
-        let Some(interface) = interfaces(&route).into_iter().next() else { return Ok(None) };
-        let links = self.channel.links().await.map_err(during)?;
-        Ok(links.into_iter().find(|link| link.index == interface).map(|link| link.mtu))
     }
 
     /// MTU, in bytes, of the interface that has the address `ip`; `None`: no interface has it.

@@ -38,6 +38,7 @@ mod probe;
 mod routes;
 mod segments;
 mod socket;
+mod trial;
 
 use std::{
     collections::BTreeSet,
@@ -49,7 +50,11 @@ use netlink_packet_route::link::InfoKind;
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::info;
 
-pub(super) use self::{error::Failure, links::Link, socket::Channel};
+pub(super) use self::{
+    error::Failure,
+    links::Link,
+    socket::{Channel, messages, open_socket, receive},
+};
 use super::{
     Attachment, Changed, Dataplane, DataplaneError,
     names::{Named, parse_link},
@@ -64,7 +69,7 @@ use crate::{
 
 /// Where our namespace is pinned unless the user says otherwise: under a directory that a managed plugin
 /// shares with the host, so that a plugin and a plain daemon adopt each other's state.
-pub const DEFAULT_NAMESPACE: &str = "/run/docker/rs-overlay/netns/overlay";
+pub const DEFAULT_NAMESPACE: &str = "/var/run/docker/rs-overlay/netns/overlay";
 
 /// Which namespaces to work in.
 #[derive(Debug, Clone)]
@@ -115,8 +120,8 @@ pub struct Kernel {
     inside: Channel,
     host: Channel,
     adopted: bool,
-    /// Held for as long as this kernel is written to from here.
-    lock: Lockfile,
+    /// Held for as long as this kernel is written to from here; a trial needs none.
+    lock: Option<Lockfile>,
     /// Listeners for changes; they end with it.
     listeners: Mutex<JoinSet<()>>,
 }
@@ -129,7 +134,7 @@ impl Kernel {
         let adopted = Namespace::open(&config.namespace).is_ok();
         let inside = Namespace::pinned(&config.namespace, &host)?;
         let kernel = Self {
-            lock,
+            lock: Some(lock),
             adopted,
             inside: Channel::new(Arc::new(inside)),
             host: Channel::new(Arc::new(host)),
@@ -149,7 +154,7 @@ impl Kernel {
 
     /// Leaves `about` for a second daemon that is refused the namespace.
     pub fn sign(&self, about: &str) {
-        self.lock.sign(about);
+        self.lock.iter().for_each(|lock| lock.sign(about));
     }
 
     /// The file on which our namespace is pinned.

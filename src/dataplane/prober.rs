@@ -18,11 +18,12 @@ use nix::sys::socket::{
 };
 use tokio::{
     net::UdpSocket,
+    sync::watch,
     time::{Instant, timeout_at},
 };
 
 use super::{DataplaneError, Prober, namespace::Namespace};
-use crate::model::{MacAddr, probe_address, probe_mac};
+use crate::model::{MacAddr, Underlay, probe_address, probe_mac};
 
 /// How often a host is asked before it counts as missing.
 const TRIES: u32 = 5;
@@ -39,8 +40,8 @@ const TARGET: std::ops::Range<usize> = 8..24;
 pub struct NeighbourProber {
     /// The file on which our namespace is pinned.
     pub namespace: PathBuf,
-    /// This host's underlay address.
-    pub vtep: IpAddr,
+    /// Where this host takes VXLAN packets.
+    pub underlay: watch::Receiver<Underlay>,
 }
 
 impl Prober for NeighbourProber {
@@ -57,9 +58,10 @@ impl Prober for NeighbourProber {
 
 impl NeighbourProber {
     async fn ask(&self, vtep: IpAddr) -> io::Result<bool> {
-        let socket = self.open()?;
+        let own = self.underlay.borrow().vtep;
+        let socket = self.open(own)?;
         let target = probe_address(vtep);
-        let question = solicitation(target, probe_mac(self.vtep));
+        let question = solicitation(target, probe_mac(own));
         let peer = SocketAddr::V6(SocketAddrV6::new(target, 0, 0, 0));
         let mut buffer = [0; 256];
         for _ in 0..TRIES {
@@ -78,15 +80,15 @@ impl NeighbourProber {
 
     /// A raw socket for `ICMPv6`, which takes and gives the same calls as a UDP socket; the port is always 0. The
     /// kernel fills in checksums.
-    fn open(&self) -> io::Result<UdpSocket> {
+    fn open(&self, vtep: IpAddr) -> io::Result<UdpSocket> {
         let namespace = Namespace::open(&self.namespace)?;
-        let own = probe_address(self.vtep);
+        let own_address = probe_address(vtep);
         let socket = namespace.run(|| {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let socket = socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
             // Any other hop limit makes it invalid (RFC 4861, section 7.1.1).
             setsockopt(&socket.as_fd(), Ipv6Ttl, &255)?;
-            let bound = SocketAddrV6::new(own, 0, 0, 0);
+            let bound = SocketAddrV6::new(own_address, 0, 0, 0);
             nix::sys::socket::bind(
                 std::os::fd::AsRawFd::as_raw_fd(&socket),
                 &nix::sys::socket::SockaddrIn6::from(bound),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -24,7 +23,7 @@ use super::{
 use crate::{
     dataplane::interception::{Interception, InterceptionError},
     local::Local,
-    model::{Endpoint, NetworkId, Snapshot},
+    model::{Endpoint, NetworkId, Snapshot, Underlay},
     names::Zone,
 };
 
@@ -34,8 +33,8 @@ pub struct Manager {
     pub local: Arc<Local>,
     /// The cluster.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// This host's underlay address.
-    pub vtep: IpAddr,
+    /// Where this host takes VXLAN packets.
+    pub underlay: watch::Receiver<Underlay>,
     /// Where it is told how sandboxes are served.
     pub told: watch::Sender<Told>,
 }
@@ -59,7 +58,7 @@ impl Manager {
         let (zone, zone_now) = watch::channel(Arc::default());
         let common = Common { zone: zone_now, epoch: Instant::now(), open: Interceptor::open };
         tokio::join!(
-            keep_zone(&self.local, self.snapshot.clone(), self.vtep, &zone, common.epoch, &cancel),
+            keep_zone(&self.local, self.snapshot.clone(), &self.underlay, &zone, common.epoch, &cancel),
             async {
                 // So that people hear of it before the first container misses a name. Whatever else goes
                 // wrong here is no reason not to try in earnest.
@@ -83,7 +82,7 @@ fn give_up(told: &watch::Sender<Told>, error: &InterceptionError) {
 async fn keep_zone(
     local: &Local,
     mut snapshot: watch::Receiver<Arc<Snapshot>>,
-    vtep: IpAddr,
+    underlay: &watch::Receiver<Underlay>,
     zone: &watch::Sender<Arc<Zone>>,
     epoch: Instant,
     cancel: &CancellationToken,
@@ -91,6 +90,7 @@ async fn keep_zone(
     let mut changes = local.changes();
     loop {
         let now = snapshot.borrow_and_update().clone();
+        let vtep = underlay.borrow().vtep;
         let own: Vec<Endpoint> =
             local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
         let (node, before) = (local.node().clone(), zone.borrow().clone());

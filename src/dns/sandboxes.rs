@@ -2,15 +2,22 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::{local::LocalData, model::NetworkId};
+use crate::{
+    local::LocalData,
+    model::{Mode, NetworkId},
+};
 
-/// Every sandbox with an endpoint of ours, and its networks in the order in which they are searched: as
-/// the engine searches them, those with a way out first, then by name.
+/// Every sandbox with an endpoint of ours on a network whose names the engine does not share by itself, and
+/// those networks in the order in which they are searched: as the engine searches them, those with a way out
+/// first, then by name.
 pub(super) fn wanted(data: &LocalData) -> BTreeMap<PathBuf, Vec<NetworkId>> {
     let mut found: BTreeMap<PathBuf, Vec<_>> = BTreeMap::new();
     for endpoint in data.endpoints.values() {
         if let Some(sandbox) = endpoint.sandbox.as_deref().filter(|path| !path.is_empty()) {
             let network = data.bindings.get(&endpoint.docker_network).map(|binding| &binding.network);
+            if network.is_some_and(|network| network.mode() != Mode::Plain) {
+                continue;
+            }
             let rank = network.map(|network| (network.internal, network.name.as_deref()));
             found.entry(sandbox.into()).or_default().push((rank, &endpoint.network));
         }

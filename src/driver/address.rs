@@ -47,7 +47,8 @@ impl AddressRequest {
         Ok(Self { pool, address, gateway, container })
     }
 
-    /// Whether this host's book may answer: not for what a swarm's manager hands out to others.
+    /// Whether this host's book may answer: not for networks that engines share, whose addresses one host
+    /// may ask for and another give back.
     fn is_own(&self) -> bool {
         !self.gateway && self.pool.hold == Hold::Local
     }
@@ -89,7 +90,7 @@ impl Driver {
 
     /// What this host holds already.
     pub(super) fn take_from_book(&self, request: &AddressRequest) -> Result<Option<IpAddr>, DriverError> {
-        if !request.is_own() || self.scope() != "local" {
+        if !request.is_own() {
             return Ok(None);
         }
         let cidr = &request.pool.cidr;

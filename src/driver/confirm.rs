@@ -10,7 +10,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Driver, DriverError};
-use crate::{local::Binding, model::IpamMode};
+use crate::{
+    local::Binding,
+    model::{IpamMode, Mode},
+};
 
 /// How long a container waits for its network's name, which normally takes a tenth of a second.
 const NAME_TOLD: Duration = Duration::from_secs(2);
@@ -19,7 +22,7 @@ impl Driver {
     /// Waits until the network of `binding` is confirmed, and answers what it is then. One that is
     /// confirmed already, which is known here, costs nothing.
     pub(super) async fn confirmed(&self, mut binding: Binding) -> Result<Binding, DriverError> {
-        let Some(mut engine) = self.engine.clone().filter(|_| self.scope() == "local") else {
+        let Some(mut engine) = self.engine.clone() else {
             return Ok(binding);
         };
         let docker_id = binding.docker_id.clone();
@@ -58,7 +61,7 @@ impl Driver {
 
     fn is_open(&self, binding: &Binding) -> bool {
         let network = &binding.network;
-        if network.allocated {
+        if network.mode() != Mode::Plain {
             return false;
         }
         if binding.docker_id == network.id {

@@ -10,7 +10,7 @@ use super::{Driver, DriverError};
 use crate::{
     clock,
     local::{Binding, LocalEndpoint},
-    model::{EndpointId, IpamMode, MacAddr, NetworkId},
+    model::{EndpointId, IpamMode, MacAddr, Mode, NetworkId},
     plan::effective_mtu,
 };
 
@@ -70,18 +70,20 @@ impl Driver {
             return Err(DriverError::Replaced { network: binding.network.title().to_owned() });
         }
         let mac = new.mac.unwrap_or_else(|| MacAddr::from_ip(*first));
-        let claimed = if binding.ipam == IpamMode::Engine && self.scope() == "local" {
+        // Engines that share a network see to it themselves that no address is handed out twice.
+        let own = binding.network.mode() == Mode::Plain;
+        let claimed = if own && binding.ipam == IpamMode::Engine {
             self.claim_engines_choice(&binding, &new).await?
         } else {
             Vec::new()
         };
         self.supersede(&binding, &new)?;
-        if binding.ipam == IpamMode::Ours && self.scope() == "local" && !binding.network.allocated {
+        if own && binding.ipam == IpamMode::Ours {
             self.enter_in_book(&binding, &new)?;
         }
         let generation = self.generation(&binding, &new.addresses);
-        let mtu =
-            effective_mtu(&self.snapshot(), &binding.network, self.config.vtep, *self.underlay_mtu.borrow());
+        let underlay = self.underlay.borrow().clone();
+        let mtu = effective_mtu(&self.snapshot(), &binding.network, underlay.vtep, underlay.mtu);
         self.local.put_endpoint(LocalEndpoint {
             id: new.id.clone(),
             network: binding.network.id.clone(),

@@ -1,6 +1,7 @@
 //! Networks: `CreateNetwork`, `DeleteNetwork`, and for swarm managers `AllocateNetwork`, `FreeNetwork`.
 
 mod claim;
+mod swarm;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +15,13 @@ use super::{Driver, DriverError, NetworkOptions};
 use crate::{
     clock,
     local::{Binding, Departure},
-    model::{IpamMode, Network, NetworkId, Pool},
+    model::{IpamMode, Mode, Network, NetworkId, Pool, Underlay},
     plan::vxlan_overhead,
     store::{Txn, keys},
 };
+
+/// What engines call the global space of their own IPAM.
+const ENGINES_GLOBAL_SPACE: &str = "GlobalDefault";
 
 /// A network as the engine describes it, which is without a name and without labels.
 #[derive(Debug, Clone)]
@@ -62,6 +66,12 @@ impl NewSubnet {
         let aux = aux.iter().map(|(name, ip)| Ok((name.clone(), super::parse_ip(ip)?)));
         Ok(Self { space: space.to_owned(), cidr, gateway, aux: aux.collect::<Result<_, DriverError>>()? })
     }
+
+    /// Whether engines share the network that it is for: a driver of scope global gets its subnets from the
+    /// global space of whichever IPAM, and this is where that shows.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.space.as_str(), super::GLOBAL_SPACE | ENGINES_GLOBAL_SPACE)
+    }
 }
 
 impl Driver {
@@ -80,7 +90,8 @@ impl Driver {
             ));
         }
         self.check_mtu(options)?;
-        if let Some(binding) = self.local.read(|data| data.bindings.get(&new.docker_id).cloned()) {
+        let bound = self.local.read(|data| data.bindings.get(&new.docker_id).cloned());
+        if let Some(binding) = bound.filter(|_| !new.allocate) {
             return same_subnets(&binding.network, &new);
         }
         self.settled().await?;
@@ -88,10 +99,22 @@ impl Driver {
             self.settle_departures().await;
         }
         if let Some(known) = self.ledger.get::<Network>(&keys::network(&new.docker_id)).await? {
-            same_subnets(&known.record, &new)?;
-            return self.bind(&new, known.record, IpamMode::Ours);
+            let same = same_subnets(&known.record, &new);
+            if new.allocate && same.is_err() && known.record.allocated {
+                self.forget_allocation(&known.record).await?;
+            } else {
+                same?;
+                if new.allocate {
+                    self.begin_term(&known.record).await?;
+                }
+                return self.bind(&new, known.record, IpamMode::Ours);
+            }
         }
-        if new.subnets.iter().all(|subnet| is_ours(&subnet.space)) {
+        let ours = match new.allocate {
+            true => self.has_our_pools(&new).await?,
+            false => new.subnets.iter().all(|subnet| is_ours(&subnet.space)),
+        };
+        if ours {
             self.create_on_our_pools(new, options).await
         } else {
             self.create_on_engine_pools(new, options).await
@@ -120,6 +143,7 @@ impl Driver {
         }
         let owners: BTreeSet<_> = pools.iter().map(|pool| pool.record.network.clone()).collect();
         match owners.first() {
+            Some(Some(owner)) if new.allocate => Err(self.taken_in_swarm(&new, owner)),
             Some(Some(owner)) if owners.len() == 1 => self.join_network(&new, owner, options).await,
             Some(None) if owners.len() == 1 => {
                 let network = self.claim_network(&new, options, &pools, IpamMode::Ours).await?;
@@ -148,6 +172,9 @@ impl Driver {
                 "is on this host already, as Docker network {}; use that one",
                 other.short()
             )));
+        }
+        if network.mode() != Mode::Plain || new.subnets.iter().any(NewSubnet::is_shared) {
+            return Err(conflict(of_another_mode(&network)));
         }
         if options.vni.is_some_and(|vni| vni != network.vni) {
             return Err(conflict(format!("has VNI {}; leave the option out", network.vni)));
@@ -212,8 +239,8 @@ impl Driver {
 
     /// More than the underlay carries would lose large packets without a sign.
     fn check_mtu(&self, options: NetworkOptions) -> Result<(), DriverError> {
-        let underlay = *self.underlay_mtu.borrow();
-        let most = underlay.saturating_sub(vxlan_overhead(self.config.vtep));
+        let Underlay { vtep, mtu: underlay, .. } = self.underlay.borrow().clone();
+        let most = underlay.saturating_sub(vxlan_overhead(vtep));
         match options.mtu {
             Some(mtu) if mtu > most => Err(DriverError::MtuTooLarge { mtu, underlay, most }),
             _ => Ok(()),
@@ -226,9 +253,18 @@ impl Driver {
         let network = binding
             .map(|binding| binding.network)
             .or_else(|| self.snapshot().networks.get(docker_id).cloned());
+        let unknown = network.is_none() && self.config.roles.now().mode() == Some(Mode::Classic);
         // A swarm's networks come to a host with its first task and leave with the last; the manager
         // says when they end.
         let departure = network.filter(|network| !network.allocated).map(|network| departure_of(&network));
+        // Engines that share a network remove it on any host, also on one that has not heard of it yet.
+        let departure = departure.or_else(|| {
+            unknown.then(|| Departure {
+                network: docker_id.clone(),
+                title: docker_id.short().to_owned(),
+                since: clock::unix_seconds(),
+            })
+        });
         self.local.remove_binding(docker_id, departure)?;
         Ok(())
     }
@@ -242,6 +278,18 @@ impl Driver {
         self.local.remove_binding(docker_id, network.map(|network| departure_of(&network)))?;
         Ok(())
     }
+}
+
+/// Why an engine cannot take part in a network: it would be another one under the same addresses.
+pub(super) fn of_another_mode(network: &Network) -> String {
+    let whose = match network.mode() {
+        Mode::Plain => "plain engines",
+        Mode::Classic => "engines with a cluster store of their own",
+        Mode::Swarm => "a swarm",
+    };
+    format!(
+        "is one of {whose}, and this engine runs in another mode: give this network a name and a subnet of its own"
+    )
 }
 
 fn departure_of(network: &Network) -> Departure {

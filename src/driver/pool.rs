@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use tracing::warn;
 
-use super::{Driver, DriverError, claims::TRIES};
+use super::{Driver, DriverError, claims::TRIES, network::of_another_mode};
 use crate::{
     chance, clock,
     ipam::{Hold, PoolChoice, PoolId, choose_pool},
-    model::{JOIN_OPTION, Network, NetworkId, Pool, Space},
+    model::{JOIN_OPTION, Mode, Network, NetworkId, Pool, Space},
     store::{keys, ledger::Held},
 };
 
@@ -92,7 +92,14 @@ impl Driver {
             {
                 return Ok(PoolId { cidr, hold: Hold::Again });
             }
-            if let Some(network) = self.departed_network(&cidr).await? {
+            if request.global
+                && let Some(id) = self.allocated_pool(&cidr, &request).await?
+            {
+                return Ok(id);
+            }
+            if !request.global
+                && let Some(network) = self.departed_network(&cidr).await?
+            {
                 return pool_of(&network, &request, hold);
             }
             let claimed = self.claim_pool(&self.new_pool(cidr, space, &request), true).await?;
@@ -135,13 +142,19 @@ impl Driver {
             network: None,
             node: self.node().clone(),
             since: clock::unix_seconds(),
+            term_ms: None,
             closing: false,
+            shared: false,
             extra: BTreeMap::new(),
         }
     }
 
     async fn pool_to_join(&self, name: &str, request: &PoolRequest) -> Result<PoolId, DriverError> {
         let network = self.network_called(name).await?;
+        if request.global || network.mode() != Mode::Plain {
+            let conflict = of_another_mode(&network);
+            return Err(DriverError::Conflict { network: network.title().to_owned(), conflict });
+        }
         let fits = |cidr: &IpNet| match request.pool {
             Some(wanted) => wanted == *cidr,
             None => request.v6 == matches!(cidr, IpNet::V6(_)),
@@ -163,7 +176,7 @@ impl Driver {
                 conflict: format!("has to be joined with its subnet: add --subnet {cidr}"),
             });
         }
-        Ok(PoolId { cidr: subnet.cidr, hold: if request.global { Hold::Global } else { Hold::Local } })
+        Ok(PoolId { cidr: subnet.cidr, hold: Hold::Local })
     }
 
     /// The network that has just this subnet and was removed on this host while others went on: whoever
@@ -175,7 +188,8 @@ impl Driver {
         if !self.ledger.store().range(&mark).await?.iter().any(|entry| entry.key == mark) {
             return Ok(None);
         }
-        Ok(self.ledger.get::<Network>(&keys::network(&id)).await?.map(|held| held.record))
+        let network = self.ledger.get::<Network>(&keys::network(&id)).await?.map(|held| held.record);
+        Ok(network.filter(|network| network.mode() == Mode::Plain))
     }
 
     /// A network of the cluster by id or name: what the snapshot knows, else what the store has.

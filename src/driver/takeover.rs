@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::{Driver, DriverError};
 use crate::{
-    model::{AddressClaim, ClaimKind, Death, NodeId, Pool, Space},
+    model::{AddressClaim, ClaimKind, Death, NodeId, Pool},
     store::{
         Entry, Txn, keys,
         ledger::{Held, Ledger},
@@ -78,7 +78,7 @@ impl Driver {
 
 fn may_be_taken(pool: &Pool, claim: &AddressClaim, own: &NodeId) -> bool {
     claim.node != *own
-        && pool.space != Space::Global
+        && pool.is_claimed_by_users()
         && !matches!(claim.kind, ClaimKind::Gateway | ClaimKind::Auxiliary)
 }
 

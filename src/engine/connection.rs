@@ -89,6 +89,11 @@ impl Connection {
         Self { socket: socket.to_owned(), session: Mutex::new(None) }
     }
 
+    /// The socket's path.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// The socket's path, for people.
     pub(super) fn host(&self) -> String {
         self.socket.display().to_string()

@@ -10,8 +10,9 @@ use super::{
     EngineApi, EngineContainer, EngineError, EngineEvents, EngineFuture, EngineInfo, EngineNetwork,
     NetworkSpec, answers,
     connection::{ApiVersion, Connection, Session, refuses_version},
-    events,
+    events, info,
 };
+use crate::model::EngineMode;
 
 /// How many inspections run side by side.
 const PARALLEL: usize = 8;
@@ -94,6 +95,10 @@ impl EngineApi for DockerEngine {
             })
         };
         async move { self.call("asking for its version", self.deadlines.call, ask).await }.boxed()
+    }
+
+    fn mode(&self) -> EngineFuture<'_, EngineMode> {
+        info::mode(&self.connection, self.deadlines.call).boxed()
     }
 
     fn networks<'a>(&'a self, driver: &'a str) -> EngineFuture<'a, Vec<EngineNetwork>> {
@@ -194,6 +199,12 @@ impl EngineApi for DockerEngine {
             Ok(ids)
         }
         .boxed()
+    }
+
+    fn plugin_name<'a>(&'a self, id: &'a str) -> EngineFuture<'a, String> {
+        let what = format!("asking for the name of plugin {id}");
+        let ask = move |session: Session| async move { session.client().inspect_plugin(id).await };
+        async move { Ok(self.call(&what, self.deadlines.call, ask).await?.name) }.boxed()
     }
 
     fn events(&self) -> EngineEvents {

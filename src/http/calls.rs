@@ -61,7 +61,7 @@ pub(super) async fn dispatch(driver: &Driver, method: &str, body: &[u8]) -> Answ
     match method {
         "Plugin.Activate" => answer(&Manifest { implements: &["NetworkDriver", "IpamDriver"] }),
         "NetworkDriver.GetCapabilities" => answer(&network::Capabilities {
-            scope: driver.scope(),
+            scope: driver.scope().await.as_str(),
             connectivity_scope: "global",
             // Engines before 28 always ask for a gateway. To take none on newer ones would make one network
             // look different from host to host.

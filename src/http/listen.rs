@@ -43,8 +43,8 @@ pub fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(failed)?;
     }
-    if let Ok(stream) = UnixStream::connect(path) {
-        return Err(ListenError::Busy { path: path.to_owned(), program: listener(&stream) });
+    if let Some(program) = listener(path) {
+        return Err(ListenError::Busy { path: path.to_owned(), program });
     }
     match fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_socket() => {}
@@ -61,12 +61,13 @@ pub fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     Ok(listener)
 }
 
-/// The program at the other end of a connection, as far as the kernel tells.
-fn listener(stream: &UnixStream) -> String {
-    let Ok(peer) = getsockopt(stream, PeerCredentials) else { return "another program".to_owned() };
+/// The program that listens on `path`, as far as the kernel tells; nothing: nobody does.
+pub fn listener(path: &Path) -> Option<String> {
+    let stream = UnixStream::connect(path).ok()?;
+    let Ok(peer) = getsockopt(&stream, PeerCredentials) else { return Some("another program".to_owned()) };
     let pid = peer.pid();
-    match fs::read_to_string(format!("/proc/{pid}/comm")) {
+    Some(match fs::read_to_string(format!("/proc/{pid}/comm")) {
         Ok(name) => format!("program {} (process {pid})", name.trim()),
         Err(_) => format!("another program (process {pid})"),
-    }
+    })
 }

@@ -189,6 +189,7 @@ mod tests {
             daemon_version: String::new(),
             engine_version: None,
             scope: "local".into(),
+            mode: None,
             boot_id: String::new(),
             since: 0,
             vxlans: vec![],

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::model::{Node, Vni};
 
-/// The lowest free VNI that is left to automatic choice, after skipping `skip` free ones (a host that has
+/// The lowest free VNI that is not below `first` (the first one that is left to automatic choice, or the first
+/// that swarms get), after skipping `skip` free ones (a host that has
 /// lost a race skips a few, so that hosts that create at once part ways). `None` when all are taken.
-pub fn choose_vni(taken: &BTreeSet<Vni>, skip: u32) -> Option<Vni> {
-    let mut free = (Vni::FIRST_AUTOMATIC..Vni::PROBE.get())
+pub fn choose_vni(taken: &BTreeSet<Vni>, first: u32, skip: u32) -> Option<Vni> {
+    let mut free = (first..Vni::PROBE.get())
         .filter_map(|number| Vni::new(number).ok())
         .filter(|vni| !taken.contains(vni));
     let first = free.next()?;
@@ -33,9 +34,9 @@ mod tests {
     fn takes_the_lowest_free_one_or_skips() {
         let vni = |n| Vni::new(n).unwrap();
         let taken = BTreeSet::from([vni(4096), vni(4098)]);
-        assert_eq!(choose_vni(&taken, 0), Some(vni(4097)));
-        assert_eq!(choose_vni(&taken, 1), Some(vni(4099)));
-        assert_eq!(choose_vni(&taken, 2), Some(vni(4100)));
+        let choose = |skip| choose_vni(&taken, Vni::FIRST_AUTOMATIC, skip);
+        assert_eq!([choose(0), choose(1), choose(2)], [Some(vni(4097)), Some(vni(4099)), Some(vni(4100))]);
+        assert_eq!(choose_vni(&taken, Vni::FIRST_IN_SWARMS, 0), Some(vni(Vni::FIRST_IN_SWARMS)));
     }
 
     #[test]

@@ -52,6 +52,12 @@ pub(super) fn read_told(dir: &Path) -> Result<Option<Told>, LocalError> {
     files::read(&dir.join("mark.json"))
 }
 
+/// The cluster that the host with state directory `dir` remembers, without taking the directory: for those
+/// who only look.
+pub fn known_cluster(dir: &Path) -> Result<Option<KnownCluster>, LocalError> {
+    read_cluster(dir)
+}
+
 impl Local {
     /// Remembers the cluster, and that its store has all that this host has.
     pub fn set_cluster(&self, known: KnownCluster) -> Result<(), LocalError> {

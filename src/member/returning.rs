@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use crate::{
     clock,
     local::{CutOff, Local, LocalEndpoint},
-    model::{AddressClaim, Endpoint, EndpointId, KnownHost, NetworkId, NodeId, Pool, Space},
+    model::{AddressClaim, Endpoint, EndpointId, KnownHost, NetworkId, NodeId, Pool},
     store::{
         StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -37,8 +37,8 @@ pub struct Lost {
 }
 
 /// Looks for addresses of this host's endpoints that others hold. Addresses that it only has in reserve are
-/// struck out of its book, so that no container gets one. In pools that a swarm's manager hands
-/// out from, claims say nothing about where a container is.
+/// struck out of its book, so that no container gets one. In pools whose addresses are not claimed by those who
+/// use them, claims say nothing about where a container is.
 pub async fn find_lost(ledger: &Ledger, local: &Local) -> Result<Vec<Lost>, StoreError> {
     let wanted = local.read(|data| {
         let mut wanted: BTreeMap<IpNet, BTreeMap<IpAddr, LocalEndpoint>> =
@@ -56,7 +56,7 @@ pub async fn find_lost(ledger: &Ledger, local: &Local) -> Result<Vec<Lost>, Stor
     let mut lost = Vec::new();
     for (cidr, users) in wanted {
         let pool = ledger.get::<Pool>(&keys::pool(&cidr)).await?;
-        if pool.is_none_or(|pool| pool.record.space == Space::Global) {
+        if pool.is_none_or(|pool| !pool.record.is_claimed_by_users()) {
             continue;
         }
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&cidr)).await?;

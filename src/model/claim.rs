@@ -28,12 +28,38 @@ pub struct Pool {
     pub node: NodeId,
     /// When, in seconds since 1970.
     pub since: u64,
+    /// Since when the present manager of its swarm hands out its addresses, by the clock of `node` in
+    /// milliseconds since 1970; absent where no manager does. Claims of before that moment, and claims of
+    /// other hosts, were made for an earlier manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term_ms: Option<u64>,
     /// Its network is being removed: no address may be claimed any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closing: bool,
+    /// Engines with a cluster store of their own share its network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// Fields of a newer release, kept when this one rewrites the record.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
+}
+
+impl Pool {
+    /// Whether each host claims the addresses of its own containers here. In a swarm the manager claims them,
+    /// for other hosts; and what engines share by their own IPAM nobody claims.
+    pub fn is_claimed_by_users(&self) -> bool {
+        match self.space {
+            Space::Local => true,
+            Space::Engine => !self.shared,
+            Space::Global => self.shared,
+        }
+    }
+
+    /// Whether the manager of a swarm hands out the addresses, and `claim` was made for an earlier one. A manager
+    /// that begins asks again for all that is in use.
+    pub fn is_of_an_earlier_term(&self, claim: &AddressClaim) -> bool {
+        self.term_ms.is_some_and(|term| claim.node != self.node || claim.since_ms < term)
+    }
 }
 
 /// An address space of libnetwork.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{NetworkId, NodeId, Vni};
+use super::{Mode, NetworkId, NodeId, Vni};
 
 /// The IPAM option that says: this is no new network, but that one of the cluster (its id or name).
 pub const JOIN_OPTION: &str = "rs-overlay.network";
@@ -55,6 +55,10 @@ pub struct Network {
     /// A swarm's manager holds it: hosts come and go, only the manager removes it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allocated: bool,
+    /// Engines with a cluster store of their own share it, with its addresses and names: it is known on all
+    /// of them by this id, and nobody creates it anywhere else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// Fields of a newer release, kept when this one rewrites the record.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
@@ -119,6 +123,16 @@ impl Network {
         self
     }
 
+    /// How the engines run whose network it is. Networks of different modes may lie in one store; what is
+    /// done about one follows from this, and not from how the engine of some host runs.
+    pub fn mode(&self) -> Mode {
+        match (self.allocated, self.shared) {
+            (true, _) => Mode::Swarm,
+            (false, true) => Mode::Classic,
+            (false, false) => Mode::Plain,
+        }
+    }
+
     /// What people call it: its name, or the beginning of its id while that is not known.
     pub fn title(&self) -> &str {
         self.name.as_deref().unwrap_or(self.id.short())
@@ -161,6 +175,7 @@ impl Network {
             created_by: NodeId::new("a").unwrap(),
             created_at: 1,
             allocated: false,
+            shared: false,
             extra: BTreeMap::new(),
         }
     }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Network, NodeId, Vni};
+use super::{Mode, Network, NodeId, Vni};
 
 /// The first release of Docker with networks without IPv4 (API 1.48).
 const WITHOUT_IPV4: u32 = 28;
@@ -32,6 +32,9 @@ pub struct Node {
     pub engine_version: Option<String>,
     /// Scope that the driver answers there: `local` or `global`.
     pub scope: String,
+    /// How its engine runs, once that has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// The kernel's boot id: another one means that no kernel state of ours survived.
     pub boot_id: String,
     /// Start of the daemon, in seconds since 1970.

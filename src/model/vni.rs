@@ -20,6 +20,10 @@ impl Vni {
     /// The first VNI that is chosen automatically; the ones below are left to people.
     pub const FIRST_AUTOMATIC: u32 = 4096;
 
+    /// The first VNI that a swarm's network gets. Docker's own overlay driver numbers a swarm's networks from
+    /// 4096 on, and makes their devices on a host only with the first task there.
+    pub const FIRST_IN_SWARMS: u32 = 1 << 20;
+
     /// The probe network's own VNI; no network of containers gets it.
     pub const PROBE: Self = Self(Self::MAX);
 

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     dataplane::namespace::has_processes,
-    engine::{EngineApi, EngineError},
+    engine::{DriverName, EngineApi, EngineError},
     local::{Local, LocalEndpoint},
     model::EndpointId,
 };
@@ -37,7 +37,7 @@ pub struct Collector {
     /// This host's endpoints.
     pub local: Arc<Local>,
     /// Name by which the engine knows our driver.
-    pub driver: String,
+    pub driver: Arc<DriverName>,
 }
 
 impl Collector {
@@ -61,7 +61,7 @@ impl Collector {
     }
 
     async fn witness(&self) -> Result<EngineWord, EngineError> {
-        let networks = self.engine.networks(&self.driver).await?;
+        let networks = self.engine.networks(self.driver.ask(&*self.engine).await?).await?;
         let listed = networks.into_iter().flat_map(|network| network.endpoints.into_keys()).collect();
         let running = self.engine.containers().await?.into_iter().collect();
         Ok(EngineWord { listed, running })

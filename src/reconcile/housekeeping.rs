@@ -12,12 +12,12 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::{cluster, mirror::Health, removal};
+use super::{cluster, mirror::Health, removal, terms};
 use crate::{
     backoff::Backoff,
     clock,
     local::{Local, LocalData, LocalError, Release},
-    model::{AddressClaim, Mark, Network, NetworkId, Pool, Removed, Snapshot, Space},
+    model::{AddressClaim, Mark, Mode, Network, NetworkId, Pool, Removed, Snapshot},
     store::{Revision, StoreError, Txn, gate::Footing, keys, ledger::Ledger},
 };
 
@@ -123,6 +123,7 @@ impl Housekeeping {
             self.sweep_pools().await?;
             self.sweep_networks().await?;
             self.sweep_addresses().await?;
+            terms::sweep(&self.ledger, &self.local).await?;
             self.sweep_departed(used).await?;
             self.sweep_present().await?;
             self.sweep_old().await?;
@@ -247,11 +248,7 @@ impl Housekeeping {
         let now = clock::unix_seconds();
         for pool in self.ledger.list::<Pool>(keys::POOLS).await? {
             let old = now.saturating_sub(pool.record.since) > LEFT_BEHIND;
-            if old
-                && pool.record.network.is_none()
-                && pool.record.node == *self.local.node()
-                && pool.record.space != Space::Global
-            {
+            if old && pool.record.network.is_none() && pool.record.node == *self.local.node() {
                 info!(pool = %pool.record.cidr, "giving back a subnet whose network was never created");
                 let mut txn = Txn::new().unchanged(&pool.entry).delete(pool.entry.key.as_str());
                 for claim in
@@ -275,7 +272,7 @@ impl Housekeeping {
             let here = |data: &LocalData| data.bindings.values().any(|b| b.network.id == network.id);
             if old
                 && network.name.is_none()
-                && !network.allocated
+                && network.mode() == Mode::Plain
                 && network.created_by == *self.local.node()
                 && !self.local.read(here)
             {
@@ -291,8 +288,7 @@ impl Housekeeping {
     async fn sweep_addresses(&self) -> Result<(), Unfinished> {
         let now = clock::unix_millis();
         for pool in self.ledger.list::<Pool>(keys::POOLS).await? {
-            // Of the global space a swarm's manager hands out to other hosts: no endpoint here uses it.
-            if pool.record.space == Space::Global || pool.record.network.is_none() {
+            if !pool.record.is_claimed_by_users() || pool.record.network.is_none() {
                 continue;
             }
             let cidr = pool.record.cidr;

@@ -23,7 +23,7 @@ use super::{cluster, housekeeping::Unfinished, mirror::Health, removal};
 use crate::{
     backoff::Backoff,
     local::{Local, OwnClaim},
-    model::{AddressClaim, Network, NetworkId, Pool, Snapshot, Subnet},
+    model::{AddressClaim, Mode, Network, NetworkId, Pool, Snapshot, Subnet},
     store::{
         Entry,
         gate::Footing,
@@ -160,8 +160,8 @@ impl Keeper {
         let snapshot = self.snapshot.borrow().clone();
         self.local.read(|data| {
             let mut views = BTreeMap::new();
-            // A swarm's addresses are its manager's.
-            for binding in data.bindings.values().filter(|binding| !binding.network.allocated) {
+            // Of networks that engines share, a swarm's manager hands out the addresses, or all engines do.
+            for binding in data.bindings.values().filter(|binding| binding.network.mode() == Mode::Plain) {
                 let network = &binding.network;
                 let own = data.endpoints.values().filter(|endpoint| endpoint.network == network.id);
                 let used: BTreeSet<_> = own.flat_map(|endpoint| endpoint.addresses.iter().copied()).collect();

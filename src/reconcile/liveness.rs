@@ -35,6 +35,10 @@ const SOON: Duration = Duration::from_millis(100);
 const FRESH: Duration = Duration::from_secs(6);
 /// Rest after a word of death that the store did not take.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long this host has to have a suspect's address before it takes the suspect for its own former self, or
+/// for one that is gone: addresses move between living hosts, and one that has just lost its own tells its new
+/// one within seconds.
+const INHERITED: Duration = Duration::from_secs(20);
 /// Most hosts that are asked for at the same time.
 const AT_ONCE: usize = 64;
 
@@ -65,6 +69,8 @@ struct Case {
     missed: Option<Instant>,
 }
 
+/// Suspects whose address this host has: their registrations, and since when.
+type Former = BTreeMap<NodeId, (u64, Instant)>;
 type Answer = (NodeId, u64, Result<bool, DataplaneError>);
 
 impl Liveness {
@@ -72,12 +78,13 @@ impl Liveness {
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut open: BTreeMap<NodeId, Case> = BTreeMap::new();
         let mut asking: JoinSet<Answer> = JoinSet::new();
+        let mut former = Former::new();
         loop {
             let snapshot = self.snapshot.borrow_and_update().clone();
             self.take_up(&snapshot, &mut open);
             self.ask(&snapshot, &mut open, &mut asking);
             self.tell(&open);
-            let retry = self.judge(&snapshot, &open).await;
+            let retry = self.judge(&snapshot, &open, &mut former).await;
             let full = asking.len() >= AT_ONCE;
             let ask_at = open.values().filter_map(|case| case.ask_at).min().filter(|_| !full);
             let wake = ask_at.into_iter().chain(retry).min();
@@ -147,14 +154,30 @@ impl Liveness {
     }
 
     /// Writes down the deaths that are certain; the answer is when to try again, if that failed.
-    async fn judge(&self, snapshot: &Snapshot, open: &BTreeMap<NodeId, Case>) -> Option<Instant> {
-        let mut retry = None;
+    async fn judge(
+        &self,
+        snapshot: &Snapshot,
+        open: &BTreeMap<NodeId, Case>,
+        former: &mut Former,
+    ) -> Option<Instant> {
+        let mut retry: Option<Instant> = None;
+        let mut inherited = Former::new();
         for suspect in snapshot.suspects() {
             let missed_here = || open.get(&suspect.id).is_some_and(Case::is_missed);
             let certain = match verdict(snapshot, suspect) {
                 Verdict::Dead => missed_here(),
-                Verdict::Replaced(heir) => heir == self.node,
-                Verdict::Missed(_) | Verdict::Unasked | Verdict::NoJury => false,
+                Verdict::Replaced(heir) if heir == self.node => {
+                    let known = former.get(&suspect.id).filter(|(of, _)| *of == suspect.incarnation);
+                    let since = known.map_or_else(Instant::now, |(_, since)| *since);
+                    inherited.insert(suspect.id.clone(), (suspect.incarnation, since));
+                    let at = since + INHERITED;
+                    let certain = at <= Instant::now();
+                    if !certain {
+                        retry = Some(retry.map_or(at, |retry| retry.min(at)));
+                    }
+                    certain
+                }
+                Verdict::Replaced(_) | Verdict::Missed(_) | Verdict::Unasked | Verdict::NoJury => false,
             };
             if !certain {
                 continue;
@@ -167,10 +190,12 @@ impl Liveness {
                 Ok(false) => {}
                 Err(error) => {
                     debug!(%error, host = %suspect.hostname, "a death is not written down yet");
-                    retry = Some(Instant::now() + RETRY);
+                    let again = Instant::now() + RETRY;
+                    retry = Some(retry.map_or(again, |retry| retry.min(again)));
                 }
             }
         }
+        *former = inherited;
         retry
     }
 

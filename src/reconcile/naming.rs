@@ -12,7 +12,7 @@ use tracing::debug;
 use self::asking::{Ask, Asking};
 use crate::{
     backoff::Backoff,
-    engine::{EngineApi, EngineError, EngineEvents},
+    engine::{DriverName, EngineApi, EngineError, EngineEvents},
     local::{Local, LocalError},
     model::EndpointId,
 };
@@ -29,7 +29,7 @@ pub struct Naming {
     /// This host's endpoints.
     pub local: Arc<Local>,
     /// Name by which the engine knows our driver.
-    pub driver: String,
+    pub driver: Arc<DriverName>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +81,7 @@ impl Naming {
     /// that.
     async fn round(&self, asking: &mut Asking) -> Result<(), Unfinished> {
         asking.begin();
-        for network in self.engine.networks(&self.driver).await? {
+        for network in self.engine.networks(self.driver.ask(&*self.engine).await?).await? {
             for (endpoint, found) in network.endpoints {
                 let Ok(endpoint) = EndpointId::new(endpoint) else { continue };
                 let Some(known) = self.local.read(|data| data.endpoints.get(&endpoint).cloned()) else {

@@ -14,9 +14,9 @@ use super::{cluster, mirror::Health};
 use crate::{
     backoff::Backoff,
     clock,
-    engine::{EngineApi, EngineError, EngineNetwork},
+    engine::{DriverName, EngineApi, EngineError, EngineNetwork},
     local::{Binding, Departure, Local, LocalError},
-    model::{NetworkId, Snapshot},
+    model::{Mode, NetworkId, Role, Snapshot},
     store::{StoreError, ledger::Ledger},
 };
 pub use arriving::spec_of;
@@ -55,9 +55,9 @@ pub struct Propagator {
     /// This host's state.
     pub local: Arc<Local>,
     /// Name by which the engine knows our driver.
-    pub driver: String,
-    /// Engines share networks by themselves (`--scope global`): then there is nothing to create here.
-    pub shared_by_engine: bool,
+    pub driver: Arc<DriverName>,
+    /// How the engine runs, and whether networks of the cluster are to be created here.
+    pub roles: watch::Receiver<Role>,
     /// The cluster.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// The store's health.
@@ -118,6 +118,7 @@ impl Propagator {
                 biased;
                 () = cancel.cancelled() => return,
                 _ = events.next() => {}
+                Ok(()) = self.roles.changed() => {}
                 _ = self.snapshot.changed() => {}
                 _ = self.health.changed() => {}
                 _ = changes.changed() => {}
@@ -141,21 +142,20 @@ impl Propagator {
     }
 
     async fn round(&self, missing: &mut BTreeMap<NetworkId, Instant>) -> Result<(), Unfinished> {
-        let networks = self.engine.networks(&self.driver).await?;
+        let networks = self.engine.networks(self.driver.ask(&*self.engine).await?).await?;
         let last = self.report.borrow().clone();
         let version = match last.version.filter(|_| last.reachable) {
             Some(version) => version,
             None => self.engine.version().await?.version,
         };
         let mut found = Findings::default();
-        if !self.shared_by_engine {
-            self.notice_missing(&networks, missing)?;
-        }
+        self.notice_missing(&networks, missing)?;
         for network in &networks {
             self.tell_details(network, &mut found).await?;
         }
         self.remove_gone(&mut found).await?;
-        if !self.shared_by_engine {
+        // Under the global scope an engine would make something else of a plain network.
+        if self.roles.borrow().takes_plain_networks() {
             self.create_new(&mut found).await?;
         }
         let report = EngineReport {
@@ -174,13 +174,15 @@ impl Propagator {
     }
 
     /// A network that the engine no longer has although nobody told us: it was removed while this daemon
-    /// was away.
+    /// was away. Of one that engines share, that is no sign: they do not list it either while their own
+    /// store is away, and a swarm's comes and goes with its tasks.
     fn notice_missing(
         &self,
         networks: &[EngineNetwork],
         missing: &mut BTreeMap<NetworkId, Instant>,
     ) -> Result<(), LocalError> {
-        let bindings = self.local.read(|data| data.bindings.clone());
+        let mut bindings = self.local.read(|data| data.bindings.clone());
+        bindings.retain(|_, binding| binding.network.mode() == Mode::Plain);
         missing.retain(|id, _| bindings.contains_key(id) && !networks.iter().any(|n| n.id == id.as_str()));
         for (id, binding) in bindings {
             if networks.iter().any(|network| network.id == id.as_str()) {
@@ -213,7 +215,7 @@ impl Propagator {
             if !self.surely_gone(&binding).await? {
                 continue;
             }
-            if self.shared_by_engine {
+            if binding.network.mode() != Mode::Plain {
                 if !self.local.read(|data| data.networks_in_use().contains(&binding.network.id)) {
                     self.local.remove_binding(&binding.docker_id, None)?;
                 }

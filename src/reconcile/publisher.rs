@@ -1,7 +1,7 @@
 //! Makes the store's records of this host's endpoints and networks equal to those it has. A store that was
 //! away, or was wiped, gets them all again.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use crate::{
     backoff::Backoff,
     clock,
     local::{Local, Told},
-    model::{Endpoint, Mark, Presence},
+    model::{Endpoint, Mark, Presence, Underlay},
     store::{
         Outcome, StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -41,8 +41,8 @@ pub struct Publisher {
     pub ledger: Ledger,
     /// The endpoints.
     pub local: Arc<Local>,
-    /// This host's underlay address.
-    pub vtep: IpAddr,
+    /// Where this host takes VXLAN packets.
+    pub underlay: watch::Receiver<Underlay>,
     /// Tells when the store is back.
     pub health: watch::Receiver<Health>,
 }
@@ -70,6 +70,7 @@ impl Publisher {
                 biased;
                 () = cancel.cancelled() => return,
                 _ = changes.changed() => {}
+                Ok(()) = self.underlay.changed() => {}
                 Ok(()) = self.health.changed() => published = None,
                 () = tokio::time::sleep(pause) => published = None,
             }
@@ -159,10 +160,11 @@ impl Publisher {
 
     fn wanted(&self) -> BTreeMap<String, String> {
         let node = self.local.node();
+        let vtep = self.underlay.borrow().vtep;
         self.local.read(|data| {
             let records = data.connected().map(|endpoint| {
                 let key = keys::endpoint(&endpoint.network, &endpoint.id);
-                (key, record::encode(&endpoint.publish(node, self.vtep)))
+                (key, record::encode(&endpoint.publish(node, vtep)))
             });
             let present = data.bindings.values().map(|binding| {
                 let presence = Presence {

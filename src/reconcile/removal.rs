@@ -205,6 +205,10 @@ async fn users(
     let own = local.node();
     let mut users: Vec<NodeId> = Vec::new();
     for pool in pools {
+        // What a swarm's manager has handed out says nothing about who uses it.
+        if network.allocated {
+            break;
+        }
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&pool.record.cidr)).await?;
         let held = claims.into_iter().filter(|c| c.record.kind.is_use());
         users.extend(held.map(|claim| claim.record.node));
@@ -227,6 +231,9 @@ async fn users(
 /// Whether a container here has, or is about to have, an address of the network: by the book, and by the
 /// store where that knows of a claim that is not entered yet.
 async fn own_claims(ledger: &Ledger, local: &Local, network: &Network) -> Result<bool, StoreError> {
+    if network.allocated {
+        return Ok(local.read(|data| data.uses(&network.id)));
+    }
     for subnet in &network.subnets {
         let claims = ledger.list::<AddressClaim>(&keys::addresses(&subnet.cidr)).await?;
         let own = claims.iter().filter(|c| c.record.node == *local.node() && c.record.kind.is_use());

@@ -22,7 +22,7 @@ use crate::{
     clock,
     dataplane::{Changed, Dataplane, DataplaneError},
     local::Local,
-    model::{EndpointId, MacAddr, NetworkId, Snapshot, Vni},
+    model::{EndpointId, MacAddr, NetworkId, Snapshot, Underlay, Vni},
     plan::{
         LocalPort, Op, Overlay, Situation, Spoken, desired, diff, inherit, moved, repaired_thing, repairs,
     },
@@ -43,12 +43,10 @@ pub struct Worker<D> {
     pub local: Arc<Local>,
     /// The cluster.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// What the underlay carries.
-    pub underlay_mtu: watch::Receiver<u32>,
+    /// What carries the tunnels of this host.
+    pub underlay: watch::Receiver<Underlay>,
     /// Subnets to show to the engine as taken.
     pub refused: watch::Receiver<BTreeMap<Ipv4Net, Instant>>,
-    /// This host's underlay address.
-    pub vtep: IpAddr,
     /// UDP port.
     pub vxlan_port: u16,
     /// Where the result is told.
@@ -61,9 +59,8 @@ impl<D> Clone for Worker<D> {
             dataplane: self.dataplane.clone(),
             local: self.local.clone(),
             snapshot: self.snapshot.clone(),
-            underlay_mtu: self.underlay_mtu.clone(),
+            underlay: self.underlay.clone(),
             refused: self.refused.clone(),
-            vtep: self.vtep,
             vxlan_port: self.vxlan_port,
             applied: self.applied.clone(),
         }
@@ -128,7 +125,7 @@ impl<D: Dataplane> Worker<D> {
                 () = sleep_until(expiry.unwrap_or(look_at)), if expiry.is_some() => {}
                 _ = changes.changed() => {}
                 Ok(()) = self.snapshot.changed() => {}
-                Ok(()) = self.underlay_mtu.changed() => {}
+                Ok(()) = self.underlay.changed() => {}
                 Ok(()) = self.refused.changed() => {}
                 event = next(&mut events) => {
                     let wait = if event.is_some() {
@@ -302,11 +299,12 @@ impl<D: Dataplane> Worker<D> {
         let now = Instant::now();
         let refused: BTreeSet<Ipv4Net> =
             self.refused.borrow().iter().filter(|(_, until)| **until > now).map(|(cidr, _)| *cidr).collect();
+        let underlay = self.underlay.borrow().clone();
         let situation = Situation {
             node: self.local.node(),
-            vtep: self.vtep,
+            vtep: underlay.vtep,
             vxlan_port: self.vxlan_port,
-            underlay_mtu: *self.underlay_mtu.borrow(),
+            underlay_mtu: underlay.mtu,
             ports: &ports,
             networks: &networks,
             refused: &refused,

@@ -90,7 +90,8 @@ pub(crate) fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-async fn data_file(path: PathBuf) -> PathBuf {
+/// The file of an embedded store whose address names `path`.
+pub async fn data_file(path: PathBuf) -> PathBuf {
     match tokio::fs::metadata(&path).await {
         Ok(found) if found.is_dir() => path.join(FILE_NAME),
         _ => path,

@@ -7,7 +7,7 @@ use rs_overlay::{
     dataplane::namespace::Namespace,
     dns::manager::{Manager, Told},
     local::{Local, LocalEndpoint, boot_id},
-    model::{EndpointId, MacAddr},
+    model::{EndpointId, MacAddr, Underlay},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -58,9 +58,9 @@ async fn follows_the_sandboxes_of_the_host() {
     let state = tempfile::tempdir().unwrap();
     let local = Arc::new(Local::open(state.path(), 1).unwrap());
     let (cluster, cluster_now) = watch::channel(Arc::new(snapshot()));
-    let vtep = IpAddr::from([192, 0, 2, 1]);
+    let (_underlay, underlay) = watch::channel(Underlay::new([192, 0, 2, 1].into(), 1500));
     let (told, _) = tokio::sync::watch::channel(Told::default());
-    let manager = Manager { local: local.clone(), snapshot: cluster_now, vtep, told };
+    let manager = Manager { local: local.clone(), snapshot: cluster_now, underlay, told };
     let cancel = CancellationToken::new();
     let task = tokio::spawn(manager.run(cancel.clone()));
 

@@ -4,10 +4,11 @@ use std::{net::IpAddr, time::Duration};
 
 use rs_overlay::{
     dataplane::{Dataplane, Prober, names::vxlan_link, prober::NeighbourProber},
-    model::{NetworkId, NodeId, PROBE_MTU, Snapshot, Vni, probe_address, probe_mac},
+    model::{NetworkId, NodeId, PROBE_MTU, Snapshot, Underlay, Vni, probe_address, probe_mac},
     plan::{Overlay, Situation, desired},
 };
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::lab::{Host, Lab, allowed};
 
@@ -42,7 +43,8 @@ fn wanted(here: usize, known: &[usize], six: bool) -> Overlay {
 }
 
 fn prober(host: &Host, n: usize, six: bool) -> NeighbourProber {
-    NeighbourProber { namespace: host.config.namespace.clone(), vtep: vtep(n, six) }
+    let (_, underlay) = watch::channel(Underlay::new(vtep(n, six), 1500));
+    NeighbourProber { namespace: host.config.namespace.clone(), underlay }
 }
 
 async fn answers(prober: &NeighbourProber, host: usize, six: bool) -> bool {

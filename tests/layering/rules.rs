@@ -120,7 +120,7 @@ const BELONGS: &[(&str, &[&str])] = &[
     ("etcd_client", &["store"]),
     ("hickory_proto", &["dns/"]),
     ("redb", &["store"]),
-    ("reqwest", &["store", "cli/client.rs"]),
+    ("reqwest", &["store", "cli/client.rs", "engine/info.rs"]),
     // The daemon serves what `http` has put together.
     ("axum", &["http", "store/embedded/serve.rs", "daemon"]),
     ("clap", &["cli", "config"]),

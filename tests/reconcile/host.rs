@@ -6,12 +6,16 @@ use rs_overlay::{
     dataplane::{Dataplane, fake::FakeKernel},
     driver::{Driver, DriverConfig},
     local::{Binding, Local, LocalEndpoint, boot_id},
-    model::{Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Snapshot, Subnet, Vni},
+    model::{
+        Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Scope, Snapshot, Subnet,
+        Underlay, Vni,
+    },
     plan::Overlay,
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
         mirror::{Health, Mirror},
+        mode::Roles,
         publisher::Publisher,
         worker::Worker,
     },
@@ -127,15 +131,15 @@ impl Host {
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applying, applied) = watch::channel(Arc::default());
         // Nobody tells of a change any more, and no task may spin because of that.
-        let (_, underlay_mtu) = watch::channel(1500);
-        let config = DriverConfig { scope: "local", vtep: VTEP, pools: vec![] };
+        let (_, underlay) = watch::channel(Underlay::new(VTEP, 1500));
+        let config = DriverConfig { roles: Roles::fixed(Scope::Local), pools: vec![] };
         let driver = Driver::new(
             config,
             ledger.clone(),
             Arc::clone(&local),
             snapshot.clone(),
             applied.clone(),
-            underlay_mtu.clone(),
+            underlay.clone(),
         );
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -143,18 +147,13 @@ impl Host {
             dataplane: kernel,
             local: Arc::clone(&local),
             snapshot: snapshot.clone(),
-            underlay_mtu,
+            underlay: underlay.clone(),
             refused: driver.refused(),
-            vtep: VTEP,
             vxlan_port: 4789,
             applied: applying,
         };
-        let publisher = Publisher {
-            ledger: ledger.clone(),
-            local: Arc::clone(&local),
-            vtep: VTEP,
-            health: health.clone(),
-        };
+        let publisher =
+            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), underlay, health: health.clone() };
         let housekeeping = Housekeeping {
             ledger: ledger.clone(),
             local: Arc::clone(&local),
@@ -258,6 +257,7 @@ pub(crate) fn network() -> Network {
         created_by: NodeId::new("a").unwrap(),
         created_at: 1,
         allocated: false,
+        shared: false,
         extra: BTreeMap::new(),
     }
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rs_overlay::engine::{
-    EngineApi, EngineContainer, EngineError, EngineEvent, EngineEvents, EngineFuture, EngineInfo,
-    EngineNetwork, NetworkSpec,
+use rs_overlay::{
+    engine::{
+        EngineApi, EngineContainer, EngineError, EngineEvent, EngineEvents, EngineFuture, EngineInfo,
+        EngineNetwork, NetworkSpec,
+    },
+    model::EngineMode,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -62,6 +65,10 @@ impl EngineApi for SimEngine {
         look(self.0, |_| info).boxed()
     }
 
+    fn mode(&self) -> EngineFuture<'_, EngineMode> {
+        look(self.0, |_| EngineMode::Plain).boxed()
+    }
+
     fn networks<'a>(&'a self, driver: &'a str) -> EngineFuture<'a, Vec<EngineNetwork>> {
         look(self.0, move |host| {
             let engine = &host.engine;
@@ -108,6 +115,11 @@ impl EngineApi for SimEngine {
             ids
         })
         .boxed()
+    }
+
+    fn plugin_name<'a>(&'a self, id: &'a str) -> EngineFuture<'a, String> {
+        // Engines of the simulation have plain plugins only.
+        look(self.0, move |_| id.to_owned()).boxed()
     }
 
     fn events(&self) -> EngineEvents {

@@ -13,9 +13,10 @@ use rs_overlay::{
     chance,
     dataplane::fake::FakeKernel,
     driver::{Driver, DriverConfig},
+    engine::DriverName,
     local::Local,
     member::{Facts, Member},
-    model::{EndpointId, Node, NodeId, Snapshot},
+    model::{EndpointId, Node, NodeId, Scope, Snapshot, Underlay},
     plan::Overlay,
     reconcile::{
         Applied,
@@ -24,6 +25,7 @@ use rs_overlay::{
         keeper::Keeper,
         liveness::Liveness,
         mirror::Mirror,
+        mode::Roles,
         naming::Naming,
         propagate::{EngineReport, Propagator},
         publisher::Publisher,
@@ -198,17 +200,18 @@ fn boot(host: usize) {
     let (snapshot, health) = (mirror.snapshot(), mirror.health());
     let (report_in, report) = watch::channel(EngineReport::default());
     let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
-    let (mtu_in, mtu) = watch::channel(1500);
-    let (facts_in, facts) = watch::channel(Facts { underlay_mtu: 1500, ..Facts::default() });
+    let (underlay_in, underlay) = watch::channel(Underlay::new(vtep, 1500));
+    let (facts_in, facts) = watch::channel(Facts::default());
+    let roles = Roles::fixed(Scope::Local);
     let config =
-        DriverConfig { scope: "local", vtep, pools: vec!["base=10.128.0.0/9,size=24".parse().unwrap()] };
+        DriverConfig { roles: roles.clone(), pools: vec!["base=10.128.0.0/9,size=24".parse().unwrap()] };
     let driver = Driver::new(
         config,
         ledger.clone(),
         Arc::clone(&local),
         snapshot.clone(),
         applied.clone(),
-        mtu.clone(),
+        underlay.clone(),
     );
     let driver = driver.confirmed_by(report.clone()).informed_by(health.clone());
     let driver = Arc::new(driver.standing_on(gate.footing()));
@@ -216,14 +219,17 @@ fn boot(host: usize) {
         dataplane: Arc::new(SimKernel { host, inner }),
         local: Arc::clone(&local),
         snapshot: snapshot.clone(),
-        underlay_mtu: mtu,
+        underlay: underlay.clone(),
         refused: driver.refused(),
-        vtep,
         vxlan_port: 4789,
         applied: applied_in,
     };
-    let publisher =
-        Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
+    let publisher = Publisher {
+        ledger: ledger.clone(),
+        local: Arc::clone(&local),
+        underlay: underlay.clone(),
+        health: health.clone(),
+    };
     let housekeeping = Housekeeping {
         ledger: ledger.clone(),
         local: Arc::clone(&local),
@@ -249,9 +255,10 @@ fn boot(host: usize) {
         applied: applied.clone(),
         unreachable: missed,
     };
-    let member = Member { ledger: ledger.clone(), local: Arc::clone(&local), node, facts, unreachable };
+    let member =
+        Member { ledger: ledger.clone(), local: Arc::clone(&local), node, facts, underlay, unreachable };
     let engine = Arc::new(SimEngine(host));
-    let driver_name = DRIVER.to_owned();
+    let driver_name = Arc::new(DriverName::from(DRIVER));
     let naming = Naming { engine: engine.clone(), local: Arc::clone(&local), driver: driver_name.clone() };
     let collector =
         Collector { engine: engine.clone(), local: Arc::clone(&local), driver: driver_name.clone() };
@@ -260,7 +267,7 @@ fn boot(host: usize) {
         ledger,
         local: Arc::clone(&local),
         driver: driver_name,
-        shared_by_engine: false,
+        roles: roles.watch(),
         snapshot: snapshot.clone(),
         health: health.clone(),
         report: report_in,
@@ -282,7 +289,7 @@ fn boot(host: usize) {
     deck::spawn(owner, liveness.run(never()));
     deck::spawn(owner, keeper.run(never()));
     deck::spawn(owner, refill.run(never()));
-    deck::spawn(owner, tell_facts(applied, mtu_in, facts_in));
+    deck::spawn(owner, tell_facts(applied, underlay_in, facts_in));
     journal::note(|| format!("host{host}: the daemon runs"));
     with(host, |host| {
         host.daemon = Some(Daemon { driver, local, snapshot, report });
@@ -293,7 +300,7 @@ fn boot(host: usize) {
 /// Tells of the probe device as soon as it is there; nothing else about these hosts changes.
 async fn tell_facts(
     mut applied: watch::Receiver<Arc<Applied>>,
-    _mtu: watch::Sender<u32>,
+    _underlay: watch::Sender<Underlay>,
     facts: watch::Sender<Facts>,
 ) {
     loop {
@@ -315,6 +322,7 @@ fn node(host: usize, vtep: IpAddr, local: &Local) -> Node {
         daemon_version: String::new(),
         engine_version: None,
         scope: "local".to_owned(),
+        mode: None,
         boot_id: local.boot().to_owned(),
         since: rs_overlay::clock::unix_seconds(),
         routes: Vec::new(),

@@ -21,12 +21,13 @@ use rs_overlay::{
     driver::{Driver, DriverConfig},
     http::{AdminView, Journal, Plugin, router},
     local::Local,
-    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Snapshot},
+    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Scope, Snapshot, Underlay},
     reconcile::{
         Applied,
         housekeeping::Housekeeping,
         keeper::Keeper,
         mirror::{Health, Mirror},
+        mode::Roles,
         publisher::Publisher,
         refill::Refill,
         worker::Worker,
@@ -56,7 +57,7 @@ pub(crate) struct Host {
     pub(crate) health: watch::Receiver<Health>,
     pub(crate) calls: TaskTracker,
     cancel: CancellationToken,
-    _mtu: watch::Sender<u32>,
+    _underlay: watch::Sender<Underlay>,
     tasks: JoinSet<()>,
 }
 
@@ -111,17 +112,23 @@ impl Host {
             Some(gate) => Arc::new(gate.clone()),
             None => Arc::clone(&raw),
         };
-        let vtep = vtep(number);
         let name = format!("host{number}");
         let local = Arc::new(Local::open(&dir.join(&name), u64::from(number)).unwrap());
         let ledger = Ledger::new(Arc::clone(&store));
         let mirror = Mirror::new(Arc::clone(&store), Arc::clone(&local));
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applied_in, applied) = watch::channel(Arc::new(Applied::default()));
-        let (mtu_in, mtu) = watch::channel(1500);
-        let config = DriverConfig { scope, vtep, pools };
-        let driver =
-            Driver::new(config, ledger.clone(), Arc::clone(&local), snapshot.clone(), applied, mtu.clone());
+        let (underlay_in, underlay) = watch::channel(Underlay::new(vtep(number), 1500));
+        let roles = Roles::fixed(if scope == "global" { Scope::Global } else { Scope::Local });
+        let config = DriverConfig { roles, pools };
+        let driver = Driver::new(
+            config,
+            ledger.clone(),
+            Arc::clone(&local),
+            snapshot.clone(),
+            applied,
+            underlay.clone(),
+        );
         let driver = Arc::new(match &gate {
             Some(gate) => driver.standing_on(gate.footing()),
             None => driver,
@@ -131,14 +138,13 @@ impl Host {
             dataplane: Arc::clone(&kernel),
             local: Arc::clone(&local),
             snapshot: snapshot.clone(),
-            underlay_mtu: mtu,
+            underlay: underlay.clone(),
             refused: driver.refused(),
-            vtep,
             vxlan_port: 4789,
             applied: applied_in,
         };
         let publisher =
-            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), vtep, health: health.clone() };
+            Publisher { ledger: ledger.clone(), local: Arc::clone(&local), underlay, health: health.clone() };
         let housekeeping = Housekeeping {
             ledger: ledger.clone(),
             local: Arc::clone(&local),
@@ -157,9 +163,7 @@ impl Host {
         tasks.spawn(mirror.run(cancel.clone()));
         tasks.spawn(publisher.run(cancel.clone()));
         tasks.spawn(housekeeping.run(cancel.clone()));
-        if scope == "local" {
-            tasks.spawn(keeper.run(cancel.clone()));
-        }
+        tasks.spawn(keeper.run(cancel.clone()));
         tasks.spawn(worker.run(cancel.clone()).map(|ended| ended.unwrap()));
         let calls = TaskTracker::new();
         let journal = Arc::new(Journal::open(&dir.join(&name).join("calls")).unwrap());
@@ -174,7 +178,19 @@ impl Host {
             tasks.spawn(refill.run(cancel.clone()));
         }
         let store = raw;
-        Self { name, router, kernel, local, store, snapshot, health, calls, cancel, _mtu: mtu_in, tasks }
+        Self {
+            name,
+            router,
+            kernel,
+            local,
+            store,
+            snapshot,
+            health,
+            calls,
+            cancel,
+            _underlay: underlay_in,
+            tasks,
+        }
     }
 
     /// Ends all tasks wherever they are, as a crash does, and waits until nothing of them is left.
@@ -338,6 +354,7 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         daemon_version: String::new(),
         engine_version: None,
         scope: scope.to_owned(),
+        mode: None,
         boot_id: String::new(),
         since: 0,
         routes: Vec::new(),
@@ -360,8 +377,10 @@ impl AdminView for Nobody {
             hostname: String::new(),
             vtep: None,
             scope: String::new(),
+            mode: None,
+            mode_because: String::new(),
             store: StoreStatus { kind: String::new(), url: String::new(), connected: true, since: 0 },
-            engine: EngineStatus { reachable: false, version: None },
+            engine: EngineStatus { reachable: false, version: None, driver: String::new(), plugin: None },
             networks: 0,
             endpoints: 0,
             reconcile: None,

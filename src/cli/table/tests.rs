@@ -30,13 +30,20 @@ fn report() -> StatusReport {
         hostname: "a".to_owned(),
         vtep: Some("192.0.2.1".parse().unwrap()),
         scope: "local".to_owned(),
+        mode: Some("plain".to_owned()),
+        mode_because: "plain: the engine is in no swarm and has no cluster store of its own".to_owned(),
         store: StoreStatus {
             kind: "etcd".to_owned(),
             url: "etcd://h1:2379".to_owned(),
             connected: false,
             since: 940,
         },
-        engine: EngineStatus { reachable: true, version: Some("20.10.24".to_owned()) },
+        engine: EngineStatus {
+            reachable: true,
+            version: Some("20.10.24".to_owned()),
+            driver: "rs-overlay:latest".to_owned(),
+            plugin: Some("7811d36d683be9bcaa93db640c67b6db1621e62b59cf1116da041c59251aac82".to_owned()),
+        },
         networks: 2,
         endpoints: 5,
         reconcile: Some(ReconcileStatus { at: 997, steps: 12, failed: 0 }),
@@ -95,9 +102,11 @@ Daemon:         0.1.0
 Node ID:        00112233445566ff
 Hostname:       a
 VTEP:           192.0.2.1
+Mode:           plain: the engine is in no swarm and has no cluster store of its own
 Scope:          local
 Store:          etcd etcd://h1:2379, NOT connected for 60 s
 Engine:         20.10.24
+Driver:         rs-overlay:latest, managed plugin 7811d36d683b
 Networks here:  2
 Endpoints here: 5
 Last reconcile: 3 s ago, 12 steps

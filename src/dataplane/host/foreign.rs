@@ -20,7 +20,7 @@ use crate::{
 
 /// Where programs pin network namespaces: Docker's own overlay driver keeps its VXLAN devices in some of
 /// the first.
-const PINS: [&str; 2] = ["/run/docker/netns", "/run/netns"];
+const PINS: [&str; 2] = ["/var/run/docker/netns", "/var/run/netns"];
 /// Namespaces that are looked into at once; a host with more has them for something else.
 const NAMESPACES: usize = 64;
 /// Digits in the name of a container's sandbox, where nobody makes VXLAN devices of the host.
@@ -34,6 +34,11 @@ impl Host {
         let links = self.channel.links().await;
         let links = links.map_err(|failure| failure.during("reading the host's VXLAN devices"))?;
         Ok(links.iter().filter_map(|link| foreign(link, None)).collect())
+    }
+
+    /// The program that has a UDP socket on `port`, as far as the kernel tells; nothing: none.
+    pub fn port_holder(&self, port: u16) -> Option<String> {
+        port_holder(self.channel.namespace(), port)
     }
 
     /// VXLAN devices in other namespaces whose packets leave by the host's: what was created in the host's
@@ -132,10 +137,10 @@ mod tests {
     #[test]
     fn sandboxes_are_passed_over() {
         for (path, sandbox) in [
-            ("/run/docker/netns/0123456789ab", true),
-            ("/run/docker/netns/default", true),
-            ("/run/docker/netns/1-qx5l3fu9s4", false),
-            ("/run/netns/0123456789ab", false),
+            ("/var/run/docker/netns/0123456789ab", true),
+            ("/var/run/docker/netns/default", true),
+            ("/var/run/docker/netns/1-qx5l3fu9s4", false),
+            ("/var/run/netns/0123456789ab", false),
         ] {
             assert_eq!(is_sandbox(Path::new(path)), sandbox, "{path}");
         }

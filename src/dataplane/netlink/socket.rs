@@ -130,7 +130,7 @@ async fn with_connection<T>(
 }
 
 /// A route netlink socket inside `namespace`, not blocking, with extended acknowledgements.
-pub(super) fn open_socket(namespace: &Namespace, groups: &'static [u32]) -> io::Result<AsyncFd<Socket>> {
+pub(crate) fn open_socket(namespace: &Namespace, groups: &'static [u32]) -> io::Result<AsyncFd<Socket>> {
     let socket = namespace.run(|| {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
@@ -148,7 +148,7 @@ pub(super) fn open_socket(namespace: &Namespace, groups: &'static [u32]) -> io::
 }
 
 /// Waits for the next datagram; `buffer` then holds it.
-pub(super) async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> io::Result<()> {
     loop {
         let mut ready = socket.readable().await?;
         buffer.clear();
@@ -285,7 +285,7 @@ impl Connection {
 }
 
 /// The messages of a datagram. One that this release cannot read, from a newer kernel, is passed over.
-pub(super) fn messages(datagram: &[u8]) -> Vec<(NetlinkHeader, NetlinkPayload<RouteNetlinkMessage>)> {
+pub(crate) fn messages(datagram: &[u8]) -> Vec<(NetlinkHeader, NetlinkPayload<RouteNetlinkMessage>)> {
     let mut messages = Vec::new();
     let mut rest = datagram;
     while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {

@@ -18,7 +18,7 @@ use crate::{
     },
     ipam::{AddressChoice, Direction, choose_address},
     local::{Allocating, OwnClaim, Release},
-    model::{AddressClaim, ClaimKind, IpamMode, Network, Pool, Space, Subnet},
+    model::{AddressClaim, ClaimKind, IpamMode, Mode, Network, Pool, Space, Subnet},
     store::{Entry, Outcome, Txn, keys, ledger::Held, record},
 };
 
@@ -108,7 +108,10 @@ impl Driver {
         let mut taken = None;
         let txn = match self.ledger.get::<AddressClaim>(&key).await? {
             None => txn.absent(key.as_str()),
-            Some(old) if self.may_renew(&old.record, request, &cidr, ip, queued) => {
+            Some(old)
+                if self.may_renew(&old.record, request, &cidr, ip, queued)
+                    || asked_again(&pool.record, &old.record, request) =>
+            {
                 claim.generation = old.record.generation;
                 txn.unchanged(&old.entry)
             }
@@ -277,11 +280,13 @@ impl Driver {
     }
 
     fn new_claim(&self, request: &AddressRequest, pool: &Pool) -> AddressClaim {
+        let mode = self.config.roles.now().mode();
+        let may_manage = mode.is_none_or(|mode| mode == Mode::Swarm);
         let kind = match (request.gateway, &pool.network) {
             (true, _) => ClaimKind::Gateway,
             // Before there is a network no container can ask: these are auxiliary addresses. A swarm
             // manager, though, allocates for tasks in the global space at any time.
-            (false, None) if pool.space == Space::Local => ClaimKind::Auxiliary,
+            (false, None) if pool.space == Space::Local || !may_manage => ClaimKind::Auxiliary,
             (false, _) => ClaimKind::Container,
         };
         let container = request.container.clone();
@@ -303,7 +308,7 @@ impl Driver {
         claim: AddressClaim,
     ) -> Result<(), DriverError> {
         let Some(network) = pool.network.clone() else { return Ok(()) };
-        if request.is_own() && self.scope() == "local" && claim.kind.is_use() {
+        if request.is_own() && claim.kind.is_use() {
             // Without a network of the engine's there is no container either, and the claim is swept up.
             self.local.hold(OwnClaim {
                 cidr: pool.cidr,
@@ -321,4 +326,9 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Whether a manager that has begun asks for what an earlier one had handed out to a container.
+fn asked_again(pool: &Pool, old: &AddressClaim, request: &AddressRequest) -> bool {
+    !request.gateway && old.kind == ClaimKind::Container && pool.is_of_an_earlier_term(old)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use tracing::info;
 
-use super::NewNetwork;
+use super::{NewNetwork, NewSubnet};
 use crate::{
     chance, clock,
     driver::{Driver, DriverError, NetworkOptions, claims::TRIES},
@@ -30,7 +30,9 @@ impl Driver {
                 network: None,
                 node: self.node().clone(),
                 since: clock::unix_seconds(),
+                term_ms: None,
                 closing: false,
+                shared: false,
                 extra: BTreeMap::new(),
             };
             pools.push(self.claim_pool(&pool, true).await.map_err(|error| self.advise_engine(error))?);
@@ -68,7 +70,8 @@ impl Driver {
         ipam: IpamMode,
     ) -> Result<Network, DriverError> {
         for attempt in 0..TRIES {
-            let vni = self.pick_vni(options, attempt).await?;
+            let first = if new.allocate { Vni::FIRST_IN_SWARMS } else { Vni::FIRST_AUTOMATIC };
+            let vni = self.pick_vni(options, first, attempt).await?;
             let network = self.new_network(new, options, vni, pools, ipam);
             let txn = network_txn(&network, pools);
             if txn.len() > TXN_ROOM {
@@ -96,7 +99,7 @@ impl Driver {
         Err(DriverError::Contended { what: "a VNI", tries: TRIES })
     }
 
-    async fn pick_vni(&self, options: NetworkOptions, attempt: u32) -> Result<Vni, DriverError> {
+    async fn pick_vni(&self, options: NetworkOptions, first: u32, attempt: u32) -> Result<Vni, DriverError> {
         let claims = self.ledger.list::<NetworkClaim>(keys::VNIS).await?;
         let vni_of = |key: &str| key.rsplit('/').next().and_then(|number| number.parse::<Vni>().ok());
         let snapshot = self.snapshot();
@@ -121,7 +124,7 @@ impl Driver {
         let mut taken: BTreeSet<_> = claims.iter().filter_map(|claim| vni_of(&claim.entry.key)).collect();
         taken.extend(foreign_vnis(snapshot.nodes.values()));
         let skip = if attempt == 0 { 0 } else { chance::up_to(0..=attempt) };
-        choose_vni(&taken, skip).ok_or(DriverError::NoVni)
+        choose_vni(&taken, first, skip).ok_or(DriverError::NoVni)
     }
 
     fn new_network(
@@ -155,6 +158,7 @@ impl Driver {
             created_by: self.node().clone(),
             created_at: clock::unix_seconds(),
             allocated: new.allocate,
+            shared: !new.allocate && new.subnets.iter().any(NewSubnet::is_shared),
             extra: BTreeMap::new(),
         }
         .in_incarnation(self.local.read(|data| data.store_incarnation().map(str::to_owned)).as_deref())
@@ -168,8 +172,12 @@ fn network_txn(network: &Network, pools: &[Held<Pool>]) -> Txn {
         .absent(vni.as_str())
         .put(keys::network(&network.id), record::encode(network))
         .put(vni, record::encode(&NetworkClaim { network: network.id.clone() }));
+    if network.allocated {
+        // One that was allocated in vain has left it.
+        txn = txn.delete(keys::removed(&network.id));
+    }
     for pool in pools {
-        let bound = Pool { network: Some(network.id.clone()), ..pool.record.clone() };
+        let bound = Pool { network: Some(network.id.clone()), shared: network.shared, ..pool.record.clone() };
         txn = txn.unchanged(&pool.entry).put(pool.entry.key.as_str(), record::encode(&bound));
     }
     // Our own IPAM has claimed these already, when the engine asked for them.

@@ -7,14 +7,14 @@ use tracing::info;
 use super::{Findings, Propagator, Unfinished};
 use crate::{
     engine::{EngineError, IpamConfig, NetworkSpec},
-    model::{Endpoint, JOIN_OPTION, Network},
+    model::{Endpoint, JOIN_OPTION, Mode, Network},
     store::{StoreError, keys},
 };
 
 impl Propagator {
     pub(super) async fn create_new(&self, found: &mut Findings) -> Result<(), Unfinished> {
         let snapshot = self.snapshot.borrow().clone();
-        for network in snapshot.networks.values().filter(|network| !network.allocated) {
+        for network in snapshot.networks.values().filter(|network| network.mode() == Mode::Plain) {
             let Some(name) = &network.name else { continue };
             let here = self.local.read(|data| {
                 data.binding_of(&network.id).is_some() || data.departures.contains_key(&network.id)
@@ -45,7 +45,7 @@ impl Propagator {
         network: &Network,
         found: &mut Findings,
     ) -> Result<(), Unfinished> {
-        match self.engine.create_network(&spec_of(&self.driver, name, network)).await {
+        match self.engine.create_network(&spec_of(self.driver.known(), name, network)).await {
             Ok(_) => info!(network = %name, "network of the cluster created here"),
             Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => {
                 return Err(error.into());

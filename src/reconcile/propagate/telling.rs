@@ -8,7 +8,7 @@ use crate::{
     clock,
     engine::{EngineError, EngineNetwork, NetworkSpec},
     local::{Binding, LocalError},
-    model::{IpamMode, JOIN_OPTION, Network, NetworkClaim, NetworkId},
+    model::{IpamMode, JOIN_OPTION, Mode, Network, NetworkClaim, NetworkId},
     store::{Outcome, StoreError, Txn, keys, record},
 };
 
@@ -21,9 +21,13 @@ impl Propagator {
         found: &mut Findings,
     ) -> Result<(), Unfinished> {
         let Ok(docker_id) = NetworkId::new(docker.id.as_str()) else { return Ok(()) };
-        let Some(binding) = self.local.read(|data| data.bindings.get(&docker_id).cloned()) else {
-            return Ok(self.adopt(docker, &docker_id)?);
-        };
+        let binding = self.local.read(|data| data.bindings.get(&docker_id).cloned());
+        let known = self.snapshot.borrow().networks.get(&docker_id).cloned();
+        let known = known.or_else(|| binding.as_ref().map(|binding| binding.network.clone()));
+        if let Some(network) = known.filter(|network| network.mode() != Mode::Plain) {
+            return self.tell_shared(docker, &network, binding.as_ref(), found).await;
+        }
+        let Some(binding) = binding else { return Ok(self.adopt(docker, &docker_id)?) };
         if binding.docker_id != binding.network.id && !docker.ipam_options.contains_key(JOIN_OPTION) {
             return self.check_joined(docker, &binding, found).await;
         }
@@ -55,6 +59,49 @@ impl Propagator {
         Ok(())
     }
 
+    /// The same for a network that engines share: a swarm's managers know it, and every host with one of its
+    /// tasks; classic engines all do. Who comes first tells. It is never replaced: the engines see to it that
+    /// they have one of each name.
+    async fn tell_shared(
+        &self,
+        docker: &EngineNetwork,
+        network: &Network,
+        binding: Option<&Binding>,
+        found: &mut Findings,
+    ) -> Result<(), Unfinished> {
+        if network.name.is_some() {
+            return binding.map_or(Ok(()), |binding| self.refresh(binding));
+        }
+        let key = keys::network(&network.id);
+        let Some(held) = self.ledger.get::<Network>(&key).await? else { return Ok(()) };
+        let name = keys::name(&docker.name);
+        let claim = self.ledger.get::<NetworkClaim>(&name).await?;
+        if let Some(claim) = claim.as_ref().filter(|claim| claim.record.network != network.id)
+            && self.exists(&claim.record.network).await?
+        {
+            found.problems.push(format!(
+                "network {}, which engines share by themselves, has the name of another network of the cluster; give one of \
+                 them another name",
+                docker.name
+            ));
+            return Ok(());
+        }
+        let told = with_details(&held.record, docker);
+        let txn = Txn::new().unchanged(&held.entry).put(key, record::encode(&told));
+        let txn = match &claim {
+            None => txn.absent(name.as_str()),
+            Some(claim) => txn.unchanged(&claim.entry),
+        };
+        let claim = record::encode(&NetworkClaim { network: told.id.clone() });
+        // After a lost race the next look finds the name told.
+        if held.record.name.is_none() && self.ledger.commit(txn.put(name, claim)).await? == Outcome::Committed
+        {
+            info!(network = %docker.name, "network told to the cluster");
+            self.local.refresh_binding(&told.id, &told)?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn exists(&self, network: &NetworkId) -> Result<bool, StoreError> {
         Ok(self.ledger.get::<Network>(&keys::network(network)).await?.is_some())
     }
@@ -76,7 +123,8 @@ impl Propagator {
         let id = named.unwrap_or_else(|| docker_id.clone());
         let Some(network) = snapshot.networks.get(&id).or_else(|| {
             // One that was joined again by its subnet bears no id.
-            snapshot.network_named(&docker.name).filter(|network| has_subnets_of(docker, network))
+            let plain = |network: &&Network| network.mode() == Mode::Plain && has_subnets_of(docker, network);
+            snapshot.network_named(&docker.name).filter(plain)
         }) else {
             return Ok(());
         };
@@ -85,7 +133,7 @@ impl Propagator {
             return Ok(());
         }
         info!(network = network.title(), "taking over a network that the engine has already");
-        let ipam = if docker.ipam_driver == self.driver { IpamMode::Ours } else { IpamMode::Engine };
+        let ipam = if docker.ipam_driver == self.driver.known() { IpamMode::Ours } else { IpamMode::Engine };
         let (docker_id, network) = (docker_id.clone(), network.clone());
         self.local.put_binding(Binding { docker_id, network, ipam, created_at: clock::unix_seconds() })
     }
@@ -143,14 +191,14 @@ impl Propagator {
         }
         let spec = NetworkSpec {
             name: docker.name.clone(),
-            driver: self.driver.clone(),
+            driver: self.driver.known().to_owned(),
             internal: docker.internal,
             attachable: docker.attachable,
             without_ipv4: !docker.ipam.iter().filter_map(|c| c.subnet).any(|cidr| cidr.addr().is_ipv4()),
             ipv6: docker.ipv6,
             options: docker.options.clone(),
             labels: docker.labels.clone(),
-            ipam_driver: self.driver.clone(),
+            ipam_driver: self.driver.known().to_owned(),
             ..NetworkSpec::default()
         };
         match self.engine.create_network(&spec).await {

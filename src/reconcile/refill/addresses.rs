@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use crate::{
     local::{Local, LocalEndpoint},
-    model::{AddressClaim, ClaimKind, Network, NetworkId, NodeId, Pool, Space},
+    model::{AddressClaim, ClaimKind, IpamMode, Mode, Network, NetworkId, NodeId, Pool},
     store::{
         Outcome, StoreError, Txn, keys,
         ledger::{self, Ledger},
@@ -54,8 +54,7 @@ pub(super) struct Held {
 /// containers that are gone.
 pub(super) async fn withdraw(ledger: &Ledger, local: &Local) -> Result<(), StoreError> {
     for pool in ledger.list::<Pool>(keys::POOLS).await? {
-        // Of the global space a swarm's manager hands out to other hosts.
-        if pool.record.space == Space::Global || pool.record.network.is_none() {
+        if !pool.record.is_claimed_by_users() || pool.record.network.is_none() {
             continue;
         }
         let cidr = pool.record.cidr;
@@ -78,6 +77,10 @@ pub(super) async fn in_use(ledger: &Ledger, local: &Local) -> Result<Vec<Held>, 
     let mut held = Vec::new();
     for binding in data.bindings.values() {
         let network = &binding.network;
+        // Where engines share addresses, they alone know of them.
+        if network.mode() == Mode::Classic && network.ipam == IpamMode::Engine {
+            continue;
+        }
         for subnet in &network.subnets {
             let of_network = data.endpoints.values().filter(|endpoint| endpoint.network == network.id);
             let used = of_network.flat_map(|e| e.addresses.iter().map(move |ip| (*ip, e)));

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    model::{IpamMode, Network, NetworkClaim, NetworkId, Pool, Space, Subnet},
+    model::{IpamMode, Mode, Network, NetworkClaim, NetworkId, Pool, Space, Subnet},
     store::{Entry, StoreError, Txn, keys, ledger::Ledger, record},
 };
 
@@ -74,7 +74,8 @@ impl Picture {
         }
         let mut rivals = BTreeMap::new();
         let vni = (keys::vni(network.vni), format!("VNI {}", network.vni));
-        let name = network.name.as_ref().map(|name| (keys::name(name), format!("name {name}")));
+        let named = network.name.as_ref().filter(|_| network.mode() == Mode::Plain);
+        let name = named.map(|name| (keys::name(name), format!("name {name}")));
         for (key, what) in [Some(vni), name].into_iter().flatten() {
             let holder = self.get::<NetworkClaim>(&key)?.map(|claim| claim.network);
             if holder.as_ref() == Some(&network.id) {
@@ -179,7 +180,7 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
 fn pool_of(network: &Network, subnet: &Subnet) -> Pool {
     let space = match network.ipam {
         IpamMode::Engine => Space::Engine,
-        IpamMode::Ours if network.allocated => Space::Global,
+        IpamMode::Ours if network.mode() != Mode::Plain => Space::Global,
         IpamMode::Ours => Space::Local,
     };
     Pool {
@@ -190,7 +191,9 @@ fn pool_of(network: &Network, subnet: &Subnet) -> Pool {
         network: Some(network.id.clone()),
         node: network.created_by.clone(),
         since: network.created_at,
+        term_ms: None,
         closing: false,
+        shared: network.shared,
         extra: BTreeMap::new(),
     }
 }
@@ -227,6 +230,7 @@ mod tests {
             created_by: NodeId::new("h").unwrap(),
             created_at,
             allocated: false,
+            shared: false,
             extra: BTreeMap::new(),
         }
         .in_incarnation(Some(created_in))
