@@ -14,7 +14,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # More arguments for the test run: make test T='-E "binary(kernel)"'
 T ?=
 
-.PHONY: build demo test sim faults lint static plugin clean-labs deps deps-rust deps-test deps-lint
+.PHONY: build demo test sim faults lint static plugin dist deb clean-labs deps deps-rust deps-test deps-lint
 
 build: deps-rust
 	cargo build --locked --workspace
@@ -42,12 +42,42 @@ plugin: static
 	install -D $(STATIC) $(PLUGIN)/rootfs/rs-overlay
 	install -m 644 plugin-config.json $(PLUGIN)/config.json
 
+# All that a release is made of, with sums that `sha256sum -c` accepts: the binary, the Debian package, the
+# managed plugin's directory, completions and man pages. PROFILE=dev makes the same from a quick build.
+DIST ?= $(TARGET)/dist
+RELEASE := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+MACHINE := $(shell uname -m)
+
+dist: plugin
+	rm -rf $(DIST)
+	install -D $(STATIC) $(DIST)/rs-overlay-$(RELEASE)-linux-$(MACHINE)
+	packaging/build-deb $(STATIC) $(DIST)
+	mkdir -p $(DIST)/completions
+	for shell in bash zsh fish; do $(STATIC) completions $$shell >$(DIST)/completions/rs-overlay.$$shell; done
+	epoch="$$(git log -1 --format=%ct 2>/dev/null || date +%s)"
+	$(STATIC) man-pages $(DIST)/man "$$(date -u -d "@$$epoch" +%F)"
+	pack() { tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$$epoch" -c "$$@" | gzip -9n; }
+	pack -C $(PLUGIN) . >$(DIST)/rs-overlay-$(RELEASE)-plugin.tar.gz
+	pack -C $(DIST) man completions >$(DIST)/rs-overlay-$(RELEASE)-docs.tar.gz
+	cd $(DIST)
+	find . -type f ! -name SHA256SUMS -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum >SHA256SUMS
+	sha256sum --check --quiet SHA256SUMS
+	ls -l *
+	size="$$(stat -c %s rs-overlay-$(RELEASE)-linux-$(MACHINE))"
+	printf 'dist: the binary has %d.%d MB, the goal is less than 15\n' $$((size / 1000000)) $$((size / 100000 % 10))
+
+# The Debian package alone.
+deb: static
+	packaging/build-deb $(STATIC) $(DIST)
+
 # Doc tests first, so that the output ends with the summary of all others. An ignored test is a test that
 # nobody runs: ALLOW_SKIP=1 lets one pass.
 test: deps deps-test
 	@runner="$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')"
 	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
 	cargo test --locked --workspace --doc --quiet
+	$(MAKE) --no-print-directory plugin PROFILE=dev PLUGIN=$(TARGET)/test-plugin
+	export RS_OVERLAY_PLUGIN="$(TARGET)/test-plugin"
 	ignored="$$(cargo nextest list --locked --workspace --run-ignored only --message-format oneline)"
 	if [ -n "$$ignored" ] && [ "$(ALLOW_SKIP)" != 1 ]; then
 		printf 'make test: ignored tests are not allowed (ALLOW_SKIP=1 lets them pass):\n%s\n' "$$ignored" >&2
@@ -82,7 +112,8 @@ lint: deps-rust deps-lint
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	cargo deny --locked check bans licenses sources
-	bash -n .ci/run .ci/deps
+	bash -n .ci/run .ci/deps packaging/build-deb
+	sh -n packaging/deb/postinst; sh -n packaging/deb/prerm; sh -n packaging/deb/postrm
 
 # Takes down every lab of this machine, also one that somebody is using. What a killed test or demo leaves
 # behind is cleared away by the next one as well.

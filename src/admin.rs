@@ -3,10 +3,16 @@
 //!
 //! Times are seconds since 1970. A newer daemon may send fields that are not listed here.
 
+mod node;
+mod underlay;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use node::NodeRow;
+pub use underlay::{UnderlayBefore, UnderlayStatus};
 
 /// Path of `StatusReport`.
 pub const STATUS_PATH: &str = "/rs-overlay/v1/status";
@@ -218,6 +224,9 @@ pub struct StatusReport {
     pub hostname: String,
     /// Underlay address, once it is known.
     pub vtep: Option<IpAddr>,
+    /// What its underlay carries; absent: the daemon is of an earlier release.
+    #[serde(default)]
+    pub underlay: Option<UnderlayStatus>,
     /// Scope under which the engine has, or would have, registered the driver.
     pub scope: String,
     /// How the engine runs: `plain`, `classic` or `swarm`; absent: it has not answered yet.
@@ -302,6 +311,7 @@ pub struct RepairRow {
 }
 
 /// One network of the cluster.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that Docker has, too")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRow {
     /// Identity in the cluster.
@@ -316,6 +326,12 @@ pub struct NetworkRow {
     pub vni: u32,
     /// Largest inner IP packet, in bytes.
     pub mtu: u32,
+    /// Why it is not what somebody may expect.
+    #[serde(default)]
+    pub mtu_because: Option<String>,
+    /// Broadcast and multicast reach all hosts.
+    #[serde(default)]
+    pub flood: bool,
     /// Names of the hosts that have endpoints in it.
     pub hosts: Vec<String>,
     /// Names of the hosts whose engine has it.
@@ -338,35 +354,4 @@ pub struct NetworkRow {
     pub ipv6: bool,
     /// Containers may be attached by hand in swarm mode.
     pub attachable: bool,
-}
-
-/// One host of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeRow {
-    /// Identity.
-    pub id: String,
-    /// Name.
-    pub hostname: String,
-    /// Underlay address.
-    pub vtep: IpAddr,
-    /// Release of its engine, once that has answered.
-    pub engine: Option<String>,
-    /// Release of its daemon.
-    pub daemon: String,
-    /// Scope that its driver answers.
-    pub scope: String,
-    /// Networks with an endpoint there.
-    pub networks: u32,
-    /// Endpoints there.
-    pub endpoints: u32,
-    /// Start of its daemon; of a dead one, when it was declared dead. 0 where neither is known.
-    pub since: u64,
-    /// `alive`, `suspect` (its lease has ended, and everything that is known of it stays) or `dead`.
-    #[serde(default = "alive")]
-    pub state: String,
-}
-
-/// What a daemon that tells no state has: only hosts with a lease.
-fn alive() -> String {
-    "alive".to_owned()
 }

@@ -183,7 +183,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Daemon(flags) => run_daemon(*flags),
         Command::Config(self::config::ConfigCommand::Check(request)) => self::config::run(*request),
-        Command::Completions { shell } => output::finish(generate::completions(Cli::command(), shell)),
+        Command::Completions { shell } => output::finish(generate::completions(&Cli::command(), shell)),
         Command::ManPages(request) => output::finish(generate::man_pages(Cli::command(), &request)),
         Command::Question(Question::Verify(ask)) => verify::verify(&ask),
         Command::Question(Question::Gc { dry_run, ask }) => verify::gc(dry_run, &ask.socket(), &ask),

@@ -4,6 +4,7 @@ pub mod check;
 mod facts;
 mod hosts;
 mod losses;
+mod mtu;
 mod names;
 mod orders;
 mod readiness;
@@ -41,8 +42,8 @@ use crate::{
     model::{Node, Underlay},
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, liveness::Liveness,
-        mirror::Mirror, mode::ModeFinder, mode::Roles, naming::Naming, propagate::EngineReport,
-        propagate::Propagator, publisher::Publisher, refill::Refill, worker::Worker,
+        mirror::Mirror, mode::ModeFinder, mode::Roles, mtu::MtuKeeper, naming::Naming,
+        propagate::EngineReport, propagate::Propagator, publisher::Publisher, refill::Refill, worker::Worker,
     },
     store::{Store, gate::Gate, ledger::Ledger, open, timeouts::Timeouts, url::StoreUrl},
 };
@@ -186,6 +187,7 @@ async fn start(
         prober: Arc::new(prober),
         snapshot: snapshot.clone(),
         applied: applied_now.clone(),
+        health: health.clone(),
         unreachable,
     };
 
@@ -226,6 +228,12 @@ async fn start(
         local: local.clone(),
         health: health.clone(),
         footing: Some(gate.footing()),
+    };
+    let mtu_keeper = MtuKeeper {
+        ledger: ledger.clone(),
+        node: local.node().clone(),
+        snapshot: snapshot.clone(),
+        underlay: underlay_now.clone(),
     };
     let keeper = Keeper {
         ledger: ledger.clone(),
@@ -306,6 +314,7 @@ async fn start(
     tasks.spawn(housekeeping.run(cancel.clone()));
     tasks.spawn(member.run(cancel.clone()));
     tasks.spawn(liveness.run(cancel.clone()));
+    tasks.spawn(mtu_keeper.run(cancel.clone()));
     tasks.spawn(ModeFinder { engine: engine.clone(), roles: roles.clone() }.run(cancel.clone()));
     tasks.spawn(naming.run(cancel.clone()));
     tasks.spawn(collector.run(cancel.clone()));

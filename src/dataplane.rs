@@ -13,7 +13,12 @@ pub mod prober;
 mod quiet;
 mod raw;
 
-use std::{collections::BTreeSet, future::Future, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
@@ -89,6 +94,16 @@ pub trait Dataplane: Send + Sync + 'static {
             let what = format!("link of endpoint {}", link.endpoint.short());
             Err(DataplaneError::Refused { what, detail: "this kernel has no containers".into() })
         }
+    }
+
+    /// Gives an end that is inside of a running container another MTU. `false`: it is not inside (yet).
+    fn fit(
+        &self,
+        _endpoint: &EndpointId,
+        _sandbox: &Path,
+        _mtu: u32,
+    ) -> impl Future<Output = Result<bool, DataplaneError>> + Send {
+        async { Ok(true) }
     }
 
     /// Makes sure that what has to outlive this process does; answers whether something had to be done.

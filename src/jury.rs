@@ -120,6 +120,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::model::About;
 
     fn id(n: usize) -> NodeId {
         NodeId::new(format!("{n:016x}")).unwrap()
@@ -136,7 +137,16 @@ mod tests {
 
     fn known(n: usize) -> KnownHost {
         let Node { id, hostname, vtep, .. } = node(n);
-        KnownHost { id, hostname, vtep, incarnation: 3, probe: true, extra: BTreeMap::new() }
+        KnownHost {
+            id,
+            hostname,
+            vtep,
+            incarnation: 3,
+            probe: true,
+            about: About::default(),
+            left_at: None,
+            extra: BTreeMap::new(),
+        }
     }
 
     /// Host 0 has lost its lease, hosts 1 to `live` have theirs.

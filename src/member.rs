@@ -241,6 +241,8 @@ impl Member {
             vtep: node.vtep,
             incarnation: node.incarnation,
             probe: node.probe,
+            about: node.about(),
+            left_at: None,
             extra: known.map(|held| held.record.extra.clone()).unwrap_or_default(),
         };
         (node, host)

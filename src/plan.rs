@@ -7,7 +7,7 @@ mod moved;
 mod overlay;
 mod repair;
 
-pub use desired::{LocalPort, Situation, desired, effective_mtu, vxlan_overhead};
+pub use desired::{LocalPort, Situation, carried_by_all, desired, effective_mtu, inner_mtu, vxlan_overhead};
 pub use diff::{Op, apply, diff};
 pub use inherited::inherit;
 pub use moved::{Spoken, moved};

@@ -6,12 +6,14 @@
 
 pub(crate) mod cluster;
 pub mod collect;
+mod fit;
 pub mod housekeeping;
 pub mod keeper;
 pub mod liveness;
 mod loose;
 pub mod mirror;
 pub mod mode;
+pub mod mtu;
 pub mod naming;
 pub mod propagate;
 pub mod publisher;
@@ -42,6 +44,8 @@ pub struct Applied {
     pub steps: u64,
     /// What somebody else had changed and was repaired since the start, by kind of thing.
     pub repairs: BTreeMap<&'static str, Repaired>,
+    /// Endpoints whose containers keep another MTU than their network has, and why.
+    pub unfit: BTreeMap<EndpointId, String>,
     /// Endpoints whose containers have lost their link: their end waits in the host's namespace.
     pub loose: BTreeMap<EndpointId, String>,
 }

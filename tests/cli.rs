@@ -83,7 +83,7 @@ const NETWORKS: &str = r#"[
   {"id":"aa22","name":null,"subnets":[],"gateways":[],"vni":4098,"mtu":1450,
    "hosts":[],"endpoints":0,"internal":true,"ipv6":false,"attachable":false}]"#;
 const NODES: &str = r#"[{"id":"n1","hostname":"a","vtep":"192.0.2.1","engine":"20.10.24","daemon":"0.1.0",
-   "scope":"local","networks":1,"endpoints":2,"since":0}]"#;
+   "scope":"global","mode":"classic","networks":1,"endpoints":2,"since":0}]"#;
 const NAMES: &str = r#"{"searched":["blue","red"],"holders":[{"addresses":["10.0.1.2","fd00::2"],"container":"web1",
    "host":"a","network":"blue","since":0,"record":"v1/endpoints/zz11/e1","revision":42}]}"#;
 const STATUS: &str = r#"{"version":"9.8.7","node":"n1","hostname":"a","vtep":null,"scope":"local",
@@ -204,7 +204,7 @@ fn networks_nodes_and_status_are_shown_as_tables_and_as_json() {
             &["NETWORK ID   NAME", "zz11         web", "internal"][..],
         ),
         (&["network", "inspect", "web"], "networks", NETWORKS, &["Name:       web", "Used on:    a, b"]),
-        (&["node", "ls"], "nodes", NODES, &["n1        a          alive   192.0.2.1   20.10.24"]),
+        (&["node", "ls"], "nodes", NODES, &["n1        a          alive   classic   192.0.2.1   20.10.24"]),
         (
             &["name", "lookup", "web"],
             "names?explain=false&name=web",

@@ -77,3 +77,32 @@ async fn addresses_routes_and_mtus_are_read() {
     // A source that is not ours has no way anywhere.
     assert_eq!(kernel.path_mtu(ip("192.0.2.2"), ip("192.0.2.99")).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn changes_of_an_underlay_are_noticed_and_other_things_are_not() {
+    if !allowed() {
+        return;
+    }
+    let lab = Lab::new();
+    let (host, other) = (lab.host("a").await, lab.host("b").await);
+    lab.wire(&host, &other);
+    let mut notices = host.facts.notices().unwrap();
+    let patience = std::time::Duration::from_secs(10);
+    let rest = std::time::Duration::from_millis(300);
+    for change in [
+        "ip addr add 192.0.2.9/24 dev wire",
+        "ip addr del 192.0.2.9/24 dev wire",
+        "ip link set wire mtu 1400",
+        "ip route add 198.51.100.0/24 via 192.0.2.2 mtu 1300",
+        "ip rule add from 192.0.2.1 lookup 100",
+        "ip -6 route add 2001:db8:9::/48 via 2001:db8::2",
+    ] {
+        // What an earlier change brings about comes in its own time.
+        while tokio::time::timeout(rest, notices.changed()).await.is_ok() {}
+        host.net.sh(change);
+        assert!(tokio::time::timeout(patience, notices.changed()).await.is_ok(), "unnoticed: {change}");
+    }
+    while tokio::time::timeout(rest, notices.changed()).await.is_ok() {}
+    host.make(&Overlay { guards: ["203.0.113.0/24".parse().unwrap()].into(), ..Overlay::default() }).await;
+    assert!(tokio::time::timeout(rest, notices.changed()).await.is_err(), "a guard route is no news");
+}

@@ -16,7 +16,7 @@ use rs_overlay::{
     jury::Unreachable,
     local::Local,
     member::{Facts, Member},
-    model::{Death, KnownHost, Node, Snapshot, Underlay},
+    model::{About, Death, KnownHost, Node, Snapshot, Underlay},
     reconcile::{Applied, liveness::Liveness, mirror::Mirror, publisher::Publisher, worker::Worker},
     store::{
         Store, Txn,
@@ -108,6 +108,7 @@ impl Host {
             prober: Arc::new(Asker { own: vtep(at), wire: Arc::clone(wire) }),
             snapshot: snapshot.clone(),
             applied,
+            health: health.clone(),
             unreachable,
         };
         let member = Member {
@@ -212,12 +213,18 @@ async fn a_host_is_dead_when_all_miss_it_and_no_sooner() {
     }
     let death = one.snapshot.borrow().dead[&third].clone();
     assert_eq!((death.hostname.as_str(), death.incarnation), ("h3", 1));
+    // One of those that saw its lease end has written down when that was: before it was declared dead.
+    one.until("the time of its leaving", |s| {
+        s.hosts[&third].left_at.is_some_and(|at| at <= death.since && at + 3600 > death.since)
+    })
+    .await;
     one.until("no more said of it", |s| s.nodes.values().all(|n| n.unreachable.is_empty())).await;
 
     // Back it is another registration, and nobody's word of before counts.
     let three = cluster.host(3);
     one.until("its return", |s| s.nodes.get(&third).is_some_and(|n| n.incarnation == 2) && s.dead.is_empty())
         .await;
+    one.until("no more of its leaving", |s| s.hosts[&third].left_at.is_none()).await;
     three.underlay.send_modify(|underlay| underlay.mtu = 1400);
     one.until("its news", |s| s.nodes[&third].underlay_mtu == 1400).await;
     assert!(one.kernel.overlay().networks().next().is_none());
@@ -236,6 +243,8 @@ async fn a_host_that_cannot_be_asked_for_stays_and_one_that_was_set_up_anew_does
         vtep: vtep(at),
         incarnation: 4,
         probe,
+        about: About::default(),
+        left_at: None,
         extra: BTreeMap::new(),
     };
     // Host 8 has no probe device; host 9 was at the address that host 1 has now.

@@ -1,6 +1,15 @@
 //! The files around the program say what the program does.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a helper that fails is a test that fails")]
+
+mod packaging {
+    pub(crate) mod installed;
+    pub(crate) mod machine;
+    pub(crate) mod texts;
+    pub(crate) mod unit;
+
+    pub(crate) use super::file;
+}
 
 use std::path::{Path, PathBuf};
 

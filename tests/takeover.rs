@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rs_overlay::{
     config::AddrPool,
-    model::{AddressClaim, Death, Endpoint, KnownHost, NodeId},
+    model::{About, AddressClaim, Death, Endpoint, KnownHost, NodeId},
     store::{Store, Txn, keys, ledger::Ledger, record},
 };
 use serde_json::json;
@@ -35,8 +35,16 @@ async fn declare_dead(store: &Arc<dyn Store>, host: Host, seen_by: &Host) {
     let id = host.local.node().clone();
     let vtep = [192, 0, 2, 1].into();
     let (hostname, extra) = (host.name.clone(), BTreeMap::new());
-    let known =
-        KnownHost { id: id.clone(), hostname: hostname.clone(), vtep, incarnation: 1, probe: true, extra };
+    let known = KnownHost {
+        id: id.clone(),
+        hostname: hostname.clone(),
+        vtep,
+        incarnation: 1,
+        probe: true,
+        about: About::default(),
+        left_at: None,
+        extra,
+    };
     drop(host);
     let by = seen_by.local.node().clone();
     let death = Death { id: id.clone(), hostname, incarnation: 1, by, since: 0, extra: BTreeMap::new() };

@@ -5,6 +5,7 @@ mod daemon;
 mod engine;
 mod freeze;
 mod leftovers;
+mod plugin;
 mod power;
 mod store_link;
 
@@ -14,6 +15,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Result;
+
+pub use plugin::SwarmRole;
 
 use crate::command::{CommandOutput, Run};
 use crate::fabric::Fabric;

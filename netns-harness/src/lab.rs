@@ -16,7 +16,7 @@ pub use teardown::KEEP_LOGS_ENV;
 use crate::command::Run;
 use crate::fabric::Fabric;
 use crate::files;
-use crate::host::Host;
+use crate::host::{Host, SwarmRole};
 use crate::kinds::{EngineVersion, Family, StoreKind};
 use crate::parts;
 use crate::resolver::Resolver;
@@ -152,6 +152,17 @@ impl Lab {
     /// What the first host's daemon gets as `--cluster-store`; empty without a store.
     pub fn store_url(&self) -> String {
         self.store.url()
+    }
+
+    /// Make one swarm of all hosts, of which the first `managers` manage it.
+    pub fn swarm(&self, managers: usize) -> Result<()> {
+        let Some((first, others)) = self.hosts.split_first() else { return Ok(()) };
+        first.swarm_init()?;
+        for host in others {
+            let role = if host.number() <= managers { SwarmRole::Manager } else { SwarmRole::Worker };
+            host.swarm_join(first, role)?;
+        }
+        Ok(())
     }
 
     /// The daemon's kernel state on all hosts that are on, as readable lines: see [`Host::leftovers`].

@@ -36,7 +36,7 @@ mod store_server;
 mod wait;
 
 pub use command::{CommandOutput, Run};
-pub use host::Host;
+pub use host::{Host, SwarmRole};
 pub use kinds::{EngineVersion, Family, StoreKind};
 pub use lab::{KEEP_LOGS_ENV, Lab, LabBuilder};
 pub use nix::sys::signal::Signal;

@@ -6,6 +6,7 @@
 mod archive;
 mod image;
 mod index;
+mod root;
 
 use std::env;
 use std::ffi::OsString;
@@ -17,6 +18,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::Run;
 use crate::kinds::EngineVersion;
+
+pub use root::clean_root;
 
 /// Environment variable that moves the cache of downloaded parts.
 pub const CACHE_ENV: &str = "NETNS_HARNESS_CACHE";

@@ -44,6 +44,9 @@ pub(crate) struct Shape {
     pub(crate) daemon: Option<PathBuf>,
     pub(crate) daemon_args: Vec<String>,
     pub(crate) engine_args: Vec<String>,
+    /// Whether the engines are clients of the lab's store themselves, as those up to 20.10 can be.
+    #[serde(default)]
+    pub(crate) classic: bool,
     /// Names and addresses that the lab's DNS server knows, if there is one.
     pub(crate) resolver: Option<Vec<(String, IpAddr)>>,
     /// Whether every power-on gives a host a boot id of its own.
@@ -158,6 +161,7 @@ mod tests {
             daemon: None,
             daemon_args: Vec::new(),
             engine_args: Vec::new(),
+            classic: false,
             resolver: None,
             own_boot_id: true,
             owner: None,

@@ -53,7 +53,7 @@ impl StoreServer {
         let Some(server) = self.server() else { return Ok(()) };
         let data = self.data.to_string_lossy();
         let (binary, args, path) = if self.shape.store == StoreKind::Etcd {
-            (parts::etcd_binary()?, etcd_args(server, &data), "/health")
+            (parts::etcd_binary()?, etcd_args(server, &data, self.shape.classic), "/health")
         } else {
             (parts::consul_binary()?, consul_args(server, &data), "/v1/status/leader")
         };
@@ -130,11 +130,11 @@ impl StoreServer {
     }
 }
 
-fn etcd_args(server: SocketAddr, data: &str) -> Vec<String> {
+fn etcd_args(server: SocketAddr, data: &str, classic: bool) -> Vec<String> {
     let url = format!("http://{server}");
-    ["--data-dir", data, "--listen-client-urls", &url, "--advertise-client-urls", &url]
-        .map(String::from)
-        .into()
+    let args = ["--data-dir", data, "--listen-client-urls", &url, "--advertise-client-urls", &url];
+    // The engines' own client speaks the API that etcd had before.
+    args.into_iter().chain(classic.then_some("--enable-v2")).map(String::from).collect()
 }
 
 fn consul_args(server: SocketAddr, data: &str) -> Vec<String> {

@@ -15,6 +15,9 @@ pub struct EngineView {
     pub networks: BTreeMap<String, String>,
     /// Names of containers by endpoint.
     pub endpoints: BTreeMap<String, String>,
+    /// Those of them that may be on other hosts: engines that share a network list all of it, and of what is
+    /// elsewhere they do not know the container.
+    pub elsewhere: BTreeSet<String>,
 }
 
 /// All differences.
@@ -30,7 +33,8 @@ pub fn compare_engine(engine: &EngineView, own: &Own) -> Vec<DifferenceRow> {
         rows.push(row(Area::Engine, object, "there", "missing in the engine"));
     }
     let known: BTreeSet<&str> = own.endpoints.keys().map(EndpointId::as_str).collect();
-    for (id, name) in engine.endpoints.iter().filter(|(id, _)| !known.contains(id.as_str())) {
+    let unknown = |id: &String| !known.contains(id.as_str()) && !engine.elsewhere.contains(id);
+    for (id, name) in engine.endpoints.iter().filter(|(id, _)| unknown(id)) {
         let object = format!("container {name}, endpoint {}", id.get(..12).unwrap_or(id));
         rows.push(row(Area::Engine, object, "known", "unknown here: start the container again"));
     }

@@ -68,6 +68,9 @@ impl KernelView<'_> {
         } else if (w.local, w.port) != (f.local, f.port) {
             let from = |ip: IpAddr, port| format!("from {ip} to port {port}");
             tell("VXLAN device".into(), from(w.local, w.port), from(f.local, f.port));
+        } else if w.flood != f.flood {
+            let does = |flood| if flood { "carried" } else { "not carried" };
+            tell("broadcast and multicast".into(), does(w.flood).into(), does(f.flood).into());
         } else if w.mtu != f.mtu {
             tell("MTU".into(), w.mtu.to_string(), known(f.mtu != 0, &f.mtu, "differs between its links"));
         }
@@ -81,6 +84,10 @@ impl KernelView<'_> {
             };
             tell(format!("forwarding entry {mac}"), vtep(wanted), vtep(found));
         });
+        for vtep in wanted.flood.symmetric_difference(&found.flood) {
+            let told = |set: &BTreeSet<IpAddr>| if set.contains(vtep) { "there" } else { "not there" };
+            tell(format!("flood entry to {vtep}"), told(&wanted.flood).into(), told(&found.flood).into());
+        }
         unequal(&wanted.neighbours, &found.neighbours, |ip, wanted, found| {
             let mac = |mac: Option<&crate::model::MacAddr>| {
                 mac.map_or("none".to_owned(), |mac| format!("at {mac}"))
@@ -131,10 +138,11 @@ mod tests {
         let mac = MacAddr::from_ip([10, 9, 0, 3].into());
         let segment = Segment {
             network: NetworkId::new("n1").unwrap(),
-            vxlan: Vxlan { local: [192, 0, 2, 1].into(), port: 4789, mtu: 1450 },
+            vxlan: Vxlan { local: [192, 0, 2, 1].into(), port: 4789, mtu: 1450, flood: false },
             ports: BTreeMap::from([(EndpointId::new("e1").unwrap(), Port { mac, mtu: 1450 })]),
             fdb: BTreeMap::from([(mac, [192, 0, 2, 2].into())]),
             neighbours: BTreeMap::from([([10, 9, 0, 3].into(), mac)]),
+            flood: BTreeSet::new(),
         };
         let segments = BTreeMap::from([(Vni::new(4096).unwrap(), segment)]);
         let mut overlay = Overlay { segments, ..Overlay::default() };
@@ -181,9 +189,17 @@ mod tests {
                 meddled(|s| s.ports.values_mut().next().unwrap().mtu = 0),
                 format!("{start}, port of container c1: for {mac} with MTU 1450 / down, unlocked or changed"),
             ),
+            (
+                meddled(|s| s.vxlan.flood = true),
+                format!("{start}, broadcast and multicast: not carried / carried"),
+            ),
+            (
+                meddled(|s| s.flood.extend([IpAddr::from([192, 0, 2, 2])])),
+                format!("{start}, flood entry to 192.0.2.2: not there / there"),
+            ),
             (meddled(|s| s.vxlan.mtu = 0), format!("{start}, MTU: 1450 / differs between its links")),
             (
-                meddled(|s| s.vxlan = Vxlan { local: [0, 0, 0, 0].into(), port: 0, mtu: 0 }),
+                meddled(|s| s.vxlan = Vxlan { local: [0, 0, 0, 0].into(), port: 0, mtu: 0, flood: false }),
                 format!("{start}, bridge and VXLAN device: whole / missing, down or changed"),
             ),
             (told(&overlay(), &["e1"]), "link of container c1: inside the container / outside of it".into()),

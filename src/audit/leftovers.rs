@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{Listing, Own};
 use crate::{
-    model::{AddressClaim, ClaimKind, NetworkId, NodeId, Pool, Space},
+    model::{AddressClaim, ClaimKind, NetworkId, NodeId, Pool},
     store::keys,
 };
 
@@ -89,7 +89,7 @@ fn gone(network: &NetworkId) -> String {
 
 /// Subnets whose network was never created, with what is claimed in them.
 fn pools(store: &Listing, own: &Own, now: u64, found: &mut Vec<Leftover>) {
-    for pool in store.pools.values().filter(|pool| pool.network.is_none() && pool.space != Space::Global) {
+    for pool in store.pools.values().filter(|pool| pool.network.is_none()) {
         let age = now.saturating_sub(pool.since);
         let left = if pool.node == own.node {
             age > LEFT_BEHIND

@@ -138,6 +138,10 @@ fn identity(network: &Network) -> String {
 /// Every address of an endpoint here has a claim of this host.
 fn claims(store: &Listing, own: &Own, rows: &mut Vec<DifferenceRow>) {
     for endpoint in own.endpoints.values().filter(|own| !own.cut_off).map(|own| &own.record) {
+        // What a swarm's manager hands out it claims for all, or its engine's own IPAM does, and nobody here.
+        if store.networks.get(&endpoint.network).is_some_and(|network| network.allocated) {
+            continue;
+        }
         let pools = || store.pools.values().filter(|pool| pool.network.as_ref() == Some(&endpoint.network));
         for ip in &endpoint.addresses {
             let Some(pool) = pools().find(|pool| pool.cidr.contains(ip) && pool.is_claimed_by_users()) else {

@@ -345,7 +345,8 @@ fn the_copy_is_compared_where_it_is_kept() {
 fn the_engine_is_asked_what_it_has() {
     let engine = EngineView {
         networks: BTreeMap::from([("d1".to_owned(), "blue".to_owned())]),
-        endpoints: BTreeMap::from([("e1".to_owned(), "c1".to_owned())]),
+        endpoints: BTreeMap::from([("e1".to_owned(), "c1".to_owned()), ("ep".to_owned(), "far".to_owned())]),
+        elsewhere: ["ep".to_owned()].into(),
     };
     assert!(compare_engine(&engine, &own()).is_empty());
     let objects = |rows: Vec<DifferenceRow>| rows.into_iter().map(|row| row.object).collect::<Vec<_>>();

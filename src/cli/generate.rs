@@ -1,9 +1,6 @@
 //! Completions for shells and pages for man(1), both from the definition of the command line.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Command, ValueEnum};
@@ -35,19 +32,29 @@ pub(super) struct ManPages {
     /// Directory for the pages; it is made if it is not there
     #[arg(value_name = "DIR")]
     directory: PathBuf,
+
+    /// Date of the release, which stands at the foot of each page
+    #[arg(value_name = "YYYY-MM-DD")]
+    date: String,
 }
 
 /// Prints the completions for `shell`.
-pub(super) fn completions(mut command: Command, shell: Shell) -> anyhow::Result<()> {
+pub(super) fn completions(command: &Command, shell: Shell) -> anyhow::Result<()> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
-    let name = command.get_name().to_owned();
+    // Generators tell hidden commands as well.
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+    let mut all = Command::new("rs-overlay").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
+    all = all.propagate_version(true).disable_help_subcommand(true);
+    // The generator for bash (clap_complete 4.6) names the commands of a program with a dash in its name in two
+    // ways, and its script then completes nothing but them. The last word of two lines is the program's name.
+    let name = if shell == clap_complete::Shell::Bash { "rs_overlay" } else { "rs-overlay" };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, name, &mut script);
-    output::print(&String::from_utf8(script)?)
+    clap_complete::generate(shell, &mut all, name, &mut script);
+    output::print(&String::from_utf8(script)?.replace(" rs_overlay\n", " rs-overlay\n"))
 }
 
 /// Writes a page for the program and one for each of its commands.
@@ -57,17 +64,18 @@ pub(super) fn man_pages(mut command: Command, request: &ManPages) -> anyhow::Res
     command.build();
     let mut names = Vec::new();
     titles(&command, &mut names);
-    page(dir, &command, &names)
+    page(request, &command, &names)
 }
 
 /// The page of `command`, and those of what is below it.
-fn page(dir: &Path, command: &Command, all: &[String]) -> anyhow::Result<()> {
+fn page(request: &ManPages, command: &Command, all: &[String]) -> anyhow::Result<()> {
     let title = title(command);
-    let path = dir.join(format!("{title}.{SECTION}"));
+    let path = request.directory.join(format!("{title}.{SECTION}"));
     let mut text = Vec::new();
-    render(command, &title, all, &mut text).with_context(|| format!("cannot render {title}"))?;
+    render(command, &title, &request.date, all, &mut text)
+        .with_context(|| format!("cannot render {title}"))?;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    command.get_subcommands().filter(|sub| !sub.is_hide_set()).try_for_each(|sub| page(dir, sub, all))
+    command.get_subcommands().filter(|sub| !sub.is_hide_set()).try_for_each(|sub| page(request, sub, all))
 }
 
 /// Titles of all pages, each before those below it.
@@ -80,11 +88,17 @@ fn title(command: &Command) -> String {
     command.get_bin_name().unwrap_or(command.get_name()).replace(' ', "-")
 }
 
-fn render(command: &Command, title: &str, all: &[String], out: &mut dyn io::Write) -> io::Result<()> {
+fn render(
+    command: &Command,
+    title: &str,
+    date: &str,
+    all: &[String],
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let version = format!("rs-overlay {}", env!("CARGO_PKG_VERSION"));
-    let man = Man::new(command.clone()).title(title).section(SECTION).source(version).manual("rs-overlay");
-    man.render_title(out)?;
+    let man = Man::new(command.clone());
     let mut roff = Roff::default();
+    roff.control("TH", [title, SECTION, date, &version, "rs-overlay"]);
     roff.control("SH", ["NAME"]);
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     roff.text([roman(format!("{title} - {about}"))]);

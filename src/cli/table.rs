@@ -3,7 +3,9 @@
 use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::admin::{GcReport, NameRow, NetworkRow, NodeRow, RepairRow, StatusReport, VerifyReport};
+use crate::admin::{
+    GcReport, NameRow, NetworkRow, NodeRow, RepairRow, StatusReport, UnderlayStatus, VerifyReport,
+};
 
 /// `network ls`.
 pub(super) fn networks(rows: &[NetworkRow]) -> String {
@@ -68,28 +70,33 @@ pub(super) fn nodes(rows: &[NodeRow], now: u64) -> String {
         "NODE ID",
         "HOSTNAME",
         "STATE",
+        "MODE",
         "VTEP",
         "ENGINE",
         "DAEMON",
-        "SCOPE",
-        "NETWORKS",
-        "ENDPOINTS",
         "SINCE",
+        "LAST SEEN",
+        "NETS",
+        "ENDPOINTS",
     ];
     grid(
         &heads,
         rows.iter().map(|row| {
+            let when = |time: u64| if time == 0 { "-".to_owned() } else { ago(time, now) };
+            // Packagers write much behind their `+`.
+            let engine = row.engine.as_deref().and_then(|engine| engine.split('+').next());
             vec![
-                row.id.clone(),
+                short(&row.id).to_owned(),
                 row.hostname.clone(),
                 row.state.clone(),
+                row.mode.clone().unwrap_or_else(|| "-".to_owned()),
                 row.vtep.to_string(),
-                row.engine.clone().unwrap_or_else(|| "-".to_owned()),
+                engine.unwrap_or("-").to_owned(),
                 row.daemon.clone(),
-                row.scope.clone(),
+                when(row.since),
+                if row.state == "alive" { "now".to_owned() } else { when(row.last_seen) },
                 row.networks.to_string(),
                 row.endpoints.to_string(),
-                if row.since == 0 { "-".to_owned() } else { ago(row.since, now) },
             ]
         }),
     )
@@ -103,7 +110,12 @@ pub(super) fn network(row: &NetworkRow) -> String {
         ("Subnets", list(&row.subnets)),
         ("Gateways", list(&row.gateways)),
         ("VNI", row.vni.to_string()),
-        ("MTU", row.mtu.to_string()),
+        (
+            "MTU",
+            row.mtu_because
+                .as_ref()
+                .map_or_else(|| row.mtu.to_string(), |why| format!("{} ({why})", row.mtu)),
+        ),
         ("Hosts", list(&row.present)),
         ("Used on", list(&row.hosts)),
         ("Removed on", list(&row.departed)),
@@ -143,6 +155,10 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
         ("Node ID", status.node.clone()),
         ("Hostname", status.hostname.clone()),
         ("VTEP", status.vtep.map_or_else(|| "not known yet".to_owned(), |vtep| vtep.to_string())),
+        (
+            "Underlay",
+            status.underlay.as_ref().map_or_else(|| "not known yet".to_owned(), |way| underlay(way, now)),
+        ),
         ("Mode", status.mode_because.clone()),
         ("Scope", status.scope.clone()),
         ("Store", format!("{} {}, {connection} for {}", store.kind, store.url, span(store.since, now))),
@@ -165,6 +181,19 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
         lines.push((if index == 0 { "Problems" } else { "" }, problem.clone()));
     }
     pairs(&lines)
+}
+
+fn underlay(way: &UnderlayStatus, now: u64) -> String {
+    let now_carries = format!("packets of {} bytes", way.mtu);
+    match &way.before {
+        None => now_carries,
+        Some(before) => format!(
+            "{now_carries}; {} with {} bytes until {}",
+            before.vtep,
+            before.mtu,
+            ago(before.until, now)
+        ),
+    }
 }
 
 /// `verify`.
@@ -265,7 +294,12 @@ fn some(names: &[String]) -> String {
 fn flags(row: &NetworkRow) -> String {
     let six_alone = !row.subnets.is_empty() && row.subnets.iter().all(|subnet| subnet.addr().is_ipv6());
     let six = if six_alone { "ipv6 only" } else { "ipv6" };
-    let all = [("internal", row.internal), (six, row.ipv6 || six_alone), ("attachable", row.attachable)];
+    let all = [
+        ("internal", row.internal),
+        (six, row.ipv6 || six_alone),
+        ("attachable", row.attachable),
+        ("flood", row.flood),
+    ];
     let set: Vec<&str> = all.into_iter().filter_map(|(name, set)| set.then_some(name)).collect();
     list(&set)
 }

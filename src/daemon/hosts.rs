@@ -7,38 +7,48 @@ use crate::{
     admin::NodeRow,
     jury::{Standing, Verdict, standing},
     local::{Local, LocalEndpoint},
-    model::{Endpoint, NodeId, Snapshot},
+    model::{Endpoint, Node, NodeId, Snapshot},
     reconcile::Applied,
 };
 
-/// All hosts that are or were here, with what they have in use.
-pub(super) fn rows(snapshot: &Snapshot, endpoints: &[Endpoint]) -> Vec<NodeRow> {
+/// All hosts that are or were here, at `now`, with what they have in use.
+pub(super) fn rows(snapshot: &Snapshot, endpoints: &[Endpoint], now: u64) -> Vec<NodeRow> {
     let nodes = snapshot.nodes.keys().chain(snapshot.hosts.keys()).chain(snapshot.dead.keys());
     let nodes: BTreeSet<&NodeId> = nodes.collect();
-    nodes.into_iter().map(|node| row(snapshot, node, endpoints)).collect()
+    let mut rows: Vec<_> = nodes.into_iter().map(|node| row(snapshot, node, endpoints, now)).collect();
+    rows.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
+    rows
 }
 
-fn row(snapshot: &Snapshot, id: &NodeId, endpoints: &[Endpoint]) -> NodeRow {
+fn row(snapshot: &Snapshot, id: &NodeId, endpoints: &[Endpoint], now: u64) -> NodeRow {
     let own: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.node == *id).collect();
     let networks: BTreeSet<_> = own.iter().map(|endpoint| &endpoint.network).collect();
-    let (state, since) = match standing(snapshot, id) {
-        Standing::Alive => ("alive", 0),
-        Standing::Dead(death) => ("dead", death.since),
-        Standing::Suspect(_) | Standing::Unknown => ("suspect", 0),
+    let state = match standing(snapshot, id) {
+        Standing::Alive => "alive",
+        Standing::Dead(_) => "dead",
+        Standing::Suspect(_) | Standing::Unknown => "suspect",
     };
-    let node = snapshot.nodes.get(id);
-    let vtep = node.map(|node| node.vtep).or_else(|| snapshot.hosts.get(id).map(|host| host.vtep));
+    let (node, host) = (snapshot.nodes.get(id), snapshot.hosts.get(id));
+    let vtep = node.map(|node| node.vtep).or_else(|| host.map(|host| host.vtep));
+    let about = node.map(Node::about).or_else(|| host.map(|host| host.about.clone())).unwrap_or_default();
+    let or_unknown = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    // Where nobody saw a lease end, a word of death, or what the host last told the store, is the next best.
+    let left =
+        || host.and_then(|host| host.left_at).or_else(|| snapshot.dead.get(id).map(|death| death.since));
+    let told = || snapshot.marks.get(id).map_or(0, |mark| mark.at).max(about.since);
     NodeRow {
         id: id.to_string(),
         hostname: snapshot.node_title(id).to_owned(),
         vtep: vtep.unwrap_or_else(|| std::net::Ipv4Addr::UNSPECIFIED.into()),
-        engine: node.and_then(|node| node.engine_version.clone()),
-        daemon: node.map_or_else(|| "-".to_owned(), |node| node.daemon_version.clone()),
-        scope: node.map_or_else(|| "-".to_owned(), |node| node.scope.clone()),
         networks: count(networks.len()),
         endpoints: count(own.len()),
-        since: node.map_or(since, |node| node.since),
+        since: about.since,
+        last_seen: if node.is_some() { now } else { left().unwrap_or_else(told) },
         state: state.to_owned(),
+        engine: about.engine_version,
+        daemon: or_unknown(about.daemon_version),
+        scope: or_unknown(about.scope),
+        mode: about.mode.map(|mode| mode.as_str().to_owned()),
     }
 }
 
@@ -132,11 +142,15 @@ mod tests {
             json!({"id": n.to_string(), "hostname": format!("h{n}"), "vtep": format!("192.0.2.{n}"),
                    "incarnation": 1, "probe": true})
         };
+        let mut left = host(2);
+        left["left_at"] = 50.into();
+        left["about"] = json!({"daemon_version": "1.0", "engine_version": "20.10.5", "scope": "global",
+                               "mode": "classic", "since": 5});
         serde_json::from_value(json!({
             "meta": null, "networks": {}, "endpoints": {},
             "nodes": {"1": {"id": "1", "hostname": "h1", "vtep": "192.0.2.1", "vxlan_port": 4789, "underlay_mtu": 1500,
                             "daemon_version": "1.0", "scope": "local", "boot_id": "", "since": 7, "probe": true}},
-            "hosts": {"1": host(1), "2": host(2), "3": host(3)},
+            "hosts": {"1": host(1), "2": left, "3": host(3)},
             "dead": {"3": {"id": "3", "hostname": "h3", "incarnation": 1, "by": "1", "since": 9}},
         }))
         .unwrap()
@@ -144,10 +158,15 @@ mod tests {
 
     #[test]
     fn every_host_that_was_ever_here_is_listed_with_its_state() {
-        let rows = rows(&snapshot(), &[]);
-        let told: Vec<_> = rows.iter().map(|row| (&*row.hostname, &*row.state, row.since)).collect();
-        assert_eq!(told, [("h1", "alive", 7), ("h2", "suspect", 0), ("h3", "dead", 9)]);
+        let rows = rows(&snapshot(), &[], 100);
+        let told: Vec<_> =
+            rows.iter().map(|row| (&*row.hostname, &*row.state, row.since, row.last_seen)).collect();
+        assert_eq!(told, [("h1", "alive", 7, 100), ("h2", "suspect", 5, 50), ("h3", "dead", 0, 9)]);
         assert_eq!(rows[2].vtep.to_string(), "192.0.2.3");
+        assert_eq!(
+            (rows[1].mode.as_deref(), &*rows[1].daemon, rows[1].engine.as_deref()),
+            (Some("classic"), "1.0", Some("20.10.5"))
+        );
     }
 
     #[test]

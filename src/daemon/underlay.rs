@@ -90,39 +90,19 @@ impl UnderlayFinder {
         Ok(now)
     }
 
-    /// The address as it should be now. Whatever happens, its family stays: all hosts need the same.
+    /// The address as it should be now, and what is wrong with it.
     async fn address(
         &self,
         host: &Host,
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<(IpAddr, Vec<String>), DataplaneError> {
-        let (old, there) = (self.last.vtep, addresses.contains(&self.last.vtep));
-        let alike = |ip: &IpAddr| ip.is_ipv4() == old.is_ipv4();
-        let (found, lacks) = match &self.advertise {
-            Some(Advertise::Address(ip)) => {
-                (there.then_some(*ip), "bring it back, or give another --cluster-advertise".to_owned())
-            }
-            Some(Advertise::Interface(name)) => {
-                let own = host.interface_address(name).await?;
-                let stays = own.contains(&old).then_some(old);
-                let lacks = format!("interface {name} has no other address of that family");
-                (stays.or_else(|| own.into_iter().find(alike)), lacks)
-            }
-            None => {
-                let source = host.default_source().await?.filter(alike);
-                let lacks = "there is no default route of that family to take another from".to_owned();
-                (source.or_else(|| there.then_some(old)), lacks)
-            }
+        let candidates = match &self.advertise {
+            Some(Advertise::Address(ip)) => vec![*ip],
+            Some(Advertise::Interface(name)) => host.interface_address(name).await?,
+            None => host.default_source().await?.into_iter().collect(),
         };
-        Ok(match found {
-            Some(ip) => (ip, Vec::new()),
-            None => {
-                let trouble = format!(
-                    "this host no longer has its underlay address {old}: other hosts do not reach its containers, and nothing is torn down; {lacks}"
-                );
-                (old, vec![trouble])
-            }
-        })
+        let old = self.last.vtep;
+        Ok(choose(self.advertise.as_ref(), old, addresses, &candidates))
     }
 
     async fn mtu(
@@ -146,6 +126,38 @@ impl UnderlayFinder {
     }
 }
 
+/// The address to take where `candidates` are what the setting leads to now, and `addresses` what the host has.
+/// An address that is still good stays; whatever happens, its family does, since all hosts need the same.
+fn choose(
+    advertise: Option<&Advertise>,
+    old: IpAddr,
+    addresses: &BTreeSet<IpAddr>,
+    candidates: &[IpAddr],
+) -> (IpAddr, Vec<String>) {
+    let there = addresses.contains(&old).then_some(old);
+    let alike = candidates.iter().copied().filter(|ip| ip.is_ipv4() == old.is_ipv4());
+    let mut usable = alike.filter(|ip| addresses.contains(ip));
+    let (found, lacks) = match advertise {
+        Some(Advertise::Address(_)) => {
+            (usable.next(), "bring it back, or give another --cluster-advertise".to_owned())
+        }
+        Some(Advertise::Interface(name)) => {
+            let stays = there.filter(|old| candidates.contains(old));
+            (stays.or_else(|| usable.next()), format!("interface {name} has no other address of that family"))
+        }
+        None => (
+            usable.next().or(there),
+            "there is no default route of that family to take another from".to_owned(),
+        ),
+    };
+    let trouble = || {
+        format!(
+            "this host no longer has its underlay address {old}: other hosts do not reach its containers, and nothing is torn down; {lacks}"
+        )
+    };
+    (found.unwrap_or(old), if found.is_none() { vec![trouble()] } else { Vec::new() })
+}
+
 /// All hosts that may have containers, by their address, with their names.
 fn peers(snapshot: &Snapshot, vtep: IpAddr) -> BTreeMap<IpAddr, &str> {
     let live = snapshot.nodes.values().map(|node| (node.vtep, node.hostname.as_str()));
@@ -160,5 +172,50 @@ fn tell(old: &Underlay, new: &Underlay) {
     }
     if old.mtu != new.mtu {
         warn!(from = old.mtu, to = new.mtu, "the underlay carries packets of another size now");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    /// What becomes of 192.0.2.1 where the host has `has` and the setting leads to `leads`.
+    fn chosen(advertise: Option<&Advertise>, has: &[IpAddr], leads: &[IpAddr]) -> (IpAddr, bool) {
+        let (ip, troubles) = choose(advertise, ip(1), &has.iter().copied().collect(), leads);
+        (ip, troubles.is_empty())
+    }
+
+    #[test]
+    fn an_interface_gives_another_address_when_it_has_lost_the_one_and_no_sooner() {
+        let eth0 = Advertise::Interface("eth0".into());
+        let six: IpAddr = "2001:db8::1".parse().unwrap();
+        for (has, leads, want) in [
+            (&[ip(1), ip(9)][..], &[ip(9), ip(1)][..], (ip(1), true)),
+            (&[ip(9)], &[ip(9)], (ip(9), true)),
+            // It has it on another interface.
+            (&[ip(1), ip(9)], &[ip(9)], (ip(9), true)),
+            (&[six], &[six], (ip(1), false)),
+            (&[], &[], (ip(1), false)),
+        ] {
+            assert_eq!(chosen(Some(&eth0), has, leads), want, "{has:?} {leads:?}");
+        }
+    }
+
+    #[test]
+    fn the_default_route_is_followed_and_an_address_by_hand_is_kept() {
+        for (has, leads, want) in [
+            (&[ip(1), ip(9)][..], &[ip(9)][..], (ip(9), true)),
+            (&[ip(1), ip(9)], &[], (ip(1), true)),
+            (&[ip(9)], &[], (ip(1), false)),
+        ] {
+            assert_eq!(chosen(None, has, leads), want, "{has:?} {leads:?}");
+        }
+        let fixed = Advertise::Address(ip(1));
+        assert_eq!(chosen(Some(&fixed), &[ip(1), ip(9)], &[ip(1)]), (ip(1), true));
+        assert_eq!(chosen(Some(&fixed), &[ip(9)], &[ip(1)]), (ip(1), false));
     }
 }

@@ -192,6 +192,10 @@ impl Verifier {
     async fn engine_view(&self) -> Result<EngineView, crate::engine::EngineError> {
         let mut view = EngineView::default();
         for network in self.engine.networks(self.driver.ask(&*self.engine).await?).await? {
+            if network.scope == "global" {
+                let loose = network.endpoints.iter().filter(|(_, endpoint)| endpoint.container.is_none());
+                view.elsewhere.extend(loose.map(|(id, _)| id.clone()));
+            }
             view.endpoints.extend(network.endpoints.into_iter().map(|(id, endpoint)| (id, endpoint.name)));
             view.networks.insert(network.id, network.name);
         }

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use super::{hosts, losses, names, orders::Orders, verify::Verifier};
+use super::{hosts, losses, mtu, names, orders::Orders, verify::Verifier};
 use crate::{
     admin::{
         EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
@@ -57,6 +57,7 @@ impl AdminView for View {
             node: self.node.id.to_string(),
             hostname: self.node.hostname.clone(),
             vtep: Some(self.underlay.borrow().vtep),
+            underlay: Some(mtu::status(&self.underlay.borrow())),
             scope: role.effective_scope().unwrap_or_default().as_str().to_owned(),
             mode: role.mode().map(|mode| mode.as_str().to_owned()),
             mode_because: role.explanation(),
@@ -152,7 +153,7 @@ impl AdminView for View {
         Box::pin(async {
             let endpoints = self.ledger.list::<Endpoint>(keys::ENDPOINTS).await?;
             let endpoints: Vec<_> = endpoints.into_iter().map(|held| held.record).collect();
-            Ok(hosts::rows(&self.hosts().await?, &endpoints))
+            Ok(hosts::rows(&self.hosts().await?, &endpoints, clock::unix_seconds()))
         })
     }
 }
@@ -206,6 +207,7 @@ impl View {
             format!("network {title}: {complaint}")
         }));
         problems.extend(applied.trouble.clone());
+        problems.extend(mtu::problems(&snapshot, &self.local, applied));
         problems.extend(applied.loose.iter().map(|(id, complaint)| {
             let name = self.local.read(|data| data.endpoints.get(id).and_then(|e| e.container.clone()));
             let name = name.unwrap_or_else(|| id.short().to_owned());
@@ -273,6 +275,8 @@ impl View {
             gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
             vni: network.vni.get(),
             mtu: effective_mtu(snapshot, network, underlay.vtep, underlay.mtu),
+            mtu_because: mtu::explanation(snapshot, network, &underlay),
+            flood: network.floods(),
             hosts: titles(&hosts),
             present: titles(present),
             departed: titles(departed),

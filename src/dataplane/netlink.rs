@@ -16,6 +16,8 @@
 //! | no link says which network it is | network `unnamed` | `DeleteSegment`, `AddSegment` |
 //! | port down, out of its bridge, wrong flags, static row missing or one too many | port with MTU 0 | `AddPort`, in place |
 //! | one of an FDB entry's two rows missing or wrong | VTEP `0.0.0.0` | `SetFdb` |
+//! | bridge that gives the tunnel frames for all, or does not | `flood` of the device | `ReplaceVxlan` |
+//! | flood entry with settings that we never make | VTEP `0.0.0.0` | `DeleteFlood`, `SetFlood` |
 //! | neighbour of ours that is not permanent | the bridge's own MAC | `SetNeighbour` |
 //!
 //! The probe segment is one VXLAN device without a bridge (see `probe`); its address is part of being as it
@@ -29,6 +31,7 @@ mod entries;
 mod error;
 mod events;
 mod fdb;
+mod fit;
 mod link_messages;
 mod links;
 mod neighbours;
@@ -201,6 +204,8 @@ impl Kernel {
                 .map_err(|failure| failure.during(op.to_string())),
             Op::SetFdb { .. }
             | Op::DeleteFdb { .. }
+            | Op::SetFlood { .. }
+            | Op::DeleteFlood { .. }
             | Op::SetNeighbour { .. }
             | Op::DeleteNeighbour { .. }
             | Op::Announce { .. } => self.entries(std::slice::from_ref(op)).await.into_iter().collect(),
@@ -234,6 +239,10 @@ impl Dataplane for Kernel {
 
     async fn attach(&self, link: &Attachment) -> Result<String, DataplaneError> {
         self.attach_end(link).await
+    }
+
+    async fn fit(&self, endpoint: &EndpointId, sandbox: &Path, mtu: u32) -> Result<bool, DataplaneError> {
+        self.fit_end(endpoint, sandbox, mtu).await
     }
 
     async fn keep(&self) -> Result<bool, DataplaneError> {

@@ -83,7 +83,9 @@ impl Driver {
         }
         let generation = self.generation(&binding, &new.addresses);
         let underlay = self.underlay.borrow().clone();
-        let mtu = effective_mtu(&self.snapshot(), &binding.network, underlay.vtep, underlay.mtu);
+        let snapshot = self.snapshot();
+        let network = snapshot.networks.get(&binding.network.id).unwrap_or(&binding.network);
+        let mtu = effective_mtu(&snapshot, network, underlay.vtep, underlay.mtu);
         self.local.put_endpoint(LocalEndpoint {
             id: new.id.clone(),
             network: binding.network.id.clone(),

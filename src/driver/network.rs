@@ -16,7 +16,7 @@ use crate::{
     clock,
     local::{Binding, Departure},
     model::{IpamMode, Mode, Network, NetworkId, Pool, Underlay},
-    plan::vxlan_overhead,
+    plan::{carried_by_all, vxlan_overhead},
     store::{Txn, keys},
 };
 
@@ -183,6 +183,10 @@ impl Driver {
             let mtu = network.mtu.map_or("no fixed MTU".to_owned(), |mtu| format!("MTU {mtu}"));
             return Err(conflict(format!("has {mtu}; leave the option out")));
         }
+        if options.flood.is_some_and(|flood| flood != network.floods()) {
+            let flood = if network.floods() { "on" } else { "off" };
+            return Err(conflict(format!("has flood={flood}; leave the option out")));
+        }
         let back = Txn::new().delete(keys::departed(owner, self.node()));
         self.ledger.commit(back).await?;
         self.bind(new, network, IpamMode::Ours)
@@ -240,7 +244,8 @@ impl Driver {
     /// More than the underlay carries would lose large packets without a sign.
     fn check_mtu(&self, options: NetworkOptions) -> Result<(), DriverError> {
         let Underlay { vtep, mtu: underlay, .. } = self.underlay.borrow().clone();
-        let most = underlay.saturating_sub(vxlan_overhead(vtep));
+        let most = carried_by_all(&self.snapshot(), vtep, underlay);
+        let underlay = most + vxlan_overhead(vtep);
         match options.mtu {
             Some(mtu) if mtu > most => Err(DriverError::MtuTooLarge { mtu, underlay, most }),
             _ => Ok(()),

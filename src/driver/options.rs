@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::DriverError;
-use crate::model::Vni;
+use crate::model::{FLOOD_OPTION, Vni};
 
 /// MTU of the containers' interfaces, as the bridge driver has it.
 const MTU: &str = "com.docker.network.driver.mtu";
@@ -13,7 +13,7 @@ const VNI_LIST: &str = "com.docker.network.driver.overlay.vxlanid_list";
 const VNI: &str = "vni";
 
 /// All options, for messages.
-pub const KNOWN_OPTIONS: [&str; 3] = [MTU, VNI_LIST, VNI];
+pub const KNOWN_OPTIONS: [&str; 4] = [MTU, VNI_LIST, VNI, FLOOD_OPTION];
 
 /// What the options say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct NetworkOptions {
     pub mtu: Option<u32>,
     /// The VNI to use.
     pub vni: Option<Vni>,
+    /// Whether broadcast and multicast leave a host.
+    pub flood: Option<bool>,
 }
 
 impl NetworkOptions {
@@ -39,6 +41,7 @@ impl NetworkOptions {
                     }
                     parsed.vni = Some(vni);
                 }
+                FLOOD_OPTION => parsed.flood = Some(parse_flood(value)?),
                 _ => {
                     let known = KNOWN_OPTIONS.join(", ");
                     return Err(DriverError::UnknownOption { option: key.clone(), known });
@@ -54,6 +57,18 @@ fn parse_mtu(value: &str) -> Result<u32, DriverError> {
     let wanted = "a number of bytes from 68 to 65535";
     let number = value.trim().parse().ok().filter(|mtu| (68..=65535).contains(mtu));
     number.ok_or_else(|| DriverError::invalid("MTU", value, wanted))
+}
+
+fn parse_flood(value: &str) -> Result<bool, DriverError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(DriverError::invalid(
+            "flood",
+            value,
+            "`on` (broadcast and multicast reach all hosts) or `off`",
+        )),
+    }
 }
 
 fn parse_vni(value: &str) -> Result<Vni, DriverError> {
@@ -78,16 +93,24 @@ mod tests {
     #[test]
     fn takes_the_known_ones() {
         let got = parse(&[(MTU, "1400"), (VNI_LIST, "5000"), (VNI, "5000")]).unwrap();
-        assert_eq!(got, NetworkOptions { mtu: Some(1400), vni: Vni::new(5000).ok() });
+        assert_eq!(parse(&[("flood", "on")]).unwrap().flood, Some(true));
+        assert_eq!(parse(&[("flood", "off")]).unwrap().flood, Some(false));
+        assert_eq!(got, NetworkOptions { mtu: Some(1400), vni: Vni::new(5000).ok(), flood: None });
     }
 
     #[test]
     fn refuses_the_rest_with_the_list() {
         let text = parse(&[("color", "red")]).unwrap_err().to_string();
         assert!(text.contains("color") && KNOWN_OPTIONS.iter().all(|known| text.contains(known)), "{text}");
-        for (key, value) in
-            [(MTU, "67"), (MTU, "big"), (VNI, "0"), (VNI, "16777216"), (VNI_LIST, "1,2"), (VNI, "")]
-        {
+        for (key, value) in [
+            ("flood", "yes"),
+            (MTU, "67"),
+            (MTU, "big"),
+            (VNI, "0"),
+            (VNI, "16777216"),
+            (VNI_LIST, "1,2"),
+            (VNI, ""),
+        ] {
             assert!(parse(&[(key, value)]).unwrap_err().to_string().contains(value), "{key}={value}");
         }
         assert!(parse(&[(VNI, "7"), (VNI_LIST, "8")]).is_err());

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Local, LocalData, LocalError, files};
+use super::{Binding, Local, LocalData, LocalError, files};
 
 /// The cluster as this host remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,10 +52,13 @@ pub(super) fn read_told(dir: &Path) -> Result<Option<Told>, LocalError> {
     files::read(&dir.join("mark.json"))
 }
 
-/// The cluster that the host with state directory `dir` remembers, without taking the directory: for those
-/// who only look.
+/// The cluster that the host with state directory `dir` insists on, without taking the directory: for those
+/// who only look. A host that has no networks takes whatever cluster it finds.
 pub fn known_cluster(dir: &Path) -> Result<Option<KnownCluster>, LocalError> {
-    read_cluster(dir)
+    let networks = dir.join("networks");
+    let has_networks = networks.is_dir() && !files::read_all::<Binding>(&networks)?.is_empty();
+    let known = if has_networks { read_cluster(dir)? } else { None };
+    Ok(known.filter(|known| !known.provisional))
 }
 
 impl Local {

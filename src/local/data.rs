@@ -32,6 +32,15 @@ pub struct LocalData {
 }
 
 impl LocalData {
+    /// Whether this host has no network, no endpoint and no address, and owes nothing to the store.
+    pub fn is_empty(&self) -> bool {
+        self.bindings.is_empty()
+            && self.endpoints.is_empty()
+            && self.claims.is_empty()
+            && self.releases.is_empty()
+            && self.departures.is_empty()
+    }
+
     /// The binding of a network of the cluster.
     pub fn binding_of(&self, network: &NetworkId) -> Option<&Binding> {
         self.bindings.values().find(|binding| binding.network.id == *network)

@@ -11,6 +11,9 @@ use super::{Mode, NetworkId, NodeId, Vni};
 /// The IPAM option that says: this is no new network, but that one of the cluster (its id or name).
 pub const JOIN_OPTION: &str = "rs-overlay.network";
 
+/// The option that has broadcast and multicast carried to all hosts with endpoints: `on`, or `off`.
+pub const FLOOD_OPTION: &str = "flood";
+
 /// One layer 2 segment that spans hosts: one VNI, one or more subnets.
 #[expect(clippy::struct_excessive_bools, reason = "the flags that `docker network create` has, one by one")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,10 @@ pub struct Network {
     /// MTU that the user asked for, in bytes of an inner IP packet; absent: what the underlay carries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// Largest inner IP packet, in bytes, that the underlays of all hosts carry; absent: an earlier release
+    /// made it, and nobody has written it yet. Containers get the lesser of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<u32>,
     /// `--internal`: no way out of the network.
     #[serde(default)]
     pub internal: bool,
@@ -143,6 +150,11 @@ impl Network {
         self.subnets.iter().any(|subnet| matches!(subnet.cidr, IpNet::V4(_)))
     }
 
+    /// Whether broadcast and multicast leave a host.
+    pub fn floods(&self) -> bool {
+        self.options.get(FLOOD_OPTION).is_some_and(|value| value == "on")
+    }
+
     /// The subnet that holds `ip`.
     pub fn subnet_of(&self, ip: IpAddr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.cidr.contains(&ip))
@@ -165,6 +177,7 @@ impl Network {
             }],
             vni: Vni::new(4096).unwrap(),
             mtu: None,
+            carried: None,
             internal: false,
             attachable: false,
             ipv6: false,

@@ -75,9 +75,36 @@ pub struct KnownHost {
     /// Its probe device is there.
     #[serde(default)]
     pub probe: bool,
+    /// What ran there, for when the host itself can no longer tell.
+    #[serde(default)]
+    pub about: About,
+    /// When its lease was seen to end, in seconds since 1970 by the clock of the host that saw it; absent while
+    /// it has one, and where nobody was there to see. The only field that another host writes; only shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<u64>,
     /// Fields of a newer release, kept when this one rewrites the record.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
+}
+
+/// What runs on a host, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Release of the daemon.
+    #[serde(default)]
+    pub daemon_version: String,
+    /// Release of the engine, once it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    /// Scope that the driver answers there; empty: an earlier release did not say.
+    #[serde(default)]
+    pub scope: String,
+    /// How the engine runs, once it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Start of the daemon, in seconds since 1970; 0: an earlier release did not say.
+    #[serde(default)]
+    pub since: u64,
 }
 
 /// A host that was declared dead: its lease had ended, and none of its jury had an answer from it. It takes
@@ -100,6 +127,17 @@ pub struct Death {
 }
 
 impl Node {
+    /// What runs there.
+    pub fn about(&self) -> About {
+        About {
+            daemon_version: self.daemon_version.clone(),
+            engine_version: self.engine_version.clone(),
+            scope: self.scope.clone(),
+            mode: self.mode,
+            since: self.since,
+        }
+    }
+
     /// Why this host's engine cannot have `network`; `None`: it can, or nobody knows its release.
     pub fn unable_to_have(&self, network: &Network) -> Option<&'static str> {
         let major = self.engine_version.as_deref()?.split('.').next()?.parse::<u32>().ok()?;

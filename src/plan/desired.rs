@@ -41,8 +41,6 @@ pub struct LocalPort {
     pub network: NetworkId,
     /// Its Ethernet address.
     pub mac: MacAddr,
-    /// The MTU it was created with; it does not change while the container lives.
-    pub mtu: u32,
 }
 
 /// The overlay that should be there. A network without an endpoint on this host needs no kernel state; the
@@ -55,7 +53,7 @@ pub fn desired(snapshot: &Snapshot, host: &Situation<'_>) -> Overlay {
         let segment = overlay.segments.entry(network.vni).or_insert_with(|| segment(snapshot, host, network));
         // Two networks never share a VNI in the store; a leftover of a removed one yields.
         if segment.network == network.id {
-            segment.ports.insert(endpoint.clone(), Port { mac: port.mac, mtu: port.mtu });
+            segment.ports.insert(endpoint.clone(), Port { mac: port.mac, mtu: segment.vxlan.mtu });
             segment.fdb.remove(&port.mac);
         }
     }
@@ -72,10 +70,11 @@ fn probe(snapshot: &Snapshot, host: &Situation<'_>) -> Segment {
     let peers: BTreeSet<_> = peers.collect();
     Segment {
         network: NetworkId::of_probes(),
-        vxlan: Vxlan { local: host.vtep, port: host.vxlan_port, mtu: PROBE_MTU },
+        vxlan: Vxlan { local: host.vtep, port: host.vxlan_port, mtu: PROBE_MTU, flood: false },
         ports: BTreeMap::new(),
         fdb: peers.iter().map(|vtep| (probe_mac(*vtep), *vtep)).collect(),
         neighbours: peers.iter().map(|vtep| (probe_address(*vtep).into(), probe_mac(*vtep))).collect(),
+        flood: BTreeSet::new(),
     }
 }
 
@@ -83,10 +82,11 @@ fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segm
     let mtu = effective_mtu(snapshot, network, host.vtep, host.underlay_mtu);
     let mut segment = Segment {
         network: network.id.clone(),
-        vxlan: Vxlan { local: host.vtep, port: host.vxlan_port, mtu },
+        vxlan: Vxlan { local: host.vtep, port: host.vxlan_port, mtu, flood: network.floods() },
         ports: BTreeMap::new(),
         fdb: BTreeMap::new(),
         neighbours: BTreeMap::new(),
+        flood: BTreeSet::new(),
     };
     let remote = snapshot.endpoints_of(&network.id).filter(|e| e.node != *host.node);
     let mut remote: Vec<_> = remote.filter(|e| !snapshot.is_dead(&e.node)).collect();
@@ -105,6 +105,7 @@ fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segm
         // Whose addresses have all been taken over is no longer anywhere.
         if !held.is_empty() {
             segment.fdb.insert(endpoint.mac, endpoint.vtep);
+            segment.flood.extend(network.floods().then_some(endpoint.vtep));
             segment.neighbours.extend(held.into_iter().map(|ip| (*ip, endpoint.mac)));
         }
     }
@@ -131,13 +132,24 @@ pub fn vxlan_overhead(vtep: IpAddr) -> u32 {
     if vtep.is_ipv4() { 50 } else { 70 }
 }
 
-/// The MTU of a network: what the user asked for, else what fits on the narrowest underlay of all hosts,
-/// since any of them may hold the other end.
+/// Largest inner packet, in bytes, that an underlay carries.
+pub fn inner_mtu(vtep: IpAddr, underlay_mtu: u32) -> u32 {
+    underlay_mtu.saturating_sub(vxlan_overhead(vtep)).max(SMALLEST_MTU)
+}
+
+/// What all live hosts and this one carry: any of them may hold the other end.
+pub fn carried_by_all(snapshot: &Snapshot, vtep: IpAddr, underlay_mtu: u32) -> u32 {
+    let others = snapshot.nodes.values().map(|node| inner_mtu(node.vtep, node.underlay_mtu));
+    let own = inner_mtu(vtep, underlay_mtu);
+    others.chain([own]).min().unwrap_or(own)
+}
+
+/// The MTU of a network: the least of what the user asked for, what its record says that all underlays carry,
+/// and what this host's does.
 pub fn effective_mtu(snapshot: &Snapshot, network: &Network, vtep: IpAddr, underlay_mtu: u32) -> u32 {
-    network.mtu.unwrap_or_else(|| {
-        let narrowest = snapshot.nodes.values().map(|node| node.underlay_mtu).chain([underlay_mtu]).min();
-        narrowest.unwrap_or(underlay_mtu).saturating_sub(vxlan_overhead(vtep)).max(SMALLEST_MTU)
-    })
+    let carried = network.carried.unwrap_or_else(|| carried_by_all(snapshot, vtep, underlay_mtu));
+    let own = inner_mtu(vtep, underlay_mtu);
+    network.mtu.into_iter().chain([carried, own]).min().unwrap_or(own)
 }
 
 #[cfg(test)]
@@ -189,10 +201,7 @@ mod tests {
 
     fn one_port() -> BTreeMap<EndpointId, LocalPort> {
         let mac = MacAddr::from_ip([10, 9, 0, 2].into());
-        BTreeMap::from([(
-            EndpointId::new("e1").unwrap(),
-            LocalPort { network: network().id, mac, mtu: 1450 },
-        )])
+        BTreeMap::from([(EndpointId::new("e1").unwrap(), LocalPort { network: network().id, mac })])
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The steps from one overlay to another, and what each step does to the description.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 use ipnet::Ipv4Net;
 
@@ -29,6 +33,10 @@ pub enum Op {
     SetFdb { vni: Vni, mac: MacAddr, vtep: IpAddr },
     /// Forgets `mac`.
     DeleteFdb { vni: Vni, mac: MacAddr },
+    /// Copies frames for all to `vtep` as well.
+    SetFlood { vni: Vni, vtep: IpAddr },
+    /// Stops that; with the unspecified address, for all hosts.
+    DeleteFlood { vni: Vni, vtep: IpAddr },
     /// Answers ARP or neighbour discovery for `ip` with `mac`.
     SetNeighbour { vni: Vni, ip: IpAddr, mac: MacAddr },
     /// Stops answering for `ip`.
@@ -49,6 +57,7 @@ impl Op {
             Op::DeleteSegment { .. }
                 | Op::DeletePort { .. }
                 | Op::DeleteFdb { .. }
+                | Op::DeleteFlood { .. }
                 | Op::DeleteNeighbour { .. }
                 | Op::DeleteGuard(_)
         )
@@ -80,7 +89,8 @@ pub fn diff(from: &Overlay, to: &Overlay) -> Vec<Op> {
 
 /// The segment keeps its tunnel device, or at least its forwarding entries do not die with it.
 fn keeps_device(old: &Segment, new: &Segment) -> bool {
-    old.vxlan.local == new.vxlan.local && old.vxlan.port == new.vxlan.port
+    let fixed = |vxlan: &Vxlan| (vxlan.local, vxlan.port, vxlan.flood);
+    fixed(&old.vxlan) == fixed(&new.vxlan)
 }
 
 /// A container keeps its interface over repairs and changes of the MTU; only another MAC needs another
@@ -97,6 +107,7 @@ fn delete_entries(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
         for mac in old.fdb.keys().filter(|mac| !new.fdb.contains_key(mac)) {
             ops.push(Op::DeleteFdb { vni, mac: *mac });
         }
+        ops.extend(old.flood.difference(&new.flood).map(|vtep| Op::DeleteFlood { vni, vtep: *vtep }));
     }
     for (endpoint, port) in &old.ports {
         if new.ports.get(endpoint).is_none_or(|wanted| needs_new_pair(port, wanted)) {
@@ -115,7 +126,12 @@ fn delete_segment(vni: Vni, old: &Segment, ops: &mut Vec<Op>) {
 fn change_segment(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
     if !keeps_device(old, new) {
         ops.push(Op::ReplaceVxlan { vni, vxlan: new.vxlan });
-        fill_segment(vni, Some(&Segment { fdb: BTreeMap::new(), ..old.clone() }), new, ops);
+        fill_segment(
+            vni,
+            Some(&Segment { fdb: BTreeMap::new(), flood: BTreeSet::new(), ..old.clone() }),
+            new,
+            ops,
+        );
         return;
     }
     if old.vxlan.mtu != new.vxlan.mtu {
@@ -134,6 +150,9 @@ fn fill_segment(vni: Vni, old: Option<&Segment>, new: &Segment, ops: &mut Vec<Op
         if old.and_then(|old| old.fdb.get(&mac)) != Some(&vtep) {
             ops.push(Op::SetFdb { vni, mac, vtep });
         }
+    }
+    for &vtep in new.flood.iter().filter(|vtep| old.is_none_or(|old| !old.flood.contains(vtep))) {
+        ops.push(Op::SetFlood { vni, vtep });
     }
     for (&ip, &mac) in &new.neighbours {
         if old.and_then(|old| old.neighbours.get(&ip)) != Some(&mac) {
@@ -166,6 +185,7 @@ fn step(op: &Op, overlay: &mut Overlay) {
                 ports: BTreeMap::new(),
                 fdb: BTreeMap::new(),
                 neighbours: BTreeMap::new(),
+                flood: BTreeSet::new(),
             };
             overlay.segments.entry(*vni).or_insert(segment);
         }
@@ -179,6 +199,8 @@ fn step(op: &Op, overlay: &mut Overlay) {
         | Op::DeletePort { vni, .. }
         | Op::SetFdb { vni, .. }
         | Op::DeleteFdb { vni, .. }
+        | Op::SetFlood { vni, .. }
+        | Op::DeleteFlood { vni, .. }
         | Op::SetNeighbour { vni, .. }
         | Op::DeleteNeighbour { vni, .. } => {
             if let Some(segment) = overlay.segments.get_mut(vni) {
@@ -193,6 +215,7 @@ fn step_inside(op: &Op, segment: &mut Segment) {
         Op::ReplaceVxlan { vxlan, .. } => {
             segment.vxlan = *vxlan;
             segment.fdb.clear();
+            segment.flood.clear();
         }
         Op::SetMtu { mtu, .. } => segment.vxlan.mtu = *mtu,
         Op::AddPort { endpoint, port, .. } => {
@@ -206,6 +229,12 @@ fn step_inside(op: &Op, segment: &mut Segment) {
         }
         Op::DeleteFdb { mac, .. } => {
             segment.fdb.remove(mac);
+        }
+        Op::SetFlood { vtep, .. } => {
+            segment.flood.insert(*vtep);
+        }
+        Op::DeleteFlood { vtep, .. } => {
+            segment.flood.remove(vtep);
         }
         Op::SetNeighbour { ip, mac, .. } => {
             segment.neighbours.insert(*ip, *mac);
@@ -225,19 +254,10 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::AddSegment { vni, network, vxlan } => {
-                let Vxlan { local, port, mtu } = vxlan;
-                write!(
-                    f,
-                    "add segment vni {vni} network {} local {local} port {port} mtu {mtu}",
-                    network.short()
-                )
+                write!(f, "add segment vni {vni} network {} {vxlan}", network.short())
             }
             Op::ReplaceVxlan { vni, vxlan } => {
-                write!(
-                    f,
-                    "replace vxlan vni {vni} local {} port {} mtu {}",
-                    vxlan.local, vxlan.port, vxlan.mtu
-                )
+                write!(f, "replace vxlan vni {vni} {vxlan}")
             }
             Op::SetMtu { vni, mtu } => write!(f, "set mtu vni {vni} to {mtu}"),
             Op::DeleteSegment { vni } => write!(f, "delete segment vni {vni}"),
@@ -255,6 +275,8 @@ impl fmt::Display for Op {
             }
             Op::SetFdb { vni, mac, vtep } => write!(f, "set fdb vni {vni} mac {mac} vtep {vtep}"),
             Op::DeleteFdb { vni, mac } => write!(f, "delete fdb vni {vni} mac {mac}"),
+            Op::SetFlood { vni, vtep } => write!(f, "set flood vni {vni} vtep {vtep}"),
+            Op::DeleteFlood { vni, vtep } => write!(f, "delete flood vni {vni} vtep {vtep}"),
             Op::SetNeighbour { vni, ip, mac } => write!(f, "set neighbour vni {vni} ip {ip} mac {mac}"),
             Op::DeleteNeighbour { vni, ip } => write!(f, "delete neighbour vni {vni} ip {ip}"),
             Op::Announce { vni, ip, mac } => write!(f, "announce vni {vni} ip {ip} mac {mac}"),

@@ -21,6 +21,7 @@ pub fn inherit(snapshot: &Snapshot, from: &Overlay, to: &mut Overlay) {
         for (mac, vtep) in found.fdb.iter().filter(|(mac, _)| !own.contains(mac)) {
             segment.fdb.entry(*mac).or_insert(*vtep);
         }
+        segment.flood.extend(found.flood.iter().filter(|_| segment.vxlan.flood));
         for (ip, mac) in found.neighbours.iter().filter(|(_, mac)| !own.contains(mac)) {
             segment.neighbours.entry(*ip).or_insert(*mac);
         }
@@ -29,7 +30,10 @@ pub fn inherit(snapshot: &Snapshot, from: &Overlay, to: &mut Overlay) {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, net::IpAddr};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        net::IpAddr,
+    };
 
     use super::*;
     use crate::{
@@ -43,10 +47,11 @@ mod tests {
         let port = Port { mac: mac(2), mtu: 1450 };
         let segment = Segment {
             network: NetworkId::new("n").unwrap(),
-            vxlan: Vxlan { local: [192, 0, 2, 1].into(), port: 4789, mtu: 1450 },
+            vxlan: Vxlan { local: [192, 0, 2, 1].into(), port: 4789, mtu: 1450, flood: true },
             ports: BTreeMap::from([(EndpointId::new("e").unwrap(), port)]),
             fdb: remote.iter().map(|last| (mac(*last), [192, 0, 2, 2].into())).collect(),
             neighbours: remote.iter().map(|last| (ip(*last), mac(*last))).collect(),
+            flood: BTreeSet::from([[192, 0, 2, 2].into()]),
         };
         Overlay { segments: BTreeMap::from([(Vni::new(4096).unwrap(), segment)]), ..Overlay::default() }
     }

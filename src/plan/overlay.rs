@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::IpAddr,
 };
 
@@ -41,6 +42,9 @@ pub struct Segment {
     pub fdb: BTreeMap<MacAddr, IpAddr>,
     /// Their addresses, answered to ARP and neighbour discovery here.
     pub neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// VTEPs to which frames for all are copied. The unspecified address stands for an entry that is not as we
+    /// make it.
+    pub flood: BTreeSet<IpAddr>,
 }
 
 /// Settings of a VXLAN device. The destination port and the local address cannot be changed in place.
@@ -52,6 +56,15 @@ pub struct Vxlan {
     pub port: u16,
     /// Largest inner IP packet, in bytes.
     pub mtu: u32,
+    /// Its bridge gives it broadcast and multicast.
+    pub flood: bool,
+}
+
+impl fmt::Display for Vxlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { local, port, mtu, flood } = self;
+        write!(f, "local {local} port {port} mtu {mtu}{}", if *flood { " flood" } else { "" })
+    }
 }
 
 /// The host's end of a container's veth pair.
@@ -59,7 +72,7 @@ pub struct Vxlan {
 pub struct Port {
     /// The only Ethernet address that may speak through it.
     pub mac: MacAddr,
-    /// MTU of both ends at their creation, in bytes; later changes reach the bridge's end only. 0 is
-    /// observed where a port is there but not as it should be: adding it again repairs it in place.
+    /// MTU of both ends at their creation, in bytes; of an end that is in its container by now, only that of
+    /// the bridge's end. 0 is observed where a port is there but not as it should be: adding it again repairs it in place.
     pub mtu: u32,
 }

@@ -23,6 +23,7 @@ pub fn repaired_thing(op: &Op) -> &'static str {
         Op::AddPort { .. } | Op::DeletePort { .. } => "port",
         Op::SetFdb { .. } | Op::DeleteFdb { .. } => "forwarding entry",
         Op::SetNeighbour { .. } | Op::DeleteNeighbour { .. } => "neighbour",
+        Op::SetFlood { .. } | Op::DeleteFlood { .. } => "flood entry",
         Op::AddGuard(_) | Op::DeleteGuard(_) => "guard route",
         Op::Announce { .. } => "announcement",
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    local::{KnownCluster, Local, Told},
+    local::{KnownCluster, Local, LocalData, Told},
     model::{Mark, Meta, NodeId, Snapshot},
     store::{Entry, Guard, Store, StoreError, keys, record},
 };
@@ -17,6 +17,9 @@ pub(super) struct Memory {
     pub(super) marks: BTreeMap<NodeId, Told>,
     /// This host.
     pub(super) own: Option<NodeId>,
+    /// This host has nothing in its cluster, and neither had any other: there is nothing to protect. So is one
+    /// whose daemon ran for a time before it was told of the cluster's store.
+    pub(super) nothing: bool,
 }
 
 /// What a look at the store has shown.
@@ -47,7 +50,8 @@ impl Memory {
             snapshot.marks.iter().map(|(node, mark)| (node.clone(), seen(mark))).collect();
         marks.remove(local.node());
         marks.extend(told.map(|told| (local.node().clone(), told)));
-        Self { cluster, marks, own: Some(local.node().clone()) }
+        let nothing = snapshot.networks.is_empty() && local.read(LocalData::is_empty);
+        Self { cluster, marks, own: Some(local.node().clone()), nothing }
     }
 }
 
@@ -75,8 +79,10 @@ fn judge(memory: &Memory, entries: &[Entry]) -> Sight {
         Ok(meta) => meta,
         Err(error) => return Sight::Unreadable(error.to_string()),
     };
-    // Whoever has only known a cluster that had just been founded takes what it finds.
-    if memory.cluster.as_ref().is_some_and(|known| known.id != meta.cluster && !known.provisional) {
+    // Whoever has only known a cluster that had just been founded, or has nothing in its own, takes what it
+    // finds.
+    let settled = |known: &KnownCluster| !known.provisional && !memory.nothing;
+    if memory.cluster.as_ref().is_some_and(|known| known.id != meta.cluster && settled(known)) {
         let entry = entry.clone();
         return if meta.provisional { Sight::Usurped { meta, entry } } else { Sight::Foreign(meta.cluster) };
     }
@@ -157,6 +163,7 @@ mod tests {
             }),
             marks: marks.iter().map(told).collect(),
             own: Some(node("a")),
+            nothing: false,
         }
     }
 
@@ -201,6 +208,10 @@ mod tests {
         founded[0].value = record::encode(&new);
         assert!(matches!(judge(&other, &founded), Sight::Usurped { .. }));
         assert!(same(&judge(&memory(Some("i"), &[]), &founded)));
+        // Or there is nothing to lose.
+        other.nothing = true;
+        assert!(matches!(judge(&other, &store("k", &[])), Sight::Turned { .. }));
+        other.nothing = false;
         other.cluster.as_mut().unwrap().provisional = true;
         assert!(matches!(judge(&other, &store("k", &[])), Sight::Turned { .. }));
     }

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::Applied;
+use super::{Applied, mirror::Health};
 use crate::{
     chance, clock,
     dataplane::{DataplaneError, Prober},
@@ -54,6 +54,8 @@ pub struct Liveness {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// What the kernel here holds: without a way to it, nobody is asked for.
     pub applied: watch::Receiver<Arc<Applied>>,
+    /// Whether what is known of the cluster comes from the store, and not from an earlier run.
+    pub health: watch::Receiver<Health>,
     /// What this host says as a juror.
     pub unreachable: watch::Sender<Unreachable>,
 }
@@ -79,12 +81,14 @@ impl Liveness {
         let mut open: BTreeMap<NodeId, Case> = BTreeMap::new();
         let mut asking: JoinSet<Answer> = JoinSet::new();
         let mut former = Former::new();
+        let mut seen = BTreeMap::new();
         loop {
             let snapshot = self.snapshot.borrow_and_update().clone();
             self.take_up(&snapshot, &mut open);
             self.ask(&snapshot, &mut open, &mut asking);
             self.tell(&open);
             let retry = self.judge(&snapshot, &open, &mut former).await;
+            self.note_leaving(&snapshot, &mut seen).await;
             let full = asking.len() >= AT_ONCE;
             let ask_at = open.values().filter_map(|case| case.ask_at).min().filter(|_| !full);
             let wake = ask_at.into_iter().chain(retry).min();
@@ -101,6 +105,37 @@ impl Liveness {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
+    }
+
+    /// Notes in the record of a host when its lease was seen to end, for people. The first of the hosts that
+    /// live does so; `seen` has the registrations that it saw alive, and a record that it does not reach stays
+    /// without the time.
+    async fn note_leaving(&self, snapshot: &Snapshot, seen: &mut BTreeMap<NodeId, u64>) {
+        if !self.health.borrow().synced {
+            return;
+        }
+        for suspect in snapshot.suspects() {
+            let left = seen.remove(&suspect.id).is_some_and(|incarnation| incarnation == suspect.incarnation);
+            if !left || snapshot.nodes.keys().next() != Some(&self.node) {
+                continue;
+            }
+            if let Err(error) = self.note(suspect).await {
+                debug!(%error, host = %suspect.hostname, "when its lease ended is not noted");
+            }
+        }
+        seen.extend(snapshot.nodes.values().map(|node| (node.id.clone(), node.incarnation)));
+    }
+
+    async fn note(&self, suspect: &KnownHost) -> Result<(), StoreError> {
+        let key = keys::host(&suspect.id);
+        let known = self.ledger.get::<KnownHost>(&key).await?;
+        let Some(known) = known.filter(|known| known.record.incarnation == suspect.incarnation) else {
+            return Ok(());
+        };
+        let noted = KnownHost { left_at: Some(clock::unix_seconds()), ..known.record };
+        // Who is back has written its record itself, without this.
+        let txn = Txn::new().unchanged(&known.entry).absent(keys::node(&suspect.id));
+        self.ledger.commit(txn.put(key, record::encode(&noted))).await.map(drop)
     }
 
     /// Makes the open cases those that are this host's now. What was found of an earlier registration of a

@@ -32,6 +32,8 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(30);
 /// How long kernel events are gathered before the kernel is read again.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Rest before a link is looked for again that an engine is just moving into its container.
+const MOVING: Duration = Duration::from_secs(1);
 /// Repairs of one round that are logged one by one; more are only counted.
 const TOLD: usize = 10;
 
@@ -106,10 +108,14 @@ impl<D: Dataplane> Worker<D> {
             }
             if let Some(overlay) = known.take() {
                 let (overlay, complete, remade) = self.make_equal(overlay, left, &mut spoken).await;
+                let on_its_way = self.fit(&overlay, looks).await;
                 known = Some(overlay);
                 if looks {
                     self.keep().await;
                     self.attach_loose(&mut loose, &remade).await;
+                }
+                if on_its_way {
+                    look_at = look_at.min(Instant::now() + MOVING);
                 }
                 if complete {
                     retry.reset();
@@ -291,7 +297,7 @@ impl<D: Dataplane> Worker<D> {
         let (ports, networks) = self.local.read(|data| {
             let ports: BTreeMap<_, _> = data
                 .connected()
-                .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac, mtu: e.mtu }))
+                .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac }))
                 .collect();
             let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
             (ports, networks.collect::<BTreeMap<_, _>>())
@@ -348,6 +354,8 @@ fn network_of(op: &Op, from: &Overlay, to: &Overlay) -> Option<NetworkId> {
         | Op::DeletePort { vni, .. }
         | Op::SetFdb { vni, .. }
         | Op::DeleteFdb { vni, .. }
+        | Op::SetFlood { vni, .. }
+        | Op::DeleteFlood { vni, .. }
         | Op::SetNeighbour { vni, .. }
         | Op::DeleteNeighbour { vni, .. }
         | Op::Announce { vni, .. } => vni,

@@ -86,6 +86,21 @@ impl Lab {
         }
     }
 
+    /// Joins hosts, numbered from 1, by a switch, which is answered.
+    pub(crate) fn switch(&self, hosts: &[&Host]) -> Net {
+        let net = self.namespace("switch");
+        net.sh("ip link add switch mtu 9000 type bridge mcast_snooping 0 && ip link set switch up");
+        for (host, n) in hosts.iter().zip(1..) {
+            host.net
+                .sh(&format!("ip link add wire type veth peer name wire{n} netns {}", net.path().display()));
+            net.sh(&format!("ip link set wire{n} master switch up"));
+            host.net.sh(&format!(
+                "ip addr add 192.0.2.{n}/24 dev wire && ip addr add 2001:db8::{n}/64 dev wire nodad && ip link set wire up"
+            ));
+        }
+        net
+    }
+
     /// Takes a container's link out of the host's namespace into one of its own, as an engine does.
     pub(crate) fn container(&self, host: &Host, id: &EndpointId, addresses: &[&str]) -> Net {
         let net = self.namespace("container");

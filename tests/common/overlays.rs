@@ -25,29 +25,31 @@ fn mac() -> impl Strategy<Value = MacAddr> {
 
 fn vxlan() -> impl Strategy<Value = Vxlan> {
     let local: Vec<IpAddr> = ["192.0.2.1", "192.0.2.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
-    (select(local), select(vec![4789_u16, 4790]), select(vec![1400_u32, 1450]))
-        .prop_map(|(local, port, mtu)| Vxlan { local, port, mtu })
+    (select(local), select(vec![4789_u16, 4790]), select(vec![1400_u32, 1450]), any::<bool>())
+        .prop_map(|(local, port, mtu, flood)| Vxlan { local, port, mtu, flood })
 }
 
 fn segment() -> impl Strategy<Value = Segment> {
     let network = (0..2_u8).prop_map(|n| NetworkId::new(format!("{n}a").repeat(32)).unwrap());
     let port = (mac(), select(vec![1400_u32, 1450])).prop_map(|(mac, mtu)| Port { mac, mtu });
-    let vtep = (11..14_u8).prop_map(|n| IpAddr::from([192, 0, 2, n]));
+    let vtep = || (11..14_u8).prop_map(|n| IpAddr::from([192, 0, 2, n]));
     let ips: Vec<IpAddr> =
         ["10.9.0.2", "10.9.0.3", "10.9.0.4", "fd00::2", "fd00::3"].map(|ip| ip.parse().unwrap()).into();
     (
         network,
         vxlan(),
         btree_map(endpoint(), port, 0..3),
-        btree_map(mac(), vtep, 0..4),
+        btree_map(mac(), vtep(), 0..4),
         btree_map(select(ips), mac(), 0..4),
+        btree_set(vtep(), 0..3),
     )
-        .prop_map(|(network, vxlan, ports, fdb, neighbours)| Segment {
+        .prop_map(|(network, vxlan, ports, fdb, neighbours, flood)| Segment {
             network,
             vxlan,
             ports,
             fdb,
             neighbours,
+            flood,
         })
 }
 
@@ -70,6 +72,12 @@ pub(crate) fn possible(mut overlay: Overlay) -> Overlay {
         let mut macs = BTreeSet::new();
         segment.ports.retain(|_, port| macs.insert(port.mac));
         let six = segment.vxlan.local.is_ipv6();
+        if six {
+            segment.flood = std::mem::take(&mut segment.flood)
+                .into_iter()
+                .map(|_| "2001:db8::c".parse().unwrap())
+                .collect();
+        }
         segment.fdb = std::mem::take(&mut segment.fdb)
             .into_iter()
             .filter(|(mac, _)| !macs.contains(mac))

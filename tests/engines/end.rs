@@ -38,7 +38,8 @@ pub(crate) fn assert_clean(lab: &Lab) {
     eprintln!("nothing is left over");
 }
 
-fn nothing_left(lab: &Lab) -> Result<()> {
+/// That neither kernels nor the store hold anything of networks.
+pub(crate) fn nothing_left(lab: &Lab) -> Result<()> {
     let leftovers = lab.leftovers()?;
     ensure!(leftovers.is_empty(), "left in the kernel: {}", leftovers.join("; "));
     for host in lab.hosts() {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use netns_harness::{EngineVersion, Host, Lab, LabBuilder, StoreKind, wait_until};
 
-pub(crate) use end::{assert_clean, nothing_left_in_store, store_keys, store_values};
+pub(crate) use end::{assert_clean, nothing_left, nothing_left_in_store, store_keys, store_values};
 pub(crate) use traffic::{ping, pings, steady_ping, transfer};
 
 /// Longest wait for something that takes a moment on a machine that is not busy.

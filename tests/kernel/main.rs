@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test may fail")]
 
+mod flood;
 #[path = "../common/lab.rs"]
 mod lab;
 mod notices;
@@ -12,3 +13,4 @@ mod probe;
 mod repair;
 mod scene;
 mod traffic;
+mod underlay;

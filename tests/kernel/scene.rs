@@ -1,6 +1,9 @@
 //! One network on two hosts.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use rs_overlay::plan::{Overlay, Port, Segment, Vxlan};
 
@@ -21,10 +24,11 @@ pub(crate) fn view(here: usize, six: bool, places: &[(char, u8, usize)]) -> Over
     let mtu = if six { 1430 } else { 1450 };
     let mut segment = Segment {
         network: network('a'),
-        vxlan: Vxlan { local: underlay(here), port: 4789, mtu },
+        vxlan: Vxlan { local: underlay(here), port: 4789, mtu, flood: false },
         ports: BTreeMap::new(),
         fdb: BTreeMap::new(),
         neighbours: BTreeMap::new(),
+        flood: BTreeSet::new(),
     };
     for &(id, n, host) in places {
         if host == here {

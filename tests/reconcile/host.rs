@@ -247,6 +247,7 @@ pub(crate) fn network() -> Network {
         }],
         vni: vni(),
         mtu: None,
+        carried: None,
         internal: false,
         attachable: false,
         ipv6: false,

@@ -253,6 +253,7 @@ fn boot(host: usize) {
         prober: Arc::new(SimProber(host)),
         snapshot: snapshot.clone(),
         applied: applied.clone(),
+        health: health.clone(),
         unreachable: missed,
     };
     let member =

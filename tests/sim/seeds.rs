@@ -24,12 +24,24 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
+/// A line without the number of the thread that it ran in, which stands in names of directories: a call that
+/// the disk refused tells the file.
+fn placeless(line: &str) -> String {
+    match line.split_once("-ThreadId-") {
+        Some((before, after)) => {
+            format!("{before}{}", after.trim_start_matches(|digit: char| digit.is_ascii_digit()))
+        }
+        None => line.to_owned(),
+    }
+}
+
 #[test]
 fn the_same_seed_runs_the_same_way() {
     for seed in [3, 14, 35] {
         let [one, other] =
             [(); 2].map(|()| thread::spawn(move || world::of_seed(seed, true)).join().unwrap());
-        let differs = one.lines.iter().zip(&other.lines).position(|(one, other)| one != other);
+        let mut pairs = one.lines.iter().zip(&other.lines);
+        let differs = pairs.position(|(one, other)| placeless(one) != placeless(other));
         if let Some(at) = differs {
             panic!("seed {seed}, line {at}:\n{}\n{}", one.lines[at], other.lines[at]);
         }

@@ -61,9 +61,8 @@ pub(crate) fn snapshots(
 /// What differs between a host's kernel and what it should be.
 fn kernel_of(number: usize, daemon: &Daemon, truth: &Snapshot) -> Option<String> {
     let (ports, networks) = daemon.local.read(|data| {
-        let ports = data
-            .connected()
-            .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac, mtu: e.mtu }));
+        let ports =
+            data.connected().map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac }));
         let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
         (ports.collect(), networks.collect())
     });

@@ -376,6 +376,7 @@ impl AdminView for Nobody {
             node: String::new(),
             hostname: String::new(),
             vtep: None,
+            underlay: None,
             scope: String::new(),
             mode: None,
             mode_because: String::new(),

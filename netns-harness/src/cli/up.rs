@@ -23,6 +23,9 @@ pub(super) struct UpArgs {
     /// Cluster store: etcd, consul, embedded (in the first host's daemon) or none
     #[arg(long, default_value = "none")]
     store: StoreKind,
+    /// Give every dockerd a cluster store of its own: the lab's etcd or consul; engines 20.10 only
+    #[arg(long)]
+    classic: bool,
     /// Address family of the underlay: v4 (`192.0.2.N`) or v6 (`2001:db8::N`)
     #[arg(long, default_value = "v4")]
     family: Family,
@@ -32,6 +35,12 @@ pub(super) struct UpArgs {
     /// The rs-overlay binary to run as a daemon on every host; without it, none is started
     #[arg(long, value_name = "PATH")]
     daemon: Option<PathBuf>,
+    /// Directory of a managed plugin (`make plugin`) that every engine gets as `rs-overlay`
+    #[arg(long, value_name = "DIR", conflicts_with = "daemon")]
+    plugin: Option<PathBuf>,
+    /// One swarm of all hosts, of which the first one is the manager
+    #[arg(long)]
+    swarm: bool,
     /// One more argument for every daemon; may be repeated
     #[arg(long = "daemon-arg", value_name = "ARG", allow_hyphen_values = true)]
     daemon_args: Vec<String>,
@@ -55,10 +64,22 @@ pub(super) fn up(args: UpArgs) -> Result<()> {
         .mtu(args.mtu)
         .daemon_args(&daemon_args.iter().map(String::as_str).collect::<Vec<_>>())
         .engine_args(&engine_args.iter().map(String::as_str).collect::<Vec<_>>());
+    if args.classic {
+        builder = builder.classic();
+    }
     if let Some(daemon) = args.daemon {
         builder = builder.daemon(daemon);
     }
     let lab = builder.build_with_progress(&progress)?;
+    if args.swarm {
+        lab.swarm(1)?;
+        progress("the hosts are a swarm, host1 its manager");
+    }
+    if let Some(directory) = &args.plugin {
+        let directory = directory.canonicalize()?;
+        lab.hosts().iter().try_for_each(|host| host.plugin_install("rs-overlay", &directory, &[]))?;
+        progress("every engine has the managed plugin rs-overlay");
+    }
     let count = lab.hosts().len();
     if interrupt::interrupted() {
         bail!("interrupted");

@@ -25,6 +25,10 @@ impl Host {
         if self.shape.resolver.is_some() {
             argv.extend(["--dns", &dns]);
         }
+        let store = self.shape.store_url(self.number).unwrap_or_default();
+        if self.shape.classic {
+            argv.extend(["--cluster-store", &store, "--cluster-advertise", "eth1:2376"]);
+        }
         argv.extend(self.shape.engine_args.iter().map(String::as_str));
         let socket = self.namespaces.path("/run/docker.sock")?;
         self.engine

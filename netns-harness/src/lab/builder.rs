@@ -37,6 +37,7 @@ impl Default for LabBuilder {
                 daemon: None,
                 daemon_args: Vec::new(),
                 engine_args: Vec::new(),
+                classic: false,
                 resolver: None,
                 own_boot_id: true,
                 owner: None,
@@ -85,6 +86,12 @@ impl LabBuilder {
     /// More arguments for every `dockerd`.
     pub fn engine_args(mut self, args: &[&str]) -> Self {
         self.shape.engine_args = args.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Start every `dockerd` with `--cluster-store` and `--cluster-advertise` of its own, on the lab's etcd or consul.
+    pub fn classic(mut self) -> Self {
+        self.shape.classic = true;
         self
     }
 
@@ -143,6 +150,12 @@ impl LabBuilder {
         check_name(name)?;
         ensure!((1..=100).contains(&engines.len()), "a lab has 1 to 100 hosts, not {}", engines.len());
         ensure!((1280..=65535).contains(mtu), "an underlay MTU is 1280 to 65535, not {mtu}");
+        if self.shape.classic {
+            let old =
+                |engine: &EngineVersion| matches!(engine, EngineVersion::V20_10_5 | EngineVersion::V20_10_24);
+            ensure!(engines.iter().all(old), "only engines up to 20.10 have a cluster store of their own");
+            ensure!(self.shape.store_port().is_some(), "engines can share an etcd or a consul");
+        }
         if !nix::unistd::geteuid().is_root() {
             bail!("a lab needs root: it makes namespaces and runs Docker engines");
         }
@@ -165,7 +178,8 @@ impl Lab {
     /// Store and engines start side by side, the daemons once the store answers. An engine that is a client of the
     /// store itself comes after it as well.
     fn start_parts(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<()> {
-        let classic = self.shape.engine_args.iter().any(|arg| arg.starts_with("--cluster-store"));
+        let by_hand = self.shape.engine_args.iter().any(|arg| arg.starts_with("--cluster-store"));
+        let classic = self.shape.classic || by_hand;
         let (early, late): (Vec<Step>, Vec<Step>) = if classic {
             (vec![Host::boot], vec![Host::daemon_boot, Host::engine_start, Host::import_image])
         } else {

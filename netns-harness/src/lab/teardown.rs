@@ -31,7 +31,10 @@ pub(super) fn down(name: &str) -> Result<()> {
             }
         }
         keep_logs(name, &directory)?;
+        let plugins = plugins(&directory);
         remove_directory(&directory)?;
+        // An engine puts its managed plugins beside its containers, wherever it was told to put those.
+        plugins.iter().try_for_each(|id| remove_cgroups(id))?;
     }
     remove_cgroups(&cgroup(name))
 }
@@ -83,6 +86,15 @@ fn remove_directory(directory: &Path) -> Result<()> {
             _ => Ok(true),
         }
     })
+}
+
+/// Ids of the managed plugins that the lab's engines have.
+fn plugins(directory: &Path) -> Vec<String> {
+    let list = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    let parts = list(directory).map(|part| part.path().join("disk/docker/plugins"));
+    let names = parts.flat_map(|plugins| list(&plugins).collect::<Vec<_>>()).map(|entry| entry.file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())).collect()
 }
 
 /// Remove the lab's cgroup from the unified tree, or from each hierarchy of the older kind.

@@ -70,7 +70,7 @@ impl Drop for Suite {
 }
 
 /// Base address of the mirror from which this machine's apt takes its main suite.
-fn mirror() -> Result<String> {
+pub(super) fn mirror() -> Result<String> {
     let targets = Run::new("apt-get")
         .args(["indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages"])
         .text()

@@ -1,7 +1,7 @@
 //! The tables as people see them.
 
 use super::*;
-use crate::admin::{DifferenceRow, EngineStatus, GcRow, ReconcileStatus, StoreStatus};
+use crate::admin::{DifferenceRow, EngineStatus, GcRow, ReconcileStatus, StoreStatus, UnderlayBefore};
 
 fn network_row(id: &str, name: Option<&str>) -> NetworkRow {
     NetworkRow {
@@ -10,6 +10,8 @@ fn network_row(id: &str, name: Option<&str>) -> NetworkRow {
         subnets: vec!["10.0.1.0/24".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()],
         gateways: vec!["10.0.1.1".parse().unwrap()],
         vni: 4097,
+        mtu_because: None,
+        flood: false,
         mtu: 1450,
         hosts: vec!["a".to_owned(), "b".to_owned()],
         present: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
@@ -29,6 +31,10 @@ fn report() -> StatusReport {
         node: "00112233445566ff".to_owned(),
         hostname: "a".to_owned(),
         vtep: Some("192.0.2.1".parse().unwrap()),
+        underlay: Some(UnderlayStatus {
+            mtu: 1400,
+            before: Some(UnderlayBefore { vtep: "192.0.2.9".parse().unwrap(), mtu: 1500, until: 880 }),
+        }),
         scope: "local".to_owned(),
         mode: Some("plain".to_owned()),
         mode_because: "plain: the engine is in no swarm and has no cluster store of its own".to_owned(),
@@ -87,12 +93,25 @@ fn nodes_show_when_their_daemon_began() {
         networks: 2,
         endpoints: 5,
         since: 1_000,
+        mode: Some("classic".into()),
+        last_seen: 1_300,
         state: "alive".into(),
     };
+    let gone = NodeRow {
+        hostname: "b".to_owned(),
+        engine: Some("20.10.24+dfsg1".to_owned()),
+        mode: None,
+        since: 0,
+        last_seen: 1_000,
+        state: "suspect".into(),
+        ..row.clone()
+    };
     let want = "\
-NODE ID            HOSTNAME   STATE   VTEP        ENGINE   DAEMON   SCOPE   NETWORKS   ENDPOINTS   SINCE
-00112233445566ff   a          alive   192.0.2.1   -        0.1.0    local   2          5           5 min ago";
-    assert_eq!(nodes(&[row], 1_300), want);
+NODE ID        HOSTNAME   STATE     MODE      VTEP        ENGINE     DAEMON   SINCE       LAST SEEN   NETS   ENDPOINTS
+001122334455   a          alive     classic   192.0.2.1   -          0.1.0    5 min ago   now         2      5
+001122334455   b          suspect   -         192.0.2.1   20.10.24   0.1.0    -           5 min ago   2      5";
+    assert_eq!(nodes(&[row, gone], 1_300), want);
+    assert!(want.lines().all(|line| line.len() <= 120));
 }
 
 #[test]
@@ -102,6 +121,7 @@ Daemon:         0.1.0
 Node ID:        00112233445566ff
 Hostname:       a
 VTEP:           192.0.2.1
+Underlay:       packets of 1400 bytes; 192.0.2.9 with 1500 bytes until 2 min ago
 Mode:           plain: the engine is in no swarm and has no cluster store of its own
 Scope:          local
 Store:          etcd etcd://h1:2379, NOT connected for 60 s

@@ -89,12 +89,10 @@ async fn answer(config: &DaemonConfig, store: &dyn Store) -> Finding {
     };
     let hosts = if nodes == 1 { "1 host".to_owned() } else { format!("{nodes} hosts") };
     match known_cluster(&config.state_dir) {
-        Ok(Some(known)) if known.id != meta.cluster && !known.provisional && !meta.provisional => {
-            problem(format!(
-                "holds cluster {}, and this host belongs to {}; give it the store of its own cluster, or an empty --state-dir to join this one",
-                meta.cluster, known.id
-            ))
-        }
+        Ok(Some(known)) if known.id != meta.cluster && !meta.provisional => problem(format!(
+            "holds cluster {}, and this host belongs to {}; give it the store of its own cluster, or an empty --state-dir to join this one",
+            meta.cluster, known.id
+        )),
         Ok(_) => Finding::ok(
             SUBJECT,
             format!("answers within {took} ms, and holds cluster {} with {hosts} in it", meta.cluster),

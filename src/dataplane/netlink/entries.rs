@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use super::{
     Kernel,
     error::Failure,
-    fdb::{delete_remote, gone_is_fine, set_remote},
+    fdb::{delete_flood, delete_remote, gone_is_fine, set_flood, set_remote},
     neighbours,
     socket::Request,
 };
@@ -25,6 +25,8 @@ pub(super) fn is_entry(op: &Op) -> bool {
         op,
         Op::SetFdb { .. }
             | Op::DeleteFdb { .. }
+            | Op::SetFlood { .. }
+            | Op::DeleteFlood { .. }
             | Op::SetNeighbour { .. }
             | Op::DeleteNeighbour { .. }
             | Op::Announce { .. }
@@ -69,7 +71,9 @@ impl Kernel {
         for (place, answer) in owners.into_iter().zip(self.inside.batch(requests).await) {
             let Some(op) = ops.get(place) else { continue };
             let answer = match (op, answer) {
-                (Op::DeleteFdb { .. } | Op::DeleteNeighbour { .. }, answer) => gone_is_fine(answer),
+                (Op::DeleteFdb { .. } | Op::DeleteFlood { .. } | Op::DeleteNeighbour { .. }, answer) => {
+                    gone_is_fine(answer)
+                }
                 (_, answer) => answer,
             };
             if let (Err(failure), Some(result @ Ok(()))) = (answer, results.get_mut(place)) {
@@ -110,6 +114,8 @@ fn segment(op: &Op) -> Option<Vni> {
     match op {
         Op::SetFdb { vni, .. }
         | Op::DeleteFdb { vni, .. }
+        | Op::SetFlood { vni, .. }
+        | Op::DeleteFlood { vni, .. }
         | Op::SetNeighbour { vni, .. }
         | Op::DeleteNeighbour { vni, .. }
         | Op::Announce { vni, .. } => Some(*vni),
@@ -126,7 +132,11 @@ fn messages(op: &Op, indices: Indices) -> Result<Vec<Request>, DataplaneError> {
         (Op::SetFdb { mac, vtep, .. }, Indices { bridge, vxlan: Some(vxlan) }) => {
             rows(set_remote(vxlan, *mac, *vtep), bridge, vxlan)
         }
-        (Op::SetFdb { vni, .. }, _) => return Err(missing(vxlan_link(*vni))),
+        (Op::SetFlood { vtep, .. }, Indices { vxlan: Some(vxlan), .. }) => vec![set_flood(vxlan, *vtep)],
+        (Op::DeleteFlood { vtep, .. }, Indices { vxlan: Some(vxlan), .. }) => {
+            vec![delete_flood(vxlan, *vtep)]
+        }
+        (Op::SetFdb { vni, .. } | Op::SetFlood { vni, .. }, _) => return Err(missing(vxlan_link(*vni))),
         (Op::DeleteFdb { mac, .. }, Indices { bridge, vxlan: Some(vxlan) }) => {
             rows(delete_remote(vxlan, *mac), bridge, vxlan)
         }

@@ -5,11 +5,11 @@
 //! static row can be taken over by a frame with a forged source address.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
@@ -23,11 +23,16 @@ use super::{
 };
 use crate::model::MacAddr;
 
+/// The device's row for frames that have no other one.
+const ALL: [u8; 6] = [0; 6];
+
 /// The forwarding rows of one port.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rows {
     /// Rows of the device itself: the VTEP, or `None` where the row is not as we make it.
     pub(crate) own: BTreeMap<MacAddr, Option<IpAddr>>,
+    /// Where the device copies frames for all to, or `None` for a row that is not as we make it.
+    pub(crate) flood: BTreeSet<Option<IpAddr>>,
     /// Static rows of the bridge that point to this port, and whether each one is sticky.
     pub(crate) bridge: BTreeMap<MacAddr, bool>,
 }
@@ -58,10 +63,12 @@ impl Channel {
 }
 
 fn take(row: &NeighbourMessage, rows: &mut BTreeMap<u32, Rows>) {
-    let (mut mac, mut vtep, mut plain) = (None, None, true);
+    let (mut mac, mut all, mut vtep, mut plain) = (None, false, None, true);
     for attribute in &row.attributes {
         match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = mac_of(bytes),
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                (mac, all) = (mac_of(bytes), *bytes == ALL);
+            }
             NeighbourAttribute::Destination(address) => vtep = ip_of(address),
             NeighbourAttribute::Port(_)
             | NeighbourAttribute::Vni(_)
@@ -70,9 +77,13 @@ fn take(row: &NeighbourMessage, rows: &mut BTreeMap<u32, Rows>) {
             _ => {}
         }
     }
-    let Some(mac) = mac else { return };
     let port = rows.entry(row.header.ifindex).or_default();
-    if row.header.flags.contains(NeighbourFlags::Own) {
+    let own = row.header.flags.contains(NeighbourFlags::Own);
+    if all && own {
+        port.flood.extend(vtep.map(|vtep| Some(vtep).filter(|_| plain)));
+    }
+    let Some(mac) = mac else { return };
+    if own {
         // Rows without a destination are the device's own unicast filter; what it has learnt, as only the
         // probe device does, is reachable and ages.
         if let Some(vtep) = vtep.filter(|_| row.header.state != NeighbourState::Reachable) {
@@ -102,12 +113,16 @@ pub(super) fn mac_of(bytes: &[u8]) -> Option<MacAddr> {
 }
 
 fn row(port: u32, mac: MacAddr, flags: NeighbourFlags, state: NeighbourState) -> NeighbourMessage {
+    row_of(port, &mac.octets(), flags, state)
+}
+
+fn row_of(port: u32, mac: &[u8], flags: NeighbourFlags, state: NeighbourState) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = BRIDGE;
     message.header.ifindex = port;
     message.header.flags = flags;
     message.header.state = state;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
     message
 }
 
@@ -122,10 +137,7 @@ fn delete(message: NeighbourMessage) -> Request {
 /// Frames for `mac` go through the tunnel to `vtep`. A row that pointed elsewhere is moved.
 pub(crate) fn set_remote(vxlan: u32, mac: MacAddr, vtep: IpAddr) -> [Request; 2] {
     let mut own = row(vxlan, mac, NeighbourFlags::Own, NeighbourState::Permanent);
-    own.attributes.push(NeighbourAttribute::Destination(match vtep {
-        IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
-        IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
-    }));
+    own.attributes.push(to(vtep));
     // PERMANENT in a bridge's table would mean "an address of this host".
     let bridge = row(vxlan, mac, NeighbourFlags::Controller | NeighbourFlags::Sticky, NeighbourState::Noarp);
     [upsert(own), upsert(bridge)]
@@ -137,6 +149,27 @@ pub(crate) fn delete_remote(vxlan: u32, mac: MacAddr) -> [Request; 2] {
         delete(row(vxlan, mac, NeighbourFlags::Own, NeighbourState::Permanent)),
         delete(row(vxlan, mac, NeighbourFlags::Controller, NeighbourState::Noarp)),
     ]
+}
+
+fn to(vtep: IpAddr) -> NeighbourAttribute {
+    NeighbourAttribute::Destination(match vtep {
+        IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+        IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+    })
+}
+
+/// Frames for all are copied to `vtep` as well: one more destination of the device's row for "all others".
+pub(crate) fn set_flood(vxlan: u32, vtep: IpAddr) -> Request {
+    let mut row = row_of(vxlan, &ALL, NeighbourFlags::Own, NeighbourState::Permanent);
+    row.attributes.push(to(vtep));
+    Request::new(RouteNetlinkMessage::NewNeighbour(row), NLM_F_CREATE | NLM_F_APPEND)
+}
+
+/// One destination less; without one, none at all.
+pub(crate) fn delete_flood(vxlan: u32, vtep: IpAddr) -> Request {
+    let mut row = row_of(vxlan, &ALL, NeighbourFlags::Own, NeighbourState::Permanent);
+    row.attributes.extend((!vtep.is_unspecified()).then(|| to(vtep)));
+    delete(row)
 }
 
 /// `mac` is behind this container's port.

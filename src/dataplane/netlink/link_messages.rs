@@ -23,6 +23,7 @@ use crate::{
 const TTL: u8 = 64;
 
 /// What a bridge port lets through. Nothing is learnt on any.
+#[derive(Clone, Copy)]
 pub(super) struct PortFlags {
     locked: bool,
     neigh_suppress: bool,
@@ -32,13 +33,15 @@ pub(super) struct PortFlags {
 /// The tunnel: nothing unknown or meant for all leaves the host, and ARP and ND are answered instead.
 pub(super) const VXLAN_PORT: PortFlags =
     PortFlags { locked: false, neigh_suppress: true, group_flood: false };
+/// The tunnel of a network that floods: frames for all go out as well, but what can be answered here still is.
+pub(super) const FLOOD_PORT: PortFlags = PortFlags { group_flood: true, ..VXLAN_PORT };
 /// A container: only its own address may speak. It hears what is meant for all. Suppression would keep
 /// the answers of containers on the same bridge from it.
 pub(super) const CONTAINER_PORT: PortFlags =
     PortFlags { locked: true, neigh_suppress: false, group_flood: true };
 
 impl PortFlags {
-    fn message(&self, index: u32) -> LinkMessage {
+    fn message(self, index: u32) -> LinkMessage {
         LinkBridgePort::new(index)
             .learning(false)
             .flood(false)
@@ -51,7 +54,7 @@ impl PortFlags {
     }
 
     /// Whether a port has these flags; one that an older kernel does not know is passed over.
-    pub(super) fn matches(&self, infos: &[InfoBridgePort]) -> bool {
+    pub(super) fn matches(self, infos: &[InfoBridgePort]) -> bool {
         !infos.is_empty()
             && infos.iter().all(|info| match info {
                 InfoBridgePort::Learning(on)
@@ -167,9 +170,10 @@ pub(crate) fn probe_messages(index: u32, alias: &Alias, vxlan: &Vxlan) -> Vec<Re
 }
 
 /// Joins a VXLAN device to its bridge and brings it up.
-pub(crate) fn vxlan_messages(index: u32, bridge: u32, alias: &Alias, mtu: u32) -> Vec<Request> {
-    let vxlan = LinkUnspec::new_with_index(index).controller(bridge).mtu(mtu);
-    vec![tag(vxlan, alias), no_address(index), change(VXLAN_PORT.message(index)), set_up(index)]
+pub(crate) fn vxlan_messages(index: u32, bridge: u32, alias: &Alias, vxlan: &Vxlan) -> Vec<Request> {
+    let link = LinkUnspec::new_with_index(index).controller(bridge).mtu(vxlan.mtu);
+    let flags = if vxlan.flood { FLOOD_PORT } else { VXLAN_PORT };
+    vec![tag(link, alias), no_address(index), change(flags.message(index)), set_up(index)]
 }
 
 /// A veth pair: `name` in the bridge, `peer` with the container's MAC in `target`.

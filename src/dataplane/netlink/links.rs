@@ -14,7 +14,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::{
     error::Failure,
-    link_messages::{CONTAINER_PORT, VXLAN_PORT},
+    link_messages::{CONTAINER_PORT, FLOOD_PORT, VXLAN_PORT},
     socket::{Channel, Request},
 };
 use crate::{
@@ -118,8 +118,10 @@ impl Link {
 
     /// The settings of a VXLAN device that is as we make it, but for its MTU; `None`: it has to be made anew.
     pub(crate) fn good_vxlan(&self, vni: Vni, bridge: u32) -> Option<Vxlan> {
-        let good = self.controller == Some(bridge) && VXLAN_PORT.matches(&self.port);
-        self.tunnel(vni, false).filter(|_| good)
+        let flags = [(false, VXLAN_PORT), (true, FLOOD_PORT)];
+        let (flood, _) = flags.into_iter().find(|(_, flags)| flags.matches(&self.port))?;
+        let vxlan = self.tunnel(vni, false).filter(|_| self.controller == Some(bridge))?;
+        Some(Vxlan { flood, ..vxlan })
     }
 
     /// The same of the probe device, but for its address.
@@ -146,7 +148,7 @@ impl Link {
             }
         }
         let good = self.up && self.elsewhere && self.alias.is_some() && !self.generates_address;
-        local.filter(|_| good).map(|local| Vxlan { local, port, mtu: self.mtu })
+        local.filter(|_| good).map(|local| Vxlan { local, port, mtu: self.mtu, flood: false })
     }
 
     /// VNI and UDP port, whatever else is set.

@@ -25,7 +25,7 @@ const UNNAMED: &str = "unnamed";
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A tunnel that is not as we make it.
-const NO_TUNNEL: Vxlan = Vxlan { local: NOWHERE, port: 0, mtu: 0 };
+const NO_TUNNEL: Vxlan = Vxlan { local: NOWHERE, port: 0, mtu: 0, flood: false };
 
 pub(super) async fn observe(inside: &Channel, host: &Channel) -> Result<Overlay, DataplaneError> {
     let during = |what: &'static str| move |failure: Failure| failure.during(format!("reading {what}"));
@@ -96,6 +96,7 @@ impl Found {
                 ports: BTreeMap::new(),
                 fdb: if vxlan.is_some() { self.probe_fdb(link.index) } else { BTreeMap::new() },
                 neighbours: if vxlan.is_some() { self.neighbours(vni, link.index) } else { BTreeMap::new() },
+                flood: if vxlan.is_some() { self.flood(link.index) } else { BTreeSet::new() },
             });
         }
         let bridge = parts.bridge.filter(|bridge| bridge.is_good_bridge(vni));
@@ -117,6 +118,7 @@ impl Found {
                 .collect(),
             fdb: vxlan.map(|(index, _)| self.fdb(index)).unwrap_or_default(),
             neighbours: index.map(|index| self.neighbours(vni, index)).unwrap_or_default(),
+            flood: vxlan.map(|(index, _)| self.flood(index)).unwrap_or_default(),
         })
     }
 
@@ -131,13 +133,18 @@ impl Found {
     }
 
     fn fdb(&self, vxlan: u32) -> BTreeMap<MacAddr, IpAddr> {
-        let Some(Rows { own, bridge }) = self.rows.get(&vxlan) else { return BTreeMap::new() };
+        let Some(Rows { own, bridge, .. }) = self.rows.get(&vxlan) else { return BTreeMap::new() };
         let macs: BTreeSet<_> = own.keys().chain(bridge.keys()).collect();
         let vtep = |mac: &MacAddr| {
             let sticky = bridge.get(mac).copied().unwrap_or_default();
             own.get(mac).copied().flatten().filter(|_| sticky).unwrap_or(NOWHERE)
         };
         macs.into_iter().map(|mac| (*mac, vtep(mac))).collect()
+    }
+
+    fn flood(&self, vxlan: u32) -> BTreeSet<IpAddr> {
+        let rows = self.rows.get(&vxlan).map(|rows| rows.flood.iter()).into_iter().flatten();
+        rows.map(|vtep| vtep.unwrap_or(NOWHERE)).collect()
     }
 
     fn probe_fdb(&self, vxlan: u32) -> BTreeMap<MacAddr, IpAddr> {

@@ -158,7 +158,7 @@ impl Kernel {
             let detail = "it vanished as soon as it was made".into();
             return Err(DataplaneError::Refused { what: format!("{what}, VXLAN device {name}"), detail });
         };
-        let messages = vxlan_messages(made.index, bridge.index, &Alias::of_segment(network), vxlan.mtu);
+        let messages = vxlan_messages(made.index, bridge.index, &Alias::of_segment(network), vxlan);
         match self.inside.all(messages).await {
             // Bringing the device up opens the UDP socket.
             Err(failure) if failure.errno() == Some(Errno::EADDRINUSE) => {

@@ -39,7 +39,7 @@ impl Kernel {
         let endpoint = EndpointId::new("0".repeat(64)).map_err(|error| refused(error.to_string()))?;
         let link = Port { mac: MacAddr::of_bridge(vni), mtu: MTU };
         let ops = [
-            Op::AddSegment { vni, network, vxlan: Vxlan { local: vtep, port, mtu: MTU } },
+            Op::AddSegment { vni, network, vxlan: Vxlan { local: vtep, port, mtu: MTU, flood: false } },
             Op::AddPort { vni, endpoint, port: link },
         ];
         kernel.apply(&ops).await.into_iter().collect::<Result<(), _>>()?;

@@ -11,6 +11,7 @@ use crate::{
     driver::{Driver, DriverError, NetworkOptions, claims::TRIES},
     ipam::{choose_vni, foreign_vnis},
     model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkClaim, Pool, Space, Subnet, Vni},
+    plan::carried_by_all,
     store::{Outcome, TXN_ROOM, Txn, keys, ledger::Held, record},
 };
 
@@ -142,12 +143,14 @@ impl Driver {
             ip_range: pool.record.ip_range,
             aux: subnet.aux.clone(),
         });
+        let underlay = self.underlay.borrow().clone();
         Network {
             id: new.docker_id.clone(),
             name: None,
             subnets: subnets.collect(),
             vni,
             mtu: options.mtu,
+            carried: Some(carried_by_all(&self.snapshot(), underlay.vtep, underlay.mtu)),
             internal: new.internal,
             attachable: false,
             ipv6: new.ipv6 || new.subnets.iter().any(|subnet| matches!(subnet.cidr, IpNet::V6(_))),

@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     /// The store has something that nobody can read in its place.
     Blocked(String),
     /// It has to give way: to whom, and over what.
-    Loses { to: Network, over: String },
+    Loses { to: Box<Network>, over: String },
     /// These have to give way to it.
     Wins { over: Vec<(Network, String)> },
     /// This puts it in.
@@ -94,7 +94,7 @@ impl Picture {
         if let Some((to, over)) =
             rivals.values().find(|(rival, _)| rank(rival, newcomers) > rank(&network, newcomers))
         {
-            return Ok(Verdict::Loses { to: to.clone(), over: over.clone() });
+            return Ok(Verdict::Loses { to: Box::new(to.clone()), over: over.clone() });
         }
         if !rivals.is_empty() {
             return Ok(Verdict::Wins { over: rivals.into_values().collect() });
@@ -220,6 +220,7 @@ mod tests {
             subnets: vec![subnet],
             vni: Vni::new(vni).unwrap(),
             mtu: None,
+            carried: None,
             internal: false,
             attachable: false,
             ipv6: false,
@@ -282,7 +283,7 @@ mod tests {
                 Verdict::Wins { over: won } => assert_eq!(won, [(newcomer.clone(), over.to_owned())]),
                 other => panic!("{other:?}"),
             }
-            assert!(matches!(assess(&old, &newcomer), Verdict::Loses { to, .. } if to == old));
+            assert!(matches!(assess(&old, &newcomer), Verdict::Loses { to, .. } if *to == old));
         }
         assert!(matches!(assess(&old, &later), Verdict::Wins { .. }));
         assert!(matches!(assess(&later, &old), Verdict::Loses { .. }));
