@@ -24,7 +24,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Live {
     pub(crate) network: NetworkId,
-    pub(crate) ip: IpAddr,
+    pub(crate) ips: Vec<IpAddr>,
     pub(crate) host: usize,
     pub(crate) endpoint: EndpointId,
     pub(crate) name: String,
@@ -61,7 +61,7 @@ pub(crate) fn live(known: &mut BTreeMap<String, NetworkId>) -> BTreeSet<Live> {
                     {
                         live.insert(Live {
                             network: network.clone(),
-                            ip: place.ip,
+                            ips: place.ips.clone(),
                             host: number,
                             endpoint,
                             name: name.clone(),
@@ -78,8 +78,10 @@ pub(crate) fn live(known: &mut BTreeMap<String, NetworkId>) -> BTreeSet<Live> {
 pub(crate) fn twice(live: &BTreeSet<Live>) -> Option<String> {
     let mut owners: BTreeMap<(&NetworkId, IpAddr), &Live> = BTreeMap::new();
     for one in live {
-        if let Some(other) = owners.insert((&one.network, one.ip), one) {
-            return Some(format!("two live owners of {}: {other:?} and {one:?}", one.ip));
+        for ip in &one.ips {
+            if let Some(other) = owners.insert((&one.network, *ip), one) {
+                return Some(format!("two live owners of {ip}: {other:?} and {one:?}"));
+            }
         }
     }
     None
@@ -229,15 +231,29 @@ fn claims(
         for subnet in &network.subnets {
             structure.insert(keys::pool(&subnet.cidr));
             wanted.extend(subnet.gateway.map(|ip| (keys::address(&subnet.cidr, ip), None)));
-            for one in live.iter().filter(|l| l.network == network.id && subnet.cidr.contains(&l.ip)) {
-                let node = daemons[one.host].local.node().clone();
-                wanted.insert(keys::address(&subnet.cidr, one.ip), Some(node));
+            for one in live.iter().filter(|l| l.network == network.id) {
+                let node = daemons[one.host].local.node();
+                let here = one.ips.iter().filter(|ip| subnet.cidr.contains(*ip));
+                wanted.extend(here.map(|ip| (keys::address(&subnet.cidr, *ip), Some(node.clone()))));
             }
         }
+    }
+    // A container that is cut off because one of its addresses is another's keeps the other one until it ends.
+    let mut cut_off: BTreeSet<(String, NodeId)> = BTreeSet::new();
+    for daemon in daemons {
+        daemon.local.read(|data| {
+            for one in data.endpoints.values().filter(|one| one.cut_off.is_some()) {
+                let subnets = networks.get(&one.network).map_or(&[][..], |network| &network.subnets);
+                for (ip, subnet) in one.addresses.iter().flat_map(|ip| subnets.iter().map(move |s| (ip, s))) {
+                    cut_off.insert((keys::address(&subnet.cidr, *ip), daemon.local.node().clone()));
+                }
+            }
+        });
     }
     let held: BTreeMap<_, _> = records::<AddressClaim>(entries, "v1/addresses/")
         .into_iter()
         .filter(|(_, claim)| !super::parts::is_reserve(claim))
+        .filter(|(key, claim)| !cut_off.contains(&(key.clone(), claim.node.clone())))
         .map(|(key, claim)| {
             let reserved = matches!(claim.kind, ClaimKind::Gateway | ClaimKind::Auxiliary);
             (key, (!reserved).then_some(claim.node))
@@ -290,7 +306,7 @@ fn published(daemons: &[Daemon], entries: &[Entry], live: &BTreeSet<Live>, wrong
         .iter()
         .map(|one| {
             let node = daemons[one.host].local.node().clone();
-            (keys::endpoint(&one.network, &one.endpoint), (node, vec![one.ip], Some(one.name.clone())))
+            (keys::endpoint(&one.network, &one.endpoint), (node, one.ips.clone(), Some(one.name.clone())))
         })
         .collect();
     let there = records::<Endpoint>(entries, keys::ENDPOINTS).into_iter();

@@ -14,7 +14,7 @@ use super::{
     effects::{self, Ending},
     faults::{self, Fault},
     host,
-    operations::{self, Command},
+    operations::{self, Command, Families},
     world::{self, Run, World},
 };
 
@@ -42,7 +42,7 @@ enum Step {
 
 fn network(host: usize, ours: bool, subnet: Option<&str>) -> Step {
     let subnet = subnet.map(|subnet| subnet.parse().unwrap());
-    Step::Do(Command::CreateNetwork { host, name: "red".into(), ours, subnet })
+    Step::Do(Command::CreateNetwork { host, name: "red".into(), ours, subnet, families: Families::Four })
 }
 
 fn no_network(host: usize) -> Step {

@@ -75,7 +75,8 @@ pub(crate) struct Wanted {
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) id: String,
-    pub(crate) ip: IpAddr,
+    /// One of each subnet.
+    pub(crate) ips: Vec<IpAddr>,
     /// The engine shows it, and its container can talk.
     pub(crate) joined: bool,
 }
@@ -131,9 +132,8 @@ impl Engine {
         });
     }
 
-    /// The lowest free address of a network whose addresses the engine's own IPAM hands out.
-    pub(crate) fn lowest_free(net: &Net) -> Option<IpAddr> {
-        let pool = net.pools.first()?;
+    /// The lowest free address of a subnet whose addresses the engine's own IPAM hands out.
+    pub(crate) fn lowest_free(net: &Net, pool: &Pool) -> Option<IpAddr> {
         pool.cidr.hosts().find(|ip| pool.gateway != Some(*ip) && !net.taken.contains(ip))
     }
 
@@ -147,6 +147,15 @@ impl Engine {
             !taken.iter().any(over) && !guards.iter().any(|guard| over(&IpNet::V4(*guard)))
         };
         (17..32u8).map(|n| IpNet::new([172, n, 0, 0].into(), 16).unwrap()).find(free)
+    }
+
+    /// One of IPv6, from the engine's own range. It looks at no route.
+    pub(crate) fn own_subnet6(&self, host: usize) -> Option<IpNet> {
+        let range = u16::try_from(host).ok()?;
+        let taken: Vec<IpNet> =
+            self.networks.values().flat_map(|net| net.pools.iter().map(|p| p.cidr)).collect();
+        let nth = |n: u16| IpNet::new([0xfd01, range, 0, n, 0, 0, 0, 0].into(), 64).unwrap();
+        (0..64).map(nth).find(|cidr| !taken.contains(cidr))
     }
 }
 
@@ -193,7 +202,7 @@ pub(crate) fn forget_unfinished(host: usize) -> Vec<(String, String, Place)> {
                 if luck::percent(50) {
                     remembered.push((name.clone(), network, place));
                 } else if let Some(net) = host.engine.networks.get_mut(&network) {
-                    net.taken.remove(&place.ip);
+                    place.ips.iter().for_each(|ip| _ = net.taken.remove(ip));
                 }
             }
             if let Some(sandbox) = container.sandbox.take() {

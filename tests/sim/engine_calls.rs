@@ -127,19 +127,33 @@ async fn connect(host: usize, name: &str, network: &str, ip: Option<IpAddr>) -> 
         host.engine.networks.get(&id).cloned()
     });
     let net = found.ok_or_else(|| format!("network {network} not found"))?;
-    let pool = net.pools[0].clone();
     let docker_id = net.info.id.clone();
     let endpoint = luck::docker_id();
-    let ip = if net.ours {
-        let id = pool.id.parse().unwrap();
-        let told = luck::percent(50).then(|| name.to_owned());
-        let request = AddressRequest { pool: id, address: ip, gateway: false, container: told };
-        call(host, "RequestAddress", |driver| Box::pin(async move { driver.request_address(request).await }))
-            .await?
-    } else {
-        own_address(host, &docker_id, ip)?
-    };
-    let place = Place { id: endpoint.clone(), ip, joined: false };
+    let mut ips = Vec::new();
+    let told = luck::percent(50).then(|| name.to_owned());
+    for (at, pool) in net.pools.iter().enumerate() {
+        let wanted = ip.filter(|_| at == 0);
+        let got = if net.ours {
+            let id = pool.id.parse().unwrap();
+            let request =
+                AddressRequest { pool: id, address: wanted, gateway: false, container: told.clone() };
+            call(host, "RequestAddress", |driver| {
+                Box::pin(async move { driver.request_address(request).await })
+            })
+            .await
+        } else {
+            own_address(host, &docker_id, pool, wanted)
+        };
+        match got {
+            Ok(ip) => ips.push(ip),
+            // As newer engines do; older ones keep the first for ever.
+            Err(error) => {
+                release(host, &docker_id, &net.pools, net.ours, &ips).await;
+                return Err(error);
+            }
+        }
+    }
+    let place = Place { id: endpoint.clone(), ips: ips.clone(), joined: false };
     let there = host::with(host, |host| {
         let there = host.engine.networks.get(&docker_id).is_some_and(|net| !net.ending);
         if there && let Some(container) = host.engine.containers.get_mut(name) {
@@ -147,8 +161,11 @@ async fn connect(host: usize, name: &str, network: &str, ip: Option<IpAddr>) -> 
         }
         there
     });
-    let made =
-        if there { join(host, name, &docker_id, &endpoint, ip).await } else { Err("network is gone".into()) };
+    let made = if there {
+        join(host, name, &docker_id, &endpoint, &ips).await
+    } else {
+        Err("network is gone".into())
+    };
     match made {
         Ok(()) => {
             change(host, name, |container| {
@@ -164,31 +181,37 @@ async fn connect(host: usize, name: &str, network: &str, ip: Option<IpAddr>) -> 
             change(host, name, |container| {
                 container.endpoints.remove(&docker_id);
             });
-            release(host, &docker_id, &pool, net.ours, ip).await;
+            release(host, &docker_id, &net.pools, net.ours, &ips).await;
             Err(error)
         }
     }
 }
 
-fn own_address(host: usize, docker_id: &str, ip: Option<IpAddr>) -> Result<IpAddr, String> {
+fn own_address(host: usize, docker_id: &str, pool: &Pool, ip: Option<IpAddr>) -> Result<IpAddr, String> {
     host::with(host, |host| {
         let net = host.engine.networks.get_mut(docker_id).ok_or("network is gone")?;
         let ip = match ip {
             Some(ip) if net.taken.contains(&ip) => return Err("Address already in use".to_owned()),
             Some(ip) => ip,
-            None => Engine::lowest_free(net).ok_or("no address left")?,
+            None => Engine::lowest_free(net, pool).ok_or("no address left")?,
         };
         net.taken.insert(ip);
         Ok(ip)
     })
 }
 
-async fn join(host: usize, name: &str, docker_id: &str, endpoint: &str, ip: IpAddr) -> Result<(), String> {
+async fn join(
+    host: usize,
+    name: &str,
+    docker_id: &str,
+    endpoint: &str,
+    ips: &[IpAddr],
+) -> Result<(), String> {
     let id = EndpointId::new(endpoint).unwrap();
     let new = NewEndpoint {
         docker_network: NetworkId::new(docker_id).unwrap(),
         id: id.clone(),
-        addresses: vec![ip],
+        addresses: ips.to_vec(),
         mac: None,
     };
     call(host, "CreateEndpoint", |driver| Box::pin(async move { driver.create_endpoint(new).await })).await?;
@@ -209,19 +232,22 @@ async fn delete(host: usize, id: EndpointId) {
     let _ = call(host, "DeleteEndpoint", |driver| Box::pin(async move { driver.delete_endpoint(&id) })).await;
 }
 
-async fn release(host: usize, docker_id: &str, pool: &Pool, ours: bool, ip: IpAddr) {
-    if ours {
-        let id = pool.id.parse().unwrap();
-        let _ =
-            call(host, "ReleaseAddress", |driver| Box::pin(async move { driver.release_address(&id, ip) }))
-                .await;
-        return;
-    }
-    host::with(host, |host| {
-        if let Some(net) = host.engine.networks.get_mut(docker_id) {
-            net.taken.remove(&ip);
+async fn release(host: usize, docker_id: &str, pools: &[Pool], ours: bool, ips: &[IpAddr]) {
+    for (pool, ip) in pools.iter().zip(ips.iter().copied()) {
+        if ours {
+            let id = pool.id.parse().unwrap();
+            let _ = call(host, "ReleaseAddress", |driver| {
+                Box::pin(async move { driver.release_address(&id, ip) })
+            })
+            .await;
+            continue;
         }
-    });
+        host::with(host, |host| {
+            if let Some(net) = host.engine.networks.get_mut(docker_id) {
+                net.taken.remove(&ip);
+            }
+        });
+    }
 }
 
 /// Takes a container off all its networks, whatever the driver says.
@@ -249,11 +275,10 @@ pub(crate) async fn leave(host: usize, name: &str, docker_id: &str, place: &Plac
     let leaving = id.clone();
     let _ = call(host, "Leave", |driver| Box::pin(async move { driver.leave(&leaving) })).await;
     delete(host, id).await;
-    let pool = host::with(host, |host| {
-        host.engine.networks.get(docker_id).map(|net| (net.pools[0].clone(), net.ours))
-    });
-    if let Some((pool, ours)) = pool {
-        release(host, docker_id, &pool, ours, place.ip).await;
+    let pools =
+        host::with(host, |host| host.engine.networks.get(docker_id).map(|net| (net.pools.clone(), net.ours)));
+    if let Some((pools, ours)) = pools {
+        release(host, docker_id, &pools, ours, &place.ips).await;
     }
     change(host, name, |container| {
         container.endpoints.remove(docker_id);

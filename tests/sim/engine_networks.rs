@@ -46,10 +46,11 @@ fn refused(what: &str, detail: String) -> EngineError {
 
 async fn make_network(host: usize, id: &str, spec: NetworkSpec) -> Result<Net, String> {
     let ours = spec.ipam_driver == DRIVER;
-    let configs = if spec.ipam.is_empty() { vec![IpamConfig::default()] } else { spec.ipam.clone() };
+    let configs = configs_of(&spec);
     let mut pools = Vec::new();
-    for config in &configs {
-        let pool = if ours { our_pool(host, config, &spec).await } else { own_pool(host, config) };
+    for (config, six) in &configs {
+        let pool =
+            if ours { our_pool(host, config, *six, &spec).await } else { own_pool(host, config, *six) };
         match pool {
             Ok(pool) => pools.push(pool),
             Err(error) => {
@@ -95,7 +96,7 @@ async fn make_network(host: usize, id: &str, spec: NetworkSpec) -> Result<Net, S
         ipam: configs
             .iter()
             .zip(&pools)
-            .map(|(config, pool)| IpamConfig {
+            .map(|((config, _), pool)| IpamConfig {
                 subnet: Some(pool.cidr),
                 gateway: if config.subnet.is_some() { config.gateway } else { pool.gateway },
                 ..config.clone()
@@ -107,13 +108,26 @@ async fn make_network(host: usize, id: &str, spec: NetworkSpec) -> Result<Net, S
     Ok(Net { info, pools, ours, ending: false, taken: std::collections::BTreeSet::new() })
 }
 
-async fn our_pool(host: usize, config: &IpamConfig, spec: &NetworkSpec) -> Result<Pool, String> {
+/// A subnet of each family that the network has: those given, each with whether it is of IPv6, and where
+/// none is given one that is to be chosen.
+fn configs_of(spec: &NetworkSpec) -> Vec<(IpamConfig, bool)> {
+    let mut configs = Vec::new();
+    for (six, has) in [(false, !spec.without_ipv4), (true, spec.ipv6)] {
+        let of = |config: &&IpamConfig| config.subnet.is_some_and(|cidr| cidr.addr().is_ipv6() == six);
+        let given: Vec<_> = spec.ipam.iter().filter(of).cloned().collect();
+        let given = if given.is_empty() && has { vec![IpamConfig::default()] } else { given };
+        configs.extend(given.into_iter().map(|config| (config, six)));
+    }
+    configs
+}
+
+async fn our_pool(host: usize, config: &IpamConfig, six: bool, spec: &NetworkSpec) -> Result<Pool, String> {
     let request = PoolRequest {
         global: false,
         pool: config.subnet,
         range: config.ip_range,
         options: spec.ipam_options.clone(),
-        v6: false,
+        v6: six,
     };
     let id = call(host, "RequestPool", |driver| Box::pin(async move { driver.request_pool(request).await }))
         .await?;
@@ -130,10 +144,11 @@ async fn our_pool(host: usize, config: &IpamConfig, spec: &NetworkSpec) -> Resul
     }
 }
 
-fn own_pool(host: usize, config: &IpamConfig) -> Result<Pool, String> {
-    host::with(host, |host| {
+fn own_pool(number: usize, config: &IpamConfig, six: bool) -> Result<Pool, String> {
+    host::with(number, |host| {
         let guards = host.kernel.overlay().guards;
-        let cidr = config.subnet.or_else(|| host.engine.own_subnet(&guards)).ok_or("no subnet left")?;
+        let chosen = || if six { host.engine.own_subnet6(number) } else { host.engine.own_subnet(&guards) };
+        let cidr = config.subnet.or_else(chosen).ok_or("no subnet left")?;
         let over = |net: &Net| net.pools.iter().any(|pool| pool.cidr == cidr);
         if host.engine.networks.values().any(over) {
             return Err("Pool overlaps with other one on this address space".to_owned());

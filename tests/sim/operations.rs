@@ -16,13 +16,21 @@ use super::{
 /// One command of a person.
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
-    CreateNetwork { host: usize, name: String, ours: bool, subnet: Option<IpNet> },
+    CreateNetwork { host: usize, name: String, ours: bool, subnet: Option<IpNet>, families: Families },
     RemoveNetwork { host: usize, name: String },
     Run { host: usize, name: String, networks: Vec<String>, ip: Option<IpAddr>, aliases: Vec<String> },
     Stop { host: usize, name: String },
     Start { host: usize, name: String },
     Restart { host: usize, name: String },
     Remove { host: usize, name: String },
+}
+
+/// Which addresses a network's containers get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Families {
+    Four,
+    Both,
+    Six,
 }
 
 /// Something that a person might do now.
@@ -53,7 +61,14 @@ pub(crate) fn create_network(host: usize, name: String) -> Command {
         6..9 => Some(IpNet::new([10, 9, third, 0].into(), 24).unwrap()),
         _ => Some(IpNet::new([10, 9, third, 0].into(), 28).unwrap()),
     };
-    Command::CreateNetwork { host, name, ours: luck::percent(65), subnet }
+    let families = match luck::number(0..10) {
+        0..5 => Families::Four,
+        5..8 => Families::Both,
+        _ => Families::Six,
+    };
+    let six = || IpNet::new([0xfd00, 9, third.into(), 0, 0, 0, 0, 0].into(), 64).unwrap();
+    let subnet = if families == Families::Six { subnet.map(|_| six()) } else { subnet };
+    Command::CreateNetwork { host, name, ours: luck::percent(65), subnet, families }
 }
 
 fn run(host: usize) -> Command {
@@ -94,13 +109,15 @@ pub(crate) fn type_in(command: Command) {
 /// Types the command and waits for its end.
 pub(crate) async fn carry_out(command: Command) -> Result<(), String> {
     match command {
-        Command::CreateNetwork { host, name, ours, subnet } => {
+        Command::CreateNetwork { host, name, ours, subnet, families } => {
             let ipam = subnet.map(|subnet| IpamConfig { subnet: Some(subnet), ..IpamConfig::default() });
             let spec = NetworkSpec {
                 name,
                 driver: DRIVER.to_owned(),
                 ipam_driver: if ours { DRIVER.to_owned() } else { String::new() },
                 ipam: ipam.into_iter().collect(),
+                without_ipv4: families == Families::Six,
+                ipv6: families != Families::Four,
                 ..NetworkSpec::default()
             };
             engine_networks::create_network(host, spec).await.map(drop).map_err(|error| error.to_string())

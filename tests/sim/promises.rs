@@ -10,7 +10,7 @@ use super::{
     faults::{self, Fault},
     host,
     link::Link,
-    operations::{self, Command},
+    operations::{self, Command, Families},
     store,
     world::{self, World},
 };
@@ -25,7 +25,13 @@ where
             (0..3).for_each(host::start_daemon);
             sleep(Duration::from_secs(1)).await;
             let subnet = Some("10.9.0.0/24".parse().unwrap());
-            operations::type_in(Command::CreateNetwork { host: 0, name: "red".into(), ours: true, subnet });
+            operations::type_in(Command::CreateNetwork {
+                host: 0,
+                name: "red".into(),
+                ours: true,
+                subnet,
+                families: Families::Both,
+            });
             sleep(Duration::from_secs(1)).await;
             for (host, name) in ["a", "b", "c"].iter().enumerate() {
                 operations::type_in(start(host, name, None));

@@ -74,6 +74,9 @@ fn reaches(kernels: &[(Overlay, IpAddr, bool)], from: &Live, to: &Live) -> bool 
         segments.find(|(_, segment)| segment.ports.contains_key(&one.endpoint))
     };
     let (Some((vni, here)), Some((other, _))) = (segment_of(from), segment_of(to)) else { return false };
-    let mac = here.neighbours.get(&to.ip);
-    vni == other && mac.is_some_and(|mac| here.fdb.get(mac) == Some(&kernels[to.host].1))
+    let knows = |ip: &IpAddr| {
+        let mac = here.neighbours.get(ip);
+        mac.is_some_and(|mac| here.fdb.get(mac) == Some(&kernels[to.host].1))
+    };
+    vni == other && to.ips.iter().all(knows)
 }

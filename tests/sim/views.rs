@@ -95,12 +95,14 @@ pub(crate) fn names(daemons: &[Daemon], live: &BTreeSet<Live>, wrong: &mut Vec<S
             let names: BTreeSet<_> = live.iter().map(|one| one.name.as_str()).collect();
             for name in names {
                 let holders = live.iter().filter(|one| one.network == network && one.name == name);
-                let wanted: BTreeSet<_> = holders.map(|one| one.ip).collect();
-                let answer = lookup(&zone, std::slice::from_ref(&network), name, Kind::A, 0);
-                let answered: BTreeSet<_> = match answer {
-                    Answer::Addresses(addresses) => addresses.into_iter().collect(),
-                    _ => BTreeSet::new(),
-                };
+                let wanted: BTreeSet<_> = holders.flat_map(|one| one.ips.clone()).collect();
+                let answers = [Kind::A, Kind::Aaaa].map(|kind| {
+                    match lookup(&zone, std::slice::from_ref(&network), name, kind, 0) {
+                        Answer::Addresses(addresses) => addresses,
+                        _ => Vec::new(),
+                    }
+                });
+                let answered: BTreeSet<_> = answers.concat().into_iter().collect();
                 if answered != wanted {
                     wrong.push(format!("host{number}: {name} is {answered:?} and not {wanted:?}"));
                 }
