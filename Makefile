@@ -76,6 +76,8 @@ test: deps deps-test
 	@runner="$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')"
 	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
 	cargo test --locked --workspace --doc --quiet
+	$(MAKE) --no-print-directory plugin PROFILE=dev PLUGIN=$(TARGET)/test-plugin
+	export RS_OVERLAY_PLUGIN="$(TARGET)/test-plugin"
 	ignored="$$(cargo nextest list --locked --workspace --run-ignored only --message-format oneline)"
 	if [ -n "$$ignored" ] && [ "$(ALLOW_SKIP)" != 1 ]; then
 		printf 'make test: ignored tests are not allowed (ALLOW_SKIP=1 lets them pass):\n%s\n' "$$ignored" >&2

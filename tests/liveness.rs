@@ -213,12 +213,18 @@ async fn a_host_is_dead_when_all_miss_it_and_no_sooner() {
     }
     let death = one.snapshot.borrow().dead[&third].clone();
     assert_eq!((death.hostname.as_str(), death.incarnation), ("h3", 1));
+    // One of those that saw its lease end has written down when that was: before it was declared dead.
+    one.until("the time of its leaving", |s| {
+        s.hosts[&third].left_at.is_some_and(|at| at <= death.since && at + 3600 > death.since)
+    })
+    .await;
     one.until("no more said of it", |s| s.nodes.values().all(|n| n.unreachable.is_empty())).await;
 
     // Back it is another registration, and nobody's word of before counts.
     let three = cluster.host(3);
     one.until("its return", |s| s.nodes.get(&third).is_some_and(|n| n.incarnation == 2) && s.dead.is_empty())
         .await;
+    one.until("no more of its leaving", |s| s.hosts[&third].left_at.is_none()).await;
     three.underlay.send_modify(|underlay| underlay.mtu = 1400);
     one.until("its news", |s| s.nodes[&third].underlay_mtu == 1400).await;
     assert!(one.kernel.overlay().networks().next().is_none());

@@ -10,9 +10,14 @@ mod support {
 
 use std::sync::Arc;
 
-use rs_overlay::{config::AddrPool, model::AddressClaim, store::keys, store::ledger::Ledger};
+use rs_overlay::{
+    config::AddrPool,
+    model::{AddressClaim, NodeId, Pool},
+    store::{Txn, keys, ledger::Ledger, record},
+};
+use serde_json::{Value, json};
 use support::{
-    host::{Host, embedded},
+    host::{Answer, Host, embedded},
     player::{DEFAULT_POOL, HandedOut, Player},
     trace::{Step, read, tell_node_from_manager},
 };
@@ -136,4 +141,172 @@ async fn engine_28_swarm() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn engine_28_swarm_in_a_hurry() {
     swarm(false).await;
+}
+
+/// What a manager's engine asks for a network, at first or again.
+struct Managed<'a> {
+    host: &'a Host,
+    id: &'a str,
+    subnet: &'a str,
+}
+
+impl Managed<'_> {
+    /// Subnet, gateway and network; the answer of the last.
+    async fn allocate(&self) -> Answer {
+        let pool = json!({ "AddressSpace": "rs-overlay-global", "Pool": self.subnet, "Options": null });
+        let pool = self.host.ok("IpamDriver.RequestPool", &pool).await;
+        assert_eq!(pool["Pool"], self.subnet);
+        let gateway = json!({ "RequestAddressType": "com.docker.network.gateway" });
+        let wanted = json!({ "PoolID": self.pool(), "Address": "10.70.0.1", "Options": gateway });
+        self.host.ok("IpamDriver.RequestAddress", &wanted).await;
+        self.host.call("NetworkDriver.AllocateNetwork", &self.network("")).await
+    }
+
+    fn network(&self, space: &str) -> Value {
+        let data = json!({ "AddressSpace": space, "Pool": self.subnet, "Gateway": "10.70.0.1/24" });
+        json!({ "NetworkID": self.id, "Options": {}, "IPv4Data": [data], "IPv6Data": null })
+    }
+
+    fn pool(&self) -> String {
+        format!("rs-overlay/global/{}", self.subnet)
+    }
+
+    async fn take(&self, address: &str) -> Answer {
+        let options = json!({ "com.docker.network.ipam.serial": "true" });
+        let wanted = json!({ "PoolID": self.pool(), "Address": address, "Options": options });
+        self.host.call("IpamDriver.RequestAddress", &wanted).await
+    }
+
+    async fn give_back(&self) {
+        let gateway = json!({ "PoolID": self.pool(), "Address": "10.70.0.1" });
+        self.host.ok("IpamDriver.ReleaseAddress", &gateway).await;
+        self.host.ok("IpamDriver.ReleasePool", &json!({ "PoolID": self.pool() })).await;
+    }
+
+    async fn free(&self) {
+        self.host.ok("NetworkDriver.FreeNetwork", &json!({ "NetworkID": self.id })).await;
+        self.give_back().await;
+    }
+
+    async fn holder(&self, ip: &str) -> Option<NodeId> {
+        let cidr = self.subnet.parse().unwrap();
+        let claim = Ledger::new(Arc::clone(&self.host.store))
+            .get::<AddressClaim>(&keys::address(&cidr, ip.parse().unwrap()))
+            .await;
+        claim.unwrap().map(|held| held.record.node)
+    }
+}
+
+const SWARM_NETWORK: &str = "k5cwhbyf5dqtg5ilc3oy1xtlm";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_begins_asks_for_all_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = embedded(dir.path()).await;
+    let one = Host::start(Arc::clone(&store), dir.path(), 1, "global", pools()).await;
+    let two = Host::start(Arc::clone(&store), dir.path(), 2, "global", pools()).await;
+    let [first, next] = [&one, &two].map(|host| Managed { host, id: SWARM_NETWORK, subnet: "10.70.0.0/24" });
+    first.allocate().await.success("the first allocation");
+    for ip in ["10.70.0.2", "10.70.0.3", "10.70.0.4"] {
+        assert_eq!(first.take("").await.success("a task")["Address"], format!("{ip}/24"));
+    }
+    let taken = first.take("10.70.0.2").await.failure("an address that a task has");
+    assert!(taken.contains("10.70.0.2"), "{taken}");
+
+    // The next manager, and then the first one again, whose engine has restarted meanwhile.
+    for manager in [&next, &first] {
+        manager.allocate().await.success("an allocation that is repeated");
+        for ip in ["10.70.0.2", "10.70.0.3"] {
+            manager.take(ip).await.success("an address that is asked for again");
+            assert_eq!(manager.holder(ip).await.as_ref(), Some(manager.host.local.node()));
+            // Only the swarm's own repetition is none: this is `docker run --ip`.
+            manager.take(ip).await.failure("an address that a task has");
+        }
+        // Whose task has ended in between rests until it is swept up.
+        let new = manager.take("").await.success("a new task");
+        assert!(
+            !["10.70.0.2/24", "10.70.0.3/24", "10.70.0.4/24"].contains(&new["Address"].as_str().unwrap())
+        );
+    }
+
+    // Another network with that subnet is refused, and what its manager gives back then is not its own.
+    let other = Managed { host: &one, id: "otherotherotherotherother", ..first };
+    let refused = other.allocate().await.failure("a subnet that another network has");
+    assert!(refused.contains("has the subnet of network"), "{refused}");
+    other.give_back().await;
+    assert!(first.holder("10.70.0.1").await.is_some(), "the gateway was given back");
+    first.take("").await.success("a task after that");
+
+    next.free().await;
+    one.until_clean().await;
+    two.until_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_whose_engine_chooses_the_subnet_is_served_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = embedded(dir.path()).await;
+    let one = Host::start(Arc::clone(&store), dir.path(), 1, "global", pools()).await;
+    let two = Host::start(Arc::clone(&store), dir.path(), 2, "global", pools()).await;
+    let [first, next] = [&one, &two].map(|host| Managed { host, id: SWARM_NETWORK, subnet: "10.70.0.0/24" });
+    for manager in [&first, &next] {
+        one.ok("NetworkDriver.AllocateNetwork", &manager.network("")).await;
+    }
+    two.ok("NetworkDriver.CreateNetwork", &next.network("LocalDefault")).await;
+    let interface = json!({ "Address": "10.70.0.9/24", "AddressIPv6": "", "MacAddress": "" });
+    let endpoint = json!({ "NetworkID": SWARM_NETWORK, "EndpointID": "e1", "Interface": interface });
+    two.ok("NetworkDriver.CreateEndpoint", &endpoint).await;
+    two.ok("NetworkDriver.DeleteEndpoint", &endpoint).await;
+    two.ok("NetworkDriver.DeleteNetwork", &endpoint).await;
+    two.ok("NetworkDriver.FreeNetwork", &endpoint).await;
+    one.until_clean().await;
+    two.until_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_manager_asks_for_again_is_given_back_unless_it_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = embedded(dir.path()).await;
+    let manager = Host::start(Arc::clone(&store), dir.path(), 1, "global", pools()).await;
+    let worker = Host::start(Arc::clone(&store), dir.path(), 2, "global", pools()).await;
+    let network = Managed { host: &manager, id: SWARM_NETWORK, subnet: "10.70.0.0/24" };
+    network.allocate().await.success("the allocation");
+    for _ in 0..3 {
+        network.take("").await.success("a task");
+    }
+    worker.ok("NetworkDriver.CreateNetwork", &network.network("rs-overlay-local")).await;
+    let interface = json!({ "Address": "10.70.0.3/24", "AddressIPv6": "", "MacAddress": "" });
+    let endpoint = json!({ "NetworkID": SWARM_NETWORK, "EndpointID": "e1", "Interface": interface });
+    worker.ok("NetworkDriver.CreateEndpoint", &endpoint).await;
+    let ledger = Ledger::new(Arc::clone(&store));
+    worker
+        .until("the endpoint's record", async || {
+            let told = store.range(keys::ENDPOINTS).await.unwrap();
+            told.is_empty().then(|| "none".to_owned())
+        })
+        .await;
+    network.allocate().await.success("the next allocation");
+    network.take("10.70.0.2").await.success("a task that still lives");
+    // Four minutes pass.
+    let cidr = network.subnet.parse().unwrap();
+    let pool = ledger.get::<Pool>(&keys::pool(&cidr)).await.unwrap().unwrap();
+    let earlier = |ms: u64| ms - 240_000;
+    let aged = Pool { term_ms: pool.record.term_ms.map(earlier), ..pool.record };
+    let mut txn = Txn::new().put(keys::pool(&cidr), record::encode(&aged));
+    for claim in ledger.list::<AddressClaim>(&keys::addresses(&cidr)).await.unwrap() {
+        let aged = AddressClaim { since_ms: earlier(claim.record.since_ms), ..claim.record };
+        txn = txn.put(claim.entry.key.as_str(), record::encode(&aged));
+    }
+    ledger.commit(txn).await.unwrap();
+    // A daemon that starts looks at once.
+    manager.crash().await;
+    let manager = Host::start(Arc::clone(&store), dir.path(), 1, "global", pools()).await;
+    let network = Managed { host: &manager, id: SWARM_NETWORK, subnet: "10.70.0.0/24" };
+    manager
+        .until("the end of the claim that nobody needs", async || {
+            network.holder("10.70.0.4").await.map(|node| format!("host {node} has it"))
+        })
+        .await;
+    assert!(network.holder("10.70.0.2").await.is_some(), "asked for again, and given back");
+    assert!(network.holder("10.70.0.3").await.is_some(), "used by an endpoint, and given back");
 }

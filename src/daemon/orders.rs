@@ -7,9 +7,10 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     admin::{NetworkEnded, NetworkMade, NetworkOrder},
+    clock,
     engine::{DriverName, EngineApi, EngineError, IpamConfig, NetworkSpec},
-    local::Local,
-    model::{Endpoint, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
+    local::{Departure, Local},
+    model::{Endpoint, EngineMode, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
     reconcile::propagate::spec_of,
     store::{StoreError, keys, ledger::Ledger},
 };
@@ -101,6 +102,9 @@ impl Orders {
         });
         let Some(binding) = binding else {
             return Err(OrderError::Refused(match self.named(name).await? {
+                Some(network) if network.allocated && self.lives_on(&network.id).await?.is_empty() => {
+                    return self.remove_ended(name, &network).await;
+                }
                 Some(network) => format!(
                     "network {name} is not on this host; it lives on {}",
                     listed(&self.lives_on(&network.id).await?)
@@ -108,13 +112,40 @@ impl Orders {
                 None => format!("there is no network {name} on this host; 'rs-overlay network ls' lists all"),
             }));
         };
-        let id = binding.network.id;
         self.engine.remove_network(binding.docker_id.as_str()).await?;
+        self.ended(name, binding.network.id, &binding.docker_id).await
+    }
+
+    /// A swarm's network that no host uses. Where the swarm is gone, or has lost its manager in the middle of the
+    /// network's removal, nobody says that it has ended.
+    async fn remove_ended(&self, name: &str, network: &Network) -> Result<NetworkEnded, OrderError> {
+        let refused = |why: &str| Err(OrderError::Refused(format!("network {name} is a swarm's: {why}")));
+        if let EngineMode::Swarm { manager: false, .. } = self.engine.mode().await? {
+            return refused("remove it on a manager");
+        }
+        if self.engine.network(network.id.as_str()).await?.is_some() {
+            return refused("remove it with 'docker network rm'");
+        }
+        let (title, since) = (network.title().to_owned(), clock::unix_seconds());
+        let departure = Departure { network: network.id.clone(), title, since };
+        let ended = self.local.remove_binding(&network.id, Some(departure));
+        ended.map_err(|error| OrderError::Refused(error.to_string()))?;
+        self.ended(name, network.id.clone(), &network.id).await
+    }
+
+    /// Waits until it is settled what the removal of a network here means for the cluster.
+    async fn ended(
+        &self,
+        name: &str,
+        id: NetworkId,
+        docker_id: &NetworkId,
+    ) -> Result<NetworkEnded, OrderError> {
         let mut changes = self.local.changes();
         let settled = async {
-            while self.local.read(|data| {
-                data.bindings.contains_key(&binding.docker_id) || data.departures.contains_key(&id)
-            }) {
+            while self
+                .local
+                .read(|data| data.bindings.contains_key(docker_id) || data.departures.contains_key(&id))
+            {
                 if changes.changed().await.is_err() {
                     return;
                 }

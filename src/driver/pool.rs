@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{Driver, DriverError, claims::TRIES, network::of_another_mode};
 use crate::{
     chance, clock,
-    ipam::{Hold, PoolChoice, PoolId, choose_pool},
+    ipam::{AddrPool, Hold, PoolChoice, PoolId, choose_pool},
     model::{JOIN_OPTION, Mode, Network, NetworkId, Pool, Space},
     store::{keys, ledger::Held},
 };
@@ -110,6 +110,12 @@ impl Driver {
 
     async fn claim_any_pool(&self, space: Space, request: &PoolRequest) -> Result<Held<Pool>, DriverError> {
         let mut beaten = BTreeSet::new();
+        // Docker's own IPAM cuts what engines share from the same range, lowest first, and no route of any host
+        // shows that: the ingress network of a swarm is 10.0.0.0/24.
+        let shared: Vec<IpNet> = match space {
+            Space::Global => self.config.pools.iter().filter_map(first_half).collect(),
+            Space::Local | Space::Engine => Vec::new(),
+        };
         for attempt in 0..TRIES {
             let snapshot = self.snapshot();
             let pools = self.ledger.list::<Pool>(keys::POOLS).await?;
@@ -122,9 +128,11 @@ impl Driver {
                 .collect();
             let cluster = snapshot.meta.as_ref().map_or("", |meta| meta.cluster.as_str());
             let skip = if attempt == 0 { 0 } else { chance::up_to(0..=attempt) };
-            let choice =
-                PoolChoice { pools: &self.config.pools, v6: request.v6, taken: &taken, cluster, skip };
-            let cidr = choose_pool(&choice).ok_or(DriverError::NoSubnet)?;
+            let choose = |taken: &[IpNet]| {
+                choose_pool(&PoolChoice { pools: &self.config.pools, v6: request.v6, taken, cluster, skip })
+            };
+            let cidr = choose(&[&taken[..], &shared].concat()).or_else(|| choose(&taken));
+            let cidr = cidr.ok_or(DriverError::NoSubnet)?;
             match self.claim_pool(&self.new_pool(cidr, space, request), false).await {
                 Err(DriverError::Overlap { .. } | DriverError::Contended { .. }) => beaten.insert(cidr),
                 other => return other,
@@ -245,4 +253,9 @@ fn pool_of(network: &Network, request: &PoolRequest, hold: Hold) -> Result<PoolI
                 .to_owned(),
         }),
     }
+}
+
+fn first_half(pool: &AddrPool) -> Option<IpNet> {
+    let length = pool.base.prefix_len().checked_add(1).filter(|length| *length <= pool.size)?;
+    pool.base.subnets(length).ok()?.next()
 }

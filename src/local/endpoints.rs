@@ -1,7 +1,7 @@
 //! The endpoints of the engine.
 
-use super::{Local, LocalData, LocalEndpoint, LocalError, files};
-use crate::model::{ClaimKind, EndpointId};
+use super::{Binding, Local, LocalData, LocalEndpoint, LocalError, files};
+use crate::model::{ClaimKind, EndpointId, Mode};
 
 impl Local {
     /// Adds or replaces an endpoint.
@@ -49,6 +49,27 @@ impl Local {
     /// Forgets an endpoint of which its engine will not speak again.
     pub fn remove_lost(&self, id: &EndpointId) -> Result<(), LocalError> {
         self.change(|data| self.drop_lost(data, id))
+    }
+
+    /// Forgets what an engine that crashed has left of a container's earlier lives, once it is known that `id` is
+    /// its endpoint now: a container is on a network once. Only classic engines need that, which say nothing of
+    /// such endpoints after a crash; answers how many there were.
+    pub fn remove_former(&self, id: &EndpointId) -> Result<usize, LocalError> {
+        let former = self.read(|data| {
+            let Some(now) = data.endpoints.get(id) else { return Vec::new() };
+            let classic = |b: &Binding| b.network.mode() == Mode::Classic;
+            if now.container_id.is_none() || !data.bindings.get(&now.docker_network).is_some_and(classic) {
+                return Vec::new();
+            }
+            let same = |e: &&LocalEndpoint| {
+                e.id != *id && e.docker_network == now.docker_network && e.container_id == now.container_id
+            };
+            data.endpoints.values().filter(same).map(|e| e.id.clone()).collect()
+        });
+        for endpoint in &former {
+            self.remove_lost(endpoint)?;
+        }
+        Ok(former.len())
     }
 
     fn store_endpoint(&self, data: &mut LocalData, endpoint: LocalEndpoint) -> Result<(), LocalError> {

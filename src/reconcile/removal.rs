@@ -13,8 +13,8 @@ use crate::{
     clock,
     local::{Local, Release},
     model::{
-        AddressClaim, ClaimKind, Death, Endpoint, Network, NetworkClaim, NetworkId, NodeId, Pool, Removed,
-        Snapshot,
+        AddressClaim, ClaimKind, Death, Endpoint, Mode, Network, NetworkClaim, NetworkId, NodeId, Pool,
+        Removed, Snapshot,
     },
     store::{
         Entry, Outcome, StoreError, TXN_ROOM, Txn, keys,
@@ -42,6 +42,13 @@ pub(super) async fn leave(
                 Err(Unfinished::Settling)
             };
         };
+        if held.record.mode() == Mode::Classic {
+            // The engines have agreed that nobody uses it any more. What the store still has of endpoints is on
+            // its way out, or was left behind by an engine that crashed.
+            erase(ledger, &held.record, &tomb(&held.record, local)).await?;
+            info!(network = title, "network removed from the cluster");
+            return Ok(());
+        }
         match try_remove(ledger, local, &held).await? {
             Verdict::Removed => {
                 info!(network = title, "network removed from the cluster");
@@ -142,14 +149,17 @@ async fn try_remove(ledger: &Ledger, local: &Local, network: &Held<Network>) -> 
         return Ok(Verdict::InUse(hosts));
     }
     let guards: Vec<_> = pools.iter().map(|pool| &pool.entry).chain(&users.deaths).collect();
-    let tomb = Removed {
-        title: network.record.title().to_owned(),
+    delete_all(ledger, network, &pools, &guards, &tomb(&network.record, local)).await
+}
+
+fn tomb(network: &Network, local: &Local) -> Removed {
+    Removed {
+        title: network.title().to_owned(),
         by: local.node().clone(),
         since: clock::unix_seconds(),
         gave_way: None,
         extra: BTreeMap::new(),
-    };
-    delete_all(ledger, network, &pools, &guards, &tomb).await
+    }
 }
 
 /// Closes or reopens all subnets of a network; `None` if another host changed one meanwhile.

@@ -19,6 +19,11 @@ pub(crate) const IMAGE: &str = "127.0.0.1:5000/busybox:latest";
 /// Longest wait for the swarm: a drained host's tasks, or the next manager, take it some seconds.
 const LONG: Duration = Duration::from_mins(2);
 
+/// Whether everything is tried that would take too long in every run.
+pub(crate) fn in_full() -> bool {
+    std::env::var("RS_OVERLAY_TEST_ALL").is_ok_and(|value| value == "1")
+}
+
 pub(crate) struct Swarm<'a> {
     pub(crate) lab: &'a Lab,
 }
@@ -39,6 +44,22 @@ impl<'a> Swarm<'a> {
         let done = self.wait(&format!("{args:?} on {} to say {parts:?}", host.name()), || {
             let said = self.asks(host, args)?;
             ensure!(parts.iter().all(|part| said.contains(part)), "it says: {said}");
+            Ok(true)
+        });
+        done.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
+    }
+
+    /// Waits until the plugin of a host says that all is well, and under which scope and name its engine has it.
+    #[track_caller]
+    pub(crate) fn well(&self, host: &Host, scope: &str) {
+        let id = host.plugin_id(PLUGIN).unwrap();
+        let done = self.wait(&format!("the plugin of {} to be well", host.name()), || {
+            let said = self.asks(host, &["status", "--format", "json"])?;
+            let status: serde_json::Value = serde_json::from_str(&said)?;
+            let engine = &status["engine"];
+            let known = engine["driver"] == PLUGIN && engine["plugin"] == *id && engine["reachable"] == true;
+            let well = status["scope"] == scope && status["problems"] == serde_json::json!([]);
+            ensure!(known && well, "it says: {said}");
             Ok(true)
         });
         done.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::task::{Id, JoinSet};
+use tracing::info;
 
 use super::Unfinished;
 use crate::{
@@ -91,7 +92,12 @@ impl Ask {
         let Some(container) = self.engine.container(&self.container).await? else { return Ok(()) };
         if let Some(names) = names_in(&container, &self.network) {
             let now = clock::unix_seconds();
+            let attached = container.networks.get(&self.network).and_then(|place| place.endpoint.as_deref());
+            let current = attached == Some(self.endpoint.as_str());
             self.local.update_endpoint(&self.endpoint, |e| name(e, container.id, names, now))?;
+            if current && self.local.remove_former(&self.endpoint)? > 0 {
+                info!(endpoint = self.endpoint.short(), "forgetting what a crash has left of a container");
+            }
         }
         Ok(())
     }

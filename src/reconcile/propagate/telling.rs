@@ -25,7 +25,7 @@ impl Propagator {
         let known = self.snapshot.borrow().networks.get(&docker_id).cloned();
         let known = known.or_else(|| binding.as_ref().map(|binding| binding.network.clone()));
         if let Some(network) = known.filter(|network| network.mode() != Mode::Plain) {
-            return self.tell_shared(docker, &network, binding.as_ref(), found).await;
+            return self.tell_shared(docker, &network, binding.as_ref()).await;
         }
         let Some(binding) = binding else { return Ok(self.adopt(docker, &docker_id)?) };
         if binding.docker_id != binding.network.id && !docker.ipam_options.contains_key(JOIN_OPTION) {
@@ -60,42 +60,32 @@ impl Propagator {
     }
 
     /// The same for a network that engines share: a swarm's managers know it, and every host with one of its
-    /// tasks; classic engines all do. Who comes first tells. It is never replaced: the engines see to it that
-    /// they have one of each name.
+    /// tasks; classic engines all do. Who comes first tells. Nobody claims the name, and the network is never
+    /// replaced: the engines see to it that they have one of each name, and other engines may have another.
     async fn tell_shared(
         &self,
         docker: &EngineNetwork,
         network: &Network,
         binding: Option<&Binding>,
-        found: &mut Findings,
     ) -> Result<(), Unfinished> {
+        match binding {
+            Some(binding) => self.refresh(binding)?,
+            // A classic engine has it from the moment at which another one has created it.
+            None if network.mode() == Mode::Classic => self.adopt(docker, &network.id)?,
+            None => {}
+        }
         if network.name.is_some() {
-            return binding.map_or(Ok(()), |binding| self.refresh(binding));
+            return Ok(());
         }
         let key = keys::network(&network.id);
         let Some(held) = self.ledger.get::<Network>(&key).await? else { return Ok(()) };
-        let name = keys::name(&docker.name);
-        let claim = self.ledger.get::<NetworkClaim>(&name).await?;
-        if let Some(claim) = claim.as_ref().filter(|claim| claim.record.network != network.id)
-            && self.exists(&claim.record.network).await?
-        {
-            found.problems.push(format!(
-                "network {}, which engines share by themselves, has the name of another network of the cluster; give one of \
-                 them another name",
-                docker.name
-            ));
-            return Ok(());
+        if held.record.name.is_some() {
+            return Ok(self.local.refresh_binding(&held.record.id, &held.record)?);
         }
         let told = with_details(&held.record, docker);
-        let txn = Txn::new().unchanged(&held.entry).put(key, record::encode(&told));
-        let txn = match &claim {
-            None => txn.absent(name.as_str()),
-            Some(claim) => txn.unchanged(&claim.entry),
-        };
-        let claim = record::encode(&NetworkClaim { network: told.id.clone() });
         // After a lost race the next look finds the name told.
-        if held.record.name.is_none() && self.ledger.commit(txn.put(name, claim)).await? == Outcome::Committed
-        {
+        let txn = Txn::new().unchanged(&held.entry).put(key, record::encode(&told));
+        if self.ledger.commit(txn).await? == Outcome::Committed {
             info!(network = %docker.name, "network told to the cluster");
             self.local.refresh_binding(&told.id, &told)?;
         }
