@@ -159,7 +159,9 @@ fn resolve_all(
         log_format: sources.one("log-format", flags.log_format, str::parse::<LogFormat>).unwrap_or_default(),
     };
     let (mut settings, errors) = sources.finish();
-    settings.iter_mut().for_each(|setting| setting.complete(&config));
+    for setting in &mut settings {
+        setting.complete(&config);
+    }
     settings.sort_by_key(|setting| SETTINGS.iter().position(|name| *name == setting.name));
     let outcome = if errors.is_empty() { Ok(config) } else { Err(errors) };
     Survey { settings, file: None, outcome, doubts: Vec::new() }

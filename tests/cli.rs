@@ -154,6 +154,51 @@ fn a_variable_that_is_no_text_is_refused() {
 }
 
 #[test]
+fn config_check_shows_where_settings_come_from_and_no_secret() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "log-level = 'debug'\nscope = 'local'\n").unwrap();
+    let place = |name: &str| dir.path().join(name).display().to_string();
+    let check = |more: &[&str]| {
+        let mut command = rs_overlay(&["config", "check", "--cluster-advertise", "no-such-link"]);
+        command.args(["--config", file.to_str().unwrap(), "--state-dir", &place("state")]);
+        command.args(["--socket", &place("p.sock"), "--docker-host", &place("d.sock")]).args(more);
+        command.env("RS_OVERLAY_SCOPE", "global").env("RS_OVERLAY_VXLAN_PROT", "1").output().unwrap()
+    };
+    let output = check(&[]);
+    let table = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    for part in [
+        "log-level           debug".to_owned(),
+        file.display().to_string(),
+        "RS_OVERLAY_SCOPE".to_owned(),
+        "PROBLEM   --cluster-advertise \"no-such-link\": there is no such interface".to_owned(),
+        "variable RS_OVERLAY_VXLAN_PROT is no setting and has no effect; did you mean RS_OVERLAY_VXLAN_PORT?"
+            .to_owned(),
+        format!("there is no engine at {}", place("d.sock")),
+        format!("{} will be made", place("state")),
+    ] {
+        assert!(table.contains(&part), "{part:?} is not in {table}");
+    }
+    assert!(!dir.path().join("state").exists(), "a check makes nothing");
+
+    let output = check(&["--format", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &json["usable"]), (Some(1), &serde_json::json!(false)));
+    let scope = json["settings"].as_array().unwrap().iter().find(|row| row["name"] == "scope").unwrap();
+    let wanted = serde_json::json!({
+        "name": "scope", "value": "global", "source": "environment", "place": "RS_OVERLAY_SCOPE",
+    });
+    assert_eq!(scope, &wanted);
+
+    let output = check(&["--cluster-store-opt=kv.password=geheim", "--cluster-store=etcd://joe:geheim@h"]);
+    let table = text(&[output.stdout, output.stderr].concat());
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(table.contains("kv.password=***") && !table.contains("geheim"), "{table}");
+    assert!(table.contains("2 problems"), "{table}");
+}
+
+#[test]
 fn wrong_usage_is_one_line_too() {
     for (arguments, part) in [
         (&[][..], "subcommand"),

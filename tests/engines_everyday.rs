@@ -12,14 +12,43 @@ mod kit;
 #[path = "engines/everyday.rs"]
 mod everyday;
 
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
 use netns_harness::{EngineVersion, Family, StoreKind};
 
 use EngineVersion::{V20_10_24, V26_1, V28_5};
 
+/// A program that runs the daemon with just those rights that the packaged service has.
+fn with_the_rights_of_the_service(directory: &Path) -> PathBuf {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/rs-overlay.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let kept = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let kept: Vec<_> = kept.split(' ').map(|name| name.trim_start_matches("CAP_").to_lowercase()).collect();
+    let script = format!(
+        "#!/bin/sh\nexec setpriv --bounding-set=-all,+{} --inh-caps=-all --no-new-privs {} \"$@\"\n",
+        kept.join(",+"),
+        env!("CARGO_BIN_EXE_rs-overlay")
+    );
+    let path = directory.join("rs-overlay");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 #[test]
-fn two_hosts_on_etcd() {
+fn two_hosts_on_etcd_with_the_rights_of_the_service() {
     if kit::allowed() {
-        everyday::whole_life(&kit::lab(&[V20_10_24, V28_5], StoreKind::Etcd), 1450);
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = with_the_rights_of_the_service(directory.path());
+        let lab = kit::builder(&[V20_10_24, V28_5], StoreKind::Etcd).daemon(daemon).build().unwrap();
+        everyday::whole_life(&lab, 1450);
+        for host in lab.hosts() {
+            assert!(!host.daemon_log().contains("not permitted"), "{}", host.daemon_log());
+        }
     }
 }
 

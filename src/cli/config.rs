@@ -102,27 +102,28 @@ fn as_tables(survey: &Survey, findings: &[Finding], problems: usize, warnings: u
         };
         vec![finding.subject.to_owned(), verdict.to_owned(), finding.told.clone()]
     });
-    let mut text = format!(
-        "{}\n\n{}\n\n",
-        table::grid(&["SETTING", "VALUE", "FROM"], settings),
-        table::grid(&["CHECKED", "RESULT", ""], checks)
-    );
-    text += &match (problems, warnings) {
+    let told = match (problems, warnings) {
         (0, 0) => "no problem: a daemon with these settings would run here".to_owned(),
-        (0, _) => format!(
-            "no problem, {}: a daemon with these settings would run here",
-            counted(warnings, "warning")
-        ),
+        (0, _) => {
+            let warnings = counted(warnings, "warning");
+            format!("no problem, {warnings}: a daemon with these settings would run here")
+        }
         (_, 0) => counted(problems, "problem"),
         (..) => format!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")),
     };
     // systemd reads that file, and this shell does not.
-    if plain && std::path::Path::new(SERVICE_ENVIRONMENT).exists() {
-        text += &format!(
+    let hint = if plain && std::path::Path::new(SERVICE_ENVIRONMENT).exists() {
+        format!(
             "\nthe installed service reads {SERVICE_ENVIRONMENT} and {SERVICE_CONFIG}: --service checks with those"
-        );
-    }
-    text
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "{}\n\n{}\n\n{told}{hint}",
+        table::grid(&["SETTING", "VALUE", "FROM"], settings),
+        table::grid(&["CHECKED", "RESULT", ""], checks)
+    )
 }
 
 /// Where to change a setting.

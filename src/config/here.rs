@@ -45,7 +45,9 @@ pub fn survey_service(flags: Flags) -> Survey {
         // As systemd has it: the file may be missing.
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
         Err(err) => {
-            environment.errors.push(ConfigError::place(SERVICE_ENVIRONMENT, format!("cannot be read: {err}")))
+            environment
+                .errors
+                .push(ConfigError::place(SERVICE_ENVIRONMENT, format!("cannot be read: {err}")));
         }
     }
     resolve_in(flags, environment)
@@ -89,7 +91,7 @@ impl Environment {
                 // A variable that is no setting may hold what it likes.
                 Err(_) if !names().contains(&name) => {}
                 Err(raw) => {
-                    environment.errors.push(ConfigError::value(name, raw.to_string_lossy(), "is not UTF-8"))
+                    environment.errors.push(ConfigError::value(name, raw.to_string_lossy(), "is not UTF-8"));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Tells the service manager how far the daemon has come (sd_notify(3)): engines are started when the plugin's
+//! Tells the service manager how far the daemon has come (`sd_notify`): engines are started when the plugin's
 //! socket is served.
 
 use std::{

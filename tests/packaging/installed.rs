@@ -151,7 +151,7 @@ fn a_container(machine: &Machine) -> String {
         "NetworkDriver.CreateEndpoint",
         &json!({ "NetworkID": network, "EndpointID": endpoint, "Interface": interface, "Options": {} }),
     );
-    machine.until("the container's link", &format!("test $({INSIDE} | wc -l) -ge 6"));
+    machine.until("the container's link", &format!("test $( ({INSIDE}) | wc -l) -ge 6"));
     machine.good(INSIDE)
 }
 

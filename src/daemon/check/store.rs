@@ -19,7 +19,7 @@ const SUBJECT: &str = "cluster-store";
 pub(super) async fn store(config: &DaemonConfig, running: bool) -> Vec<Finding> {
     let url: StoreUrl = match config.cluster_store.parse() {
         Ok(url) => url,
-        Err(error) => return vec![problem(error)],
+        Err(error) => return vec![problem(&error)],
     };
     // Opening an embedded store would make its file, or take it from a daemon that is about to start.
     if let StoreUrl::Embedded { path } = &url {
@@ -27,7 +27,7 @@ pub(super) async fn store(config: &DaemonConfig, running: bool) -> Vec<Finding> 
     }
     match open::open(&url, &config.store_options, Timeouts::default()).await {
         Ok(store) => vec![answer(config, &*store).await],
-        Err(error) => vec![problem(error)],
+        Err(error) => vec![problem(&error)],
     }
 }
 
@@ -46,7 +46,7 @@ async fn embedded(config: &DaemonConfig, file: &Path, running: bool) -> Finding 
         }
         return match Remote::new(&socket, Timeouts::default()) {
             Ok(store) => answer(config, &store).await,
-            Err(error) => problem(error),
+            Err(error) => problem(&error),
         };
     }
     let usable = match fs::metadata(file) {
@@ -72,7 +72,7 @@ async fn answer(config: &DaemonConfig, store: &dyn Store) -> Finding {
     let entries = match store.range(keys::META).await {
         Ok(entries) => entries,
         Err(error) => {
-            return problem(format!("{error}; the daemon would start without it, and wait for it"));
+            return problem(&format!("{error}; the daemon would start without it, and wait for it"));
         }
     };
     let took = asked.elapsed().as_millis();
@@ -85,11 +85,11 @@ async fn answer(config: &DaemonConfig, store: &dyn Store) -> Finding {
     };
     let meta = match record::decode::<Meta>(&entry.key, &entry.value) {
         Ok(meta) => meta,
-        Err(error) => return problem(format!("the cluster in it cannot be read: {error}")),
+        Err(error) => return problem(&format!("the cluster in it cannot be read: {error}")),
     };
     let hosts = if nodes == 1 { "1 host".to_owned() } else { format!("{nodes} hosts") };
     match known_cluster(&config.state_dir) {
-        Ok(Some(known)) if known.id != meta.cluster && !meta.provisional => problem(format!(
+        Ok(Some(known)) if known.id != meta.cluster && !meta.provisional => problem(&format!(
             "holds cluster {}, and this host belongs to {}; give it the store of its own cluster, or an empty --state-dir to join this one",
             meta.cluster, known.id
         )),
@@ -97,10 +97,10 @@ async fn answer(config: &DaemonConfig, store: &dyn Store) -> Finding {
             SUBJECT,
             format!("answers within {took} ms, and holds cluster {} with {hosts} in it", meta.cluster),
         ),
-        Err(error) => problem(error),
+        Err(error) => problem(&error),
     }
 }
 
-fn problem(told: impl ToString) -> Finding {
+fn problem(told: &impl ToString) -> Finding {
     Finding::problem(SUBJECT, told.to_string())
 }
