@@ -98,8 +98,13 @@ impl Local {
     }
 
     /// The container at an address is gone: it rests in the reserve. `false` if this host does not hold it.
+    /// While an endpoint has it nothing happens: engines delete that first, so what is given back is what a
+    /// container had before the host went down, late, and another one has the address.
     pub fn rest(&self, cidr: &IpNet, ip: IpAddr) -> Result<bool, LocalError> {
-        self.change(|data| self.rest_claim(data, cidr, ip, false))
+        self.change(|data| {
+            let late = data.user_of(cidr, ip).is_some() && data.claims.contains_key(&(*cidr, ip));
+            if late { Ok(true) } else { self.rest_claim(data, cidr, ip, false) }
+        })
     }
 
     /// Strikes an address out that is still as `claim` says, before the store is told: from then on nobody

@@ -17,8 +17,9 @@ pub struct VniError(String);
 impl Vni {
     /// The largest VNI.
     pub const MAX: u32 = 0x00ff_ffff;
-    /// The first VNI that is chosen automatically; the ones below are left to people.
-    pub const FIRST_AUTOMATIC: u32 = 4096;
+    /// The first VNI that is chosen automatically. The ones below are left to people, and to Docker's own overlay
+    /// driver: it numbers a swarm's networks from 4096 on, and takes that one as soon as a host joins a swarm.
+    pub const FIRST_AUTOMATIC: u32 = 1 << 16;
 
     /// The first VNI that a swarm's network gets. Docker's own overlay driver numbers a swarm's networks from
     /// 4096 on, and makes their devices on a host only with the first task there.
