@@ -18,10 +18,10 @@ use std::{
 };
 
 use dns::answers;
-use kit::{SOON, assert_clean, create, lab, logs, ping, pings, refused, remove, run, says, steady_ping};
+use kit::{SOON, assert_clean, create, logs, ping, pings, refused, remove, run, says, steady_ping};
 use netns_harness::{
     EngineVersion::{V20_10_24, V26_1, V28_5},
-    Host, Lab, Signal, StoreKind, wait_until,
+    Family, Host, Lab, Signal, StoreKind, wait_until,
 };
 
 const DB: &str = "10.77.0.50";
@@ -52,9 +52,9 @@ fn becomes(lab: &Lab, on: &Host, of: &Host, wanted: &str) -> Duration {
     started.elapsed()
 }
 
-/// Three hosts; `db`, also known as `store`, and `other` on the third one.
-fn cluster(kind: StoreKind) -> Lab {
-    let lab = lab(&[V20_10_24, V28_5, V26_1], kind);
+/// Three hosts on an underlay of one family; `db`, also known as `store`, and `other` on the third one.
+fn cluster(kind: StoreKind, family: Family) -> Lab {
+    let lab = kit::builder(&[V20_10_24, V28_5, V26_1], kind).family(family).build().unwrap();
     create(&lab, 1, "blue", &["--subnet", "10.77.0.0/24"]);
     run(lab.host(1), "c1", "blue", &[]);
     run(lab.host(2), "c2", "blue", &[]);
@@ -120,7 +120,7 @@ fn a_host_without_power_gives_way_and_returns() {
     if !kit::allowed() {
         return;
     }
-    let lab = cluster(StoreKind::Etcd);
+    let lab = cluster(StoreKind::Etcd, Family::V4);
     let (one, two, three) = (lab.host(1), lab.host(2), lab.host(3));
     let started = Instant::now();
     three.power_off().unwrap();
@@ -153,7 +153,7 @@ fn a_host_that_was_cut_off_finds_out_before_it_serves() {
     if !kit::allowed() {
         return;
     }
-    let lab = cluster(StoreKind::Etcd);
+    let lab = cluster(StoreKind::Etcd, Family::V4);
     let (one, two, three) = (lab.host(1), lab.host(2), lab.host(3));
     let other: IpAddr = three.address("other", "blue").unwrap();
     let started = Instant::now();
@@ -198,7 +198,7 @@ fn a_host_whose_daemon_alone_is_gone_is_not_dead() {
     if !kit::allowed() {
         return;
     }
-    let lab = cluster(StoreKind::Etcd);
+    let lab = cluster(StoreKind::Etcd, Family::V4);
     let (one, three) = (lab.host(1), lab.host(3));
     let lost = steady_ping(one, "c1", DB.parse().unwrap(), 700, || {
         three.daemon_kill(Signal::SIGKILL).unwrap();
@@ -222,11 +222,11 @@ fn a_host_whose_daemon_alone_is_gone_is_not_dead() {
 }
 
 #[test]
-fn consul_ends_sessions_late_and_then_it_is_the_same() {
+fn consul_ends_sessions_late_and_then_it_is_the_same_on_an_underlay_of_ipv6() {
     if !kit::allowed() {
         return;
     }
-    let lab = cluster(StoreKind::Consul);
+    let lab = cluster(StoreKind::Consul, Family::V6);
     let started = Instant::now();
     lab.host(3).power_off().unwrap();
     withdrawn(&lab, started);

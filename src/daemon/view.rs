@@ -263,8 +263,10 @@ impl View {
         let missing = missing.filter(|node| !present.contains(node) && !departed.contains(node));
         let why = |node: &NodeId| snapshot.nodes.get(node).and_then(|node| node.unable_to_have(network));
         let (unable, missing): (BTreeSet<_>, BTreeSet<_>) = missing.partition(|node| why(node).is_some());
-        let unable =
-            unable.iter().filter_map(|node| Some(format!("{} ({})", title(snapshot, node), why(node)?)));
+        let unable: BTreeSet<_> = unable
+            .iter()
+            .filter_map(|node| Some(format!("{} ({})", title(snapshot, node), why(node)?)))
+            .collect();
         let underlay = self.underlay.borrow().clone();
         NetworkRow {
             id: network.id.to_string(),
@@ -279,7 +281,7 @@ impl View {
             present: titles(present),
             departed: titles(departed),
             missing: titles(&missing),
-            unable: unable.collect(),
+            unable: unable.into_iter().collect(),
             endpoints: count(endpoints.len()),
             internal: network.internal,
             ipv6: network.ipv6,

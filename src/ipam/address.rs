@@ -186,7 +186,7 @@ mod tests {
             let len = len.min(most);
             let cidr = IpNet::new(net, len).unwrap().trunc();
             let range = IpNet::new(net, rlen.clamp(len, most)).unwrap().trunc();
-            let ip = |number: u128| if net.is_ipv4() { IpAddr::V4((number as u32).into()) } else { IpAddr::V6(number.into()) };
+            let ip = |number: u128| if net.is_ipv4() { IpAddr::V4(u32::try_from(number % (1 << 32)).unwrap().into()) } else { IpAddr::V6(number.into()) };
             let near = to_number(range.network());
             // Numbers that lie anywhere, and such that lie near the first ones of the range.
             let taken: BTreeSet<_> = taken.into_iter().flat_map(|n| [ip(n), ip(near.wrapping_add(n % 8))]).collect();

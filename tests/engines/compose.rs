@@ -41,6 +41,13 @@ networks:
     driver: rs-overlay
 "#;
 
+/// The same on a network of both families, in a file without a version: those of version 3 cannot say it.
+const SIX: &str = r"
+    enable_ipv6: true
+    ipam:
+      driver: rs-overlay
+";
+
 /// One container of the project.
 #[derive(Debug)]
 struct Replica<'a> {
@@ -49,6 +56,8 @@ struct Replica<'a> {
     id: String,
     service: String,
     ip: IpAddr,
+    /// In networks that have both families.
+    six: Option<IpAddr>,
 }
 
 /// The project as it is on one host.
@@ -59,9 +68,11 @@ struct Project<'a> {
 }
 
 impl<'a> Project<'a> {
-    fn new(lab: &'a Lab, host: &'a Host) -> Self {
+    fn new(lab: &'a Lab, host: &'a Host, six: bool) -> Self {
         let file = lab.dir().join("shop.yml");
-        fs::write(&file, FILE).unwrap();
+        let text =
+            if six { FILE.split_once('\n').unwrap().1.trim_end().to_owned() + SIX } else { FILE.to_owned() };
+        fs::write(&file, text).unwrap();
         Self { lab, host, file }
     }
 
@@ -127,7 +138,8 @@ impl<'a> Project<'a> {
                 panic!("a line of docker ps: {line:?}");
             };
             let ip = self.host.address(name, NETWORK).unwrap();
-            Replica { host: self.host, name: name.into(), id: id.into(), service: service.into(), ip }
+            let six = self.host.address6(name, NETWORK).ok();
+            Replica { host: self.host, name: name.into(), id: id.into(), service: service.into(), ip, six }
         };
         said.lines().map(one).collect()
     }
@@ -139,8 +151,9 @@ impl<'a> Project<'a> {
 
 impl Replica<'_> {
     /// Addresses that this container finds for a name.
-    fn finds(&self, name: &str) -> anyhow::Result<BTreeSet<IpAddr>> {
-        let said = self.host.in_container(&self.name, &["nslookup", "-type=a", name])?;
+    fn finds(&self, kind: &str, name: &str) -> anyhow::Result<BTreeSet<IpAddr>> {
+        let kind = format!("-type={kind}");
+        let said = self.host.in_container(&self.name, &["nslookup", &kind, name])?;
         // The resolver's own address comes first, with its port.
         let addresses = said.lines().filter_map(|line| line.strip_prefix("Address:"));
         Ok(addresses.filter_map(|text| text.trim().parse().ok()).collect())
@@ -189,19 +202,29 @@ fn all_find_all(lab: &Lab, all: &[Replica<'_>]) {
         for (name, wanted) in asked {
             let what = format!("all of {name} for {} on {}", from.name, from.host.name());
             let found = wait_until(&what, SOON, || {
-                let found = from.finds(name)?;
+                let found = from.finds("a", name)?;
                 anyhow::ensure!(found == *wanted, "{found:?}, not {wanted:?}");
                 Ok(true)
             });
             found.unwrap_or_else(|error| panic!("{error:#}\n{}", logs(lab)));
         }
     }
+    let six: BTreeSet<_> =
+        all.iter().filter(|one| one.service == SERVICES[0]).filter_map(|one| one.six).collect();
+    for from in all.iter().filter(|one| one.six.is_some()) {
+        let found = wait_until(&format!("IPv6 addresses for {}", from.name), SOON, || {
+            let found = from.finds("aaaa", SERVICES[0])?;
+            anyhow::ensure!(found == six, "{found:?}, not {six:?}");
+            Ok(true)
+        });
+        found.unwrap_or_else(|error| panic!("{error:#}\n{}", logs(lab)));
+    }
     eprintln!("{} containers find each other by {} names, {:?}", all.len(), questions.len(), start.elapsed());
 }
 
-/// `up` on both hosts, this many replicas of both services on each, `down` and `up` again on the first, `down` on both.
-pub(crate) fn whole_life(lab: &Lab, order: [usize; 2], replicas: usize) {
-    let [first, second] = order.map(|number| Project::new(lab, lab.host(number)));
+/// On a network of both families if `six`: `up` on both hosts, this many replicas of both services on each, `down` and `up` again on the first, `down` on both.
+pub(crate) fn whole_life(lab: &Lab, order: [usize; 2], replicas: usize, six: bool) {
+    let [first, second] = order.map(|number| Project::new(lab, lab.host(number), six));
     let both = || [first.replicas(), second.replicas()].into_iter().flatten().collect::<Vec<_>>();
     first.up(1);
     appears(lab, NETWORK);
@@ -209,6 +232,7 @@ pub(crate) fn whole_life(lab: &Lab, order: [usize; 2], replicas: usize) {
     second.up(1);
     assert_eq!(second.network_id(), found, "compose made a network of its own on {}", second.host.name());
     all_find_all(lab, &both());
+    assert_eq!(both().iter().filter(|one| one.six.is_some()).count(), if six { 4 } else { 0 });
 
     first.up(replicas);
     second.up(replicas);

@@ -24,7 +24,7 @@ pub(crate) fn whole_life(lab: &Lab, mtu: usize) {
     large_packets_pass(lab, mtu);
     let (one, two) = (lab.host(1), lab.host(2));
     transfer((one, "c1"), (two, "c2"), two.address("c2", "blue").unwrap());
-    transfer((two, "c2"), (one, "c1"), one.address("c1", "blue").unwrap());
+    transfer((two, "c2"), (one, "c1"), one.address6("c1", "blue").unwrap());
     given_addresses_are_kept(lab);
     internal_networks_have_no_way_out(lab);
     containers_come_and_go(lab);
@@ -127,14 +127,17 @@ fn internal_networks_have_no_way_out(lab: &Lab) {
 /// Every way in which a container ends and begins: others reach it afterwards, and not in between.
 fn containers_come_and_go(lab: &Lab) {
     let (one, two) = (lab.host(1), lab.host(2));
-    let first = two.address("c2", "blue").unwrap();
+    let firsts = [two.address("c2", "blue").unwrap(), two.address6("c2", "blue").unwrap()];
     let silent = |what: &str| {
-        assert!(pings(one, "c1", first).is_err(), "{first} answers after `{what}`");
+        for first in firsts {
+            assert!(pings(one, "c1", first).is_err(), "{first} answers after `{what}`");
+        }
     };
     let reached = |what: &str| {
         eprintln!("after `{what}`");
         ping(one, "c1", two.address("c2", "blue").unwrap());
-        ping(two, "c2", one.address("c1", "blue").unwrap());
+        ping(one, "c1", two.address6("c2", "blue").unwrap());
+        ping(two, "c2", one.address6("c1", "blue").unwrap());
     };
     two.docker(&["stop", "-t", "0", "c2"]).unwrap();
     silent("stop");
@@ -152,7 +155,7 @@ fn containers_come_and_go(lab: &Lab) {
     two.docker(&["network", "disconnect", "blue", "c2"]).unwrap();
     assert!(two.address("c2", "blue").is_err(), "{}", logs(lab));
     let gone = wait_until("the silence of a container that was taken off", SOON, || {
-        pings(one, "c1", first).is_err()
+        firsts.iter().all(|first| pings(one, "c1", *first).is_err())
     });
     gone.unwrap();
     two.docker(&["network", "connect", "blue", "c2"]).unwrap();

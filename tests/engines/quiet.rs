@@ -24,23 +24,24 @@ const KINDS: [(&str, &str); 5] = [
 ];
 
 fn count(host: &Host) {
-    let mut rules = "table inet quiet {\n".to_owned();
-    for (name, _) in KINDS {
-        rules += &format!("counter {name} {{ }}\n");
-    }
-    rules += "chain out { type filter hook output priority 0;\n";
-    for (name, looks) in KINDS {
-        rules += &format!("udp dport 4789 @th,96,24 != 0xffffff {looks} counter name {name}\n");
-    }
-    rules += "}\n}\n";
+    let counters: Vec<_> = KINDS.iter().map(|(name, _)| format!("counter {name} {{ }}\n")).collect();
+    let looks: Vec<_> = KINDS
+        .iter()
+        .map(|(name, looks)| format!("udp dport 4789 @th,96,24 != 0xffffff {looks} counter name {name}\n"))
+        .collect();
+    let rules = format!(
+        "table inet quiet {{\n{}chain out {{ type filter hook output priority 0;\n{}}}\n}}\n",
+        counters.concat(),
+        looks.concat()
+    );
     host.exec(&["nft", &rules]).unwrap();
 }
 
 fn counted(host: &Host, name: &str) -> u64 {
     let text = host.exec(&["nft", "-j", "list", "counter", "inet", "quiet", name]).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let rows = json["nftables"].as_array().unwrap().iter();
-    rows.filter_map(|row| row["counter"]["packets"].as_u64()).next().unwrap_or_else(|| panic!("{text}"))
+    let mut rows = json["nftables"].as_array().unwrap().iter();
+    rows.find_map(|row| row["counter"]["packets"].as_u64()).unwrap_or_else(|| panic!("{text}"))
 }
 
 fn asked(host: &Host) -> [u64; 3] {
