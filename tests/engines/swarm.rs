@@ -81,7 +81,8 @@ impl<'a> Swarm<'a> {
         self.manager(&[&line[..], options, &[name]].concat()).unwrap();
         // The swarm allocates it after the command has returned.
         let told = wait(&format!("network {name}"), || {
-            Ok::<_, anyhow::Error>(store_keys(self.lab)?.contains(&format!("v1/names/{name}")))
+            let records = store_values(self.lab, "v1/networks/")?;
+            Ok::<_, anyhow::Error>(records.iter().any(|record| record["name"] == name))
         });
         told.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
     }
