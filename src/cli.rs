@@ -199,7 +199,9 @@ fn run_daemon(flags: Flags) -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    if let Err(err) = telemetry::init(config.log_level, config.log_format) {
+    if let Err(err) =
+        telemetry::init(config.log_level, config.log_format, daemon::is_managed_plugin(&config.socket))
+    {
         return output::finish(Err(err));
     }
     match daemon::run(config) {

@@ -56,6 +56,11 @@ use view::View;
 /// How long a shutdown waits for calls and tasks before it ends them.
 const DRAIN: Duration = Duration::from_secs(4);
 
+/// Whether this process is a managed plugin, which has `socket`.
+pub fn is_managed_plugin(socket: &Path) -> bool {
+    DriverName::of_socket(socket).plugin().is_some()
+}
+
 /// Runs the daemon until it is told to stop. A setting that this machine cannot fulfil is a
 /// [`ConfigError`], found before anything is touched.
 pub fn run(config: DaemonConfig) -> anyhow::Result<()> {

@@ -5,16 +5,26 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use tracing::{Span, info_span};
-use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+use tracing::{Level, Span, info_span};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::writer::{BoxMakeWriter, MakeWriterExt},
+    util::SubscriberInitExt,
+};
 
 use crate::config::{LogFormat, LogLevel};
 
-/// Sets up logging for the whole process; once.
-pub fn init(level: LogLevel, format: LogFormat) -> anyhow::Result<()> {
+/// Sets up logging for the whole process; once. An engine logs all that a `managed_plugin` writes on standard error
+/// as errors of its own, so that only what is wrong goes there, and the rest to standard output.
+pub fn init(level: LogLevel, format: LogFormat, managed_plugin: bool) -> anyhow::Result<()> {
+    let writer = if managed_plugin {
+        BoxMakeWriter::new(io::stderr.with_max_level(Level::WARN).or_else(io::stdout))
+    } else {
+        BoxMakeWriter::new(io::stderr)
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(directives(level))?)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_target(true);
     let done = match format {
         LogFormat::Text => builder.with_ansi(colours()).finish().try_init(),

@@ -76,7 +76,7 @@ fn a_swarm_of_three_engines() {
     }
     swarm.drain(lab.host(2), true);
     swarm.settled("web", REPLICAS);
-    assert_eq!(swarm.tasks_on(lab.host(2), "web").len(), 0, "tasks on a host that was drained");
+    assert_eq!(swarm::tasks_on(lab.host(2), "web").len(), 0, "tasks on a host that was drained");
     swarm.all_reach_all("web", "blue", REPLICAS);
     swarm.drain(lab.host(2), false);
     // A plain container is no task that moves: its host ended it.
@@ -134,7 +134,7 @@ fn upgrades_lose_no_packet(swarm: &Swarm) {
     one.docker(&["plugin", "push", &reference]).unwrap();
     one.docker(&["plugin", "rm", &reference]).unwrap();
 
-    let [here, there] = [one, two].map(|host| swarm.plain_name(host, "blue"));
+    let [here, there] = [one, two].map(|host| swarm::plain_name(host, "blue"));
     let target = two.address(&there, "blue").unwrap();
     ping(one, &here, target);
     let pinger = Pinger::start(one, &here, target);
@@ -224,7 +224,7 @@ fn install(lab: &Lab) {
     });
     let all: BTreeSet<String> = lab.hosts().iter().map(Host::name).collect();
     wait_until("all hosts to know each other", SOON, || -> anyhow::Result<bool> {
-        let nodes = Swarm::new(lab).asks(lab.host(1), &["node", "ls", "--format", "json"])?;
+        let nodes = swarm::asks(lab.host(1), &["node", "ls", "--format", "json"])?;
         let nodes: Vec<serde_json::Value> = serde_json::from_str(&nodes)?;
         let found = nodes.iter().filter_map(|node| node["hostname"].as_str().map(str::to_owned));
         Ok(found.collect::<BTreeSet<_>>() == all)

@@ -101,7 +101,8 @@ impl Orders {
                 .cloned()
         });
         let Some(binding) = binding else {
-            return Err(OrderError::Refused(match self.named(name).await? {
+            let known = self.named(name).await?.or_else(|| self.of_swarm(name));
+            return Err(OrderError::Refused(match known {
                 Some(network) if network.allocated && self.lives_on(&network.id).await?.is_empty() => {
                     return self.remove_ended(name, &network).await;
                 }
@@ -168,6 +169,13 @@ impl Orders {
             still_on = self.live_hosts_with(&id).await?;
         }
         Ok(NetworkEnded { id: id.to_string(), lives_on: Vec::new(), still_on })
+    }
+
+    /// A swarm's network of this name or id: nobody claims its name.
+    fn of_swarm(&self, name: &str) -> Option<Network> {
+        let snapshot = self.snapshot.borrow();
+        let mut networks = snapshot.networks.values().filter(|network| network.allocated);
+        networks.find(|n| n.name.as_deref() == Some(name) || n.id.as_str() == name).cloned()
     }
 
     async fn named(&self, name: &str) -> Result<Option<Network>, StoreError> {

@@ -33,16 +33,11 @@ impl<'a> Swarm<'a> {
         Self { lab }
     }
 
-    /// A command of `rs-overlay` on a host, which finds the plugin by itself.
-    pub(crate) fn asks(&self, host: &Host, args: &[&str]) -> Result<String> {
-        host.exec(&[&[env!("CARGO_BIN_EXE_rs-overlay")], args].concat())
-    }
-
     /// The same, until it says all of `parts`.
     #[track_caller]
     pub(crate) fn says(&self, host: &Host, args: &[&str], parts: &[&str]) {
-        let done = self.wait(&format!("{args:?} on {} to say {parts:?}", host.name()), || {
-            let said = self.asks(host, args)?;
+        let done = wait(&format!("{args:?} on {} to say {parts:?}", host.name()), || {
+            let said = asks(host, args)?;
             ensure!(parts.iter().all(|part| said.contains(part)), "it says: {said}");
             Ok(true)
         });
@@ -53,8 +48,8 @@ impl<'a> Swarm<'a> {
     #[track_caller]
     pub(crate) fn well(&self, host: &Host, scope: &str) {
         let id = host.plugin_id(PLUGIN).unwrap();
-        let done = self.wait(&format!("the plugin of {} to be well", host.name()), || {
-            let said = self.asks(host, &["status", "--format", "json"])?;
+        let done = wait(&format!("the plugin of {} to be well", host.name()), || {
+            let said = asks(host, &["status", "--format", "json"])?;
             let status: serde_json::Value = serde_json::from_str(&said)?;
             let engine = &status["engine"];
             let known = engine["driver"] == PLUGIN && engine["plugin"] == *id && engine["reachable"] == true;
@@ -63,10 +58,6 @@ impl<'a> Swarm<'a> {
             Ok(true)
         });
         done.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
-    }
-
-    fn wait<T: netns_harness::Outcome>(&self, what: &str, done: impl FnMut() -> T) -> Result<T::Value> {
-        wait_until(what, LONG, done)
     }
 
     /// The engines' logs, which have the plugins' in them.
@@ -89,8 +80,9 @@ impl<'a> Swarm<'a> {
         let line = ["network", "create", "-d", PLUGIN, "--attachable"];
         self.manager(&[&line[..], options, &[name]].concat()).unwrap();
         // The swarm allocates it after the command has returned.
-        let told = self.wait(&format!("network {name}"), || {
-            Ok::<_, anyhow::Error>(store_keys(self.lab)?.contains(&format!("v1/names/{name}")))
+        let told = wait(&format!("network {name}"), || {
+            let records = store_values(self.lab, "v1/networks/")?;
+            Ok::<_, anyhow::Error>(records.iter().any(|record| record["name"] == name))
         });
         told.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
     }
@@ -110,7 +102,7 @@ impl<'a> Swarm<'a> {
 
     /// Waits until as many tasks of the service run as it should have, and no other containers of it do.
     pub(crate) fn settled(&self, service: &str, replicas: usize) {
-        let done = self.wait(&format!("{replicas} replicas of {service}"), || {
+        let done = wait(&format!("{replicas} replicas of {service}"), || {
             let listed = self.manager(&[
                 "service",
                 "ps",
@@ -120,26 +112,18 @@ impl<'a> Swarm<'a> {
                 "{{.DesiredState}} {{.CurrentState}}",
             ])?;
             let running = listed.lines().filter(|line| line.starts_with("Running Running")).count();
-            let containers: usize =
-                self.lab.hosts().iter().map(|host| self.tasks_on(host, service).len()).sum();
+            let containers: usize = self.lab.hosts().iter().map(|host| tasks_on(host, service).len()).sum();
             ensure!(running == replicas && containers == replicas, "{running} run, {containers} containers");
             Ok(true)
         });
         done.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
     }
 
-    /// Containers of a service that run on a host.
-    pub(crate) fn tasks_on(&self, host: &Host, service: &str) -> Vec<String> {
-        let label = format!("label=com.docker.swarm.service.name={service}");
-        let listed = host.docker(&["ps", "-q", "--no-trunc", "--filter", &label]).unwrap_or_default();
-        listed.lines().map(str::to_owned).collect()
-    }
-
     /// Addresses of all tasks.
     pub(crate) fn addresses(&self, service: &str, network: &str) -> BTreeSet<IpAddr> {
         let mut found = BTreeSet::new();
         for host in self.lab.hosts() {
-            for task in self.tasks_on(host, service) {
+            for task in tasks_on(host, service) {
                 let ip = host.address(&task, network).unwrap();
                 assert!(found.insert(ip), "{ip} is held twice");
             }
@@ -147,15 +131,11 @@ impl<'a> Swarm<'a> {
         found
     }
 
-    pub(crate) fn plain_name(&self, host: &Host, network: &str) -> String {
-        format!("{network}-on-{}", host.name())
-    }
-
     /// A container that is no task, on the attachable network.
     pub(crate) fn plain(&self, host: &Host, network: &str) {
-        let name = self.plain_name(host, network);
+        let name = plain_name(host, network);
         let line = ["run", "-d", "--name", &name, "--network", network, IMAGE, "sleep", "36000"];
-        let run = self.wait(&format!("container {name}"), || {
+        let run = wait(&format!("container {name}"), || {
             host.docker_output(&["rm", "-f", &name])?;
             host.docker(&line).map(|_| true)
         });
@@ -175,14 +155,14 @@ impl<'a> Swarm<'a> {
         let addresses = self.addresses(service, network);
         assert_eq!(addresses.len(), replicas);
         for host in self.lab.hosts() {
-            let plain = self.plain_name(host, network);
-            let named = self.wait(&format!("all names of {service} in {plain}"), || {
+            let plain = plain_name(host, network);
+            let named = wait(&format!("all names of {service} in {plain}"), || {
                 let found = names(host, &plain, service)?;
                 ensure!(found == addresses, "{found:?} instead of {addresses:?}");
                 Ok(true)
             });
             named.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
-            for from in self.tasks_on(host, service).into_iter().chain([plain]) {
+            for from in tasks_on(host, service).into_iter().chain([plain]) {
                 let targets: Vec<String> = addresses.iter().map(ToString::to_string).collect();
                 let script = "for ip; do ping -c 1 -W 1 $ip >/dev/null || { echo $ip; exit 1; }; done";
                 let line =
@@ -202,13 +182,13 @@ impl<'a> Swarm<'a> {
 
     /// The host whose engine leads the swarm.
     pub(crate) fn leader(&self) -> &'a Host {
-        let found = self.wait("a leader", || self.find_leader());
+        let found = wait("a leader", || self.find_leader());
         let number = found.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
         self.lab.host(number)
     }
 
     pub(crate) fn leader_other_than(&self, other: &Host) -> &'a Host {
-        let found = self.wait("another leader", || {
+        let found = wait("another leader", || {
             Ok::<_, anyhow::Error>(self.find_leader()?.filter(|number| *number != other.number()))
         });
         let number = found.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
@@ -227,9 +207,9 @@ impl<'a> Swarm<'a> {
 
     /// The id of a host in the cluster.
     pub(crate) fn node_id(&self, host: &Host) -> String {
-        let found = self.wait(&format!("the plugin of {}", host.name()), || -> Result<Option<String>> {
+        let found = wait(&format!("the plugin of {}", host.name()), || -> Result<Option<String>> {
             let status: serde_json::Value =
-                serde_json::from_str(&self.asks(host, &["status", "--format", "json"])?)?;
+                serde_json::from_str(&asks(host, &["status", "--format", "json"])?)?;
             Ok(status["node"].as_str().map(str::to_owned))
         });
         found.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()))
@@ -264,8 +244,8 @@ impl<'a> Swarm<'a> {
     pub(crate) fn clear(&self, services: &[&str], networks: &[&str]) {
         self.manager(&[&["service", "rm"], services].concat()).unwrap();
         for service in services {
-            let gone = self.wait(&format!("the end of {service}"), || {
-                self.lab.hosts().iter().all(|host| self.tasks_on(host, service).is_empty())
+            let gone = wait(&format!("the end of {service}"), || {
+                self.lab.hosts().iter().all(|host| tasks_on(host, service).is_empty())
             });
             gone.unwrap();
         }
@@ -274,12 +254,32 @@ impl<'a> Swarm<'a> {
             host.docker_output(&[&["rm", "-f"], &*all.lines().collect::<Vec<_>>()].concat()).unwrap();
         }
         for network in networks {
-            let removed = self.wait(&format!("the removal of {network}"), || {
+            let removed = wait(&format!("the removal of {network}"), || {
                 self.manager(&["network", "rm", network]).map(|_| true)
             });
             removed.unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
         }
     }
+}
+
+/// A command of `rs-overlay` on a host, which finds the plugin by itself.
+pub(crate) fn asks(host: &Host, args: &[&str]) -> Result<String> {
+    host.exec(&[&[env!("CARGO_BIN_EXE_rs-overlay")], args].concat())
+}
+
+fn wait<T: netns_harness::Outcome>(what: &str, done: impl FnMut() -> T) -> Result<T::Value> {
+    wait_until(what, LONG, done)
+}
+
+/// Containers of a service that run on a host.
+pub(crate) fn tasks_on(host: &Host, service: &str) -> Vec<String> {
+    let label = format!("label=com.docker.swarm.service.name={service}");
+    let listed = host.docker(&["ps", "-q", "--no-trunc", "--filter", &label]).unwrap_or_default();
+    listed.lines().map(str::to_owned).collect()
+}
+
+pub(crate) fn plain_name(host: &Host, network: &str) -> String {
+    format!("{network}-on-{}", host.name())
 }
 
 /// Addresses that the engine's resolver has for a name.
