@@ -166,7 +166,10 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The first process ends with it, and with that all others.
+        // All others end with the first process, which outlives the program that made it.
+        if self.init > 0 {
+            let _ = Command::new("kill").args(["-9", &self.init.to_string()]).status();
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = Command::new("sh").args(["-c", NO_GROUPS]).status();
