@@ -33,9 +33,10 @@ mod tests {
     #[test]
     fn takes_the_lowest_free_one_or_skips() {
         let vni = |n| Vni::new(n).unwrap();
-        let taken = BTreeSet::from([vni(4096), vni(4098)]);
+        let from_first = |n| vni(Vni::FIRST_AUTOMATIC + n);
+        let taken = BTreeSet::from([from_first(0), from_first(2)]);
         let choose = |skip| choose_vni(&taken, Vni::FIRST_AUTOMATIC, skip);
-        assert_eq!([choose(0), choose(1), choose(2)], [Some(vni(4097)), Some(vni(4099)), Some(vni(4100))]);
+        assert_eq!([choose(0), choose(1), choose(2)], [1, 3, 4].map(|n| Some(from_first(n))));
         assert_eq!(choose_vni(&taken, Vni::FIRST_IN_SWARMS, 0), Some(vni(Vni::FIRST_IN_SWARMS)));
     }
 

@@ -98,12 +98,15 @@ impl Local {
     }
 
     /// The container at an address is gone: it rests in the reserve. `false` if this host does not hold it.
-    /// While an endpoint has it nothing happens: engines delete that first, so what is given back is what a
-    /// container had before the host went down, late, and another one has the address.
+    /// One that an endpoint has rests when that goes. Engines delete endpoints first, so what is given back
+    /// may be what another container had before the host went down.
     pub fn rest(&self, cidr: &IpNet, ip: IpAddr) -> Result<bool, LocalError> {
-        self.change(|data| {
-            let late = data.user_of(cidr, ip).is_some() && data.claims.contains_key(&(*cidr, ip));
-            if late { Ok(true) } else { self.rest_claim(data, cidr, ip, false) }
+        self.change(|data| match data.claims.get(&(*cidr, ip)).cloned() {
+            Some(claim) if claim.kind.is_use() && data.user_of(cidr, ip).is_some() => {
+                self.store_claim(data, OwnClaim { given_back: true, ..claim }, false)?;
+                Ok(true)
+            }
+            _ => self.rest_claim(data, cidr, ip, false),
         })
     }
 
@@ -180,7 +183,11 @@ impl Local {
     ) -> Result<(), LocalError> {
         let container = container.map(str::to_owned);
         let since_ms = self.moment();
-        self.store_claim(data, OwnClaim { kind, container, since_ms, former: false, ..claim }, true)
+        self.store_claim(
+            data,
+            OwnClaim { kind, container, since_ms, former: false, given_back: false, ..claim },
+            true,
+        )
     }
 
     /// No container of this host lives: they will ask again, in about the order of before.
@@ -213,7 +220,15 @@ impl Local {
         let user = data.user_of(cidr, ip).and_then(|endpoint| endpoint.container.clone());
         let container = user.or_else(|| claim.container.clone());
         let since_ms = self.moment();
-        let rested = OwnClaim { kind: ClaimKind::Reserve, container, since_ms, used: true, former, ..claim };
+        let rested = OwnClaim {
+            kind: ClaimKind::Reserve,
+            container,
+            since_ms,
+            used: true,
+            former,
+            given_back: false,
+            ..claim
+        };
         self.store_claim(data, rested, former)?;
         Ok(true)
     }

@@ -1,6 +1,6 @@
 //! The endpoints of the engine.
 
-use super::{Binding, Local, LocalData, LocalEndpoint, LocalError, files};
+use super::{Binding, Local, LocalData, LocalEndpoint, LocalError, OwnClaim, files};
 use crate::model::{ClaimKind, EndpointId, Mode};
 
 impl Local {
@@ -86,6 +86,11 @@ impl Local {
     ) -> Result<Option<LocalEndpoint>, LocalError> {
         let Some(endpoint) = data.endpoints.get(id).cloned() else { return Ok(None) };
         self.rest_claims_of(data, &endpoint, false)?;
+        let given_back = |claim: &&OwnClaim| claim.given_back && endpoint.addresses.contains(&claim.ip);
+        let resting: Vec<_> = data.claims.values().filter(given_back).map(OwnClaim::key).collect();
+        for (cidr, ip) in resting {
+            self.rest_claim(data, &cidr, ip, false)?;
+        }
         self.strike_endpoint(data, id)?;
         Ok(Some(endpoint))
     }

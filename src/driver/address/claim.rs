@@ -321,6 +321,7 @@ impl Driver {
                 named: request.address.is_some(),
                 used: false,
                 former: false,
+                given_back: false,
                 lost_to: None,
             })?;
         }

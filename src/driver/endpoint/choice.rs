@@ -197,6 +197,7 @@ impl Driver {
             named: false,
             used: false,
             former: false,
+            given_back: false,
             lost_to: None,
         }
     }

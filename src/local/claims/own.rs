@@ -45,6 +45,9 @@ pub struct OwnClaim {
     /// A container had it when this host went down without a word: the next to ask will be that one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub former: bool,
+    /// The engine has given it back while an endpoint had it: it rests when that one goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_back: bool,
     /// The host that holds it by now, by the store's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_to: Option<NodeId>,

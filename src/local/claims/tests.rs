@@ -32,6 +32,7 @@ fn reserve(local: &Local, last: u8) -> OwnClaim {
         named: false,
         used: false,
         former: false,
+        given_back: false,
         lost_to: None,
     }
 }
@@ -83,7 +84,7 @@ fn a_container_that_comes_back_finds_its_address() {
     let spend = |name: Option<&str>| local.spend(&net(), name).unwrap();
     assert_eq!(spend(None), Some(ip(2)));
     start(&local, "e1", 2, "db");
-    // The engine gives it back before it deletes the endpoint: nobody gets it until then.
+    // It is given back before its endpoint goes: nobody gets it until then.
     assert!(local.rest(&net(), ip(2)).unwrap());
     assert_eq!(order(&local), [ip(3), ip(4)]);
     local.remove_endpoint(&EndpointId::new("e1").unwrap()).unwrap();

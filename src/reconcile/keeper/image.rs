@@ -234,6 +234,7 @@ pub(super) fn new_claim(view: &View, ip: IpAddr, kind: ClaimKind, since_ms: u64)
         named: false,
         used: false,
         former: false,
+        given_back: false,
         lost_to: None,
     }
 }
