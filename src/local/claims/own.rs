@@ -17,6 +17,7 @@ pub(super) const RESTART_MS: u64 = 3_000;
 const STOPPED_MS: u64 = 60_000;
 
 /// An address that this host holds: in reserve, or for a container.
+#[expect(clippy::struct_excessive_bools, reason = "each says something of its own, and all may be together")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnClaim {
     /// The subnet.
