@@ -252,6 +252,10 @@ async fn a_manager_whose_engine_chooses_the_subnet_is_served_as_well() {
     for manager in [&first, &next] {
         one.ok("NetworkDriver.AllocateNetwork", &manager.network("")).await;
     }
+    let mut with_ipv6 = next.network("LocalDefault");
+    with_ipv6["IPv6Data"] = json!([{ "AddressSpace": "LocalDefault", "Pool": "fd70::/64" }]);
+    let refused = two.call("NetworkDriver.CreateNetwork", &with_ipv6).await.failure("a swarm with IPv6");
+    assert!(refused.contains("without --ipv6"), "{refused}");
     two.ok("NetworkDriver.CreateNetwork", &next.network("LocalDefault")).await;
     let interface = json!({ "Address": "10.70.0.9/24", "AddressIPv6": "", "MacAddress": "" });
     let endpoint = json!({ "NetworkID": SWARM_NETWORK, "EndpointID": "e1", "Interface": interface });

@@ -313,9 +313,18 @@ fn is_v6(cidr: &IpNet) -> bool {
 
 fn same_subnets(known: &Network, new: &NewNetwork) -> Result<(), DriverError> {
     let old: BTreeSet<_> = known.subnets.iter().map(|subnet| subnet.cidr).collect();
-    if old == new.subnets.iter().map(|subnet| subnet.cidr).collect() {
+    let wanted: BTreeSet<_> = new.subnets.iter().map(|subnet| subnet.cidr).collect();
+    if old == wanted {
         return Ok(());
     }
-    let conflict = "exists with other subnets; remove it first".to_owned();
+    // `docker network create --ipv6`: the manager passes the word on and allocates nothing, and each node's engine
+    // then asks for a subnet of its own.
+    let only_v6_is_new = wanted.is_superset(&old) && wanted.difference(&old).all(is_v6);
+    let conflict = if known.mode() == Mode::Swarm && only_v6_is_new {
+        "is a swarm's, and swarms hand out IPv4 addresses alone: create it without --ipv6"
+    } else {
+        "exists with other subnets; remove it first"
+    };
+    let conflict = conflict.to_owned();
     Err(DriverError::Conflict { network: known.title().to_owned(), conflict })
 }
