@@ -14,7 +14,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # More arguments for the test run: make test T='-E "binary(kernel)"'
 T ?=
 
-.PHONY: build demo test sim faults lint static plugin dist deb clean-labs deps deps-rust deps-test deps-lint
+.PHONY: build demo test test-all sim faults lint static plugin dist deb clean-labs deps deps-rust deps-test deps-lint
 
 build: deps-rust
 	cargo build --locked --workspace
@@ -84,6 +84,12 @@ test: deps deps-test
 		exit 1
 	fi
 	cargo nextest run --locked --workspace $(T)
+
+# Everything that `make test` runs, with the whole matrix of engines, modes, stores and families;
+# writes docs/COMPATIBILITY.md from what passed.
+test-all: export RS_OVERLAY_MATRIX := all
+test-all: export RS_OVERLAY_TEST_ALL := 1
+test-all: test
 
 # Real faults in full: `make test` plays a part of the rounds. One round again: RS_OVERLAY_FAULT_SEED=… make faults
 faults: deps deps-test

@@ -1,5 +1,6 @@
 //! The program under test as a managed plugin of the host's engine, and the host in a swarm.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Result;
@@ -56,7 +57,8 @@ impl Host {
             SwarmRole::Worker => "worker",
         };
         let token = manager.docker(&["swarm", "join-token", "-q", role])?;
-        let (own, at) = (self.vtep().to_string(), manager.vtep().to_string());
+        // An address of IPv6 without a port is taken for a name.
+        let (own, at) = (self.vtep().to_string(), SocketAddr::new(manager.vtep(), 2377).to_string());
         let line = ["swarm", "join", "--token", &token, "--advertise-addr", &own, "--listen-addr", &own, &at];
         self.docker(&line).map(drop)
     }
