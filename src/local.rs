@@ -29,7 +29,6 @@ use std::{
     },
 };
 
-use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::{
@@ -82,7 +81,7 @@ pub struct Local {
     moment: AtomicU64,
     opened_ms: u64,
     allocating: Mutex<Allocating>,
-    announced: Mutex<Vec<(NetworkId, Vec<IpNet>)>>,
+    creations: Mutex<Vec<announced::Creation>>,
     lock: Lockfile,
 }
 
@@ -126,7 +125,7 @@ impl Local {
             moment: AtomicU64::new(opened_ms),
             opened_ms,
             allocating: Mutex::default(),
-            announced: Mutex::default(),
+            creations: Mutex::default(),
             lock,
         };
         local.begin_boot(&local.boot)?;

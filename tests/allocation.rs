@@ -180,15 +180,15 @@ async fn a_subnet_in_use_is_refused_unless_the_daemon_itself_creates_its_network
     assert!(text.contains("created on host host1"), "{text}");
 
     let announced = b.local.announce(&network);
-    let twice = b.local.announce(&network);
+    let broken_off = b.local.announce(&network);
     let other = json!({"Pool": "10.9.0.0/25"});
     let text = Net::create_with(&b, 3, &other, &[], &json!({})).await.err().unwrap();
     assert!(text.contains("10.9.0.0/24"), "{text}");
-    drop(twice);
+    drop(broken_off);
     let on_b = create(4).await.unwrap();
     // Somebody else's at the same moment.
     let text = create(5).await.err().unwrap();
-    assert!(text.contains("on this host already"), "{text}");
+    assert!(text.contains("created on host host1"), "{text}");
     drop(announced);
 
     let docker_id = NetworkId::new(id(4)).unwrap();

@@ -81,7 +81,7 @@ impl Driver {
         if let Some(name) = request.options.get(JOIN_OPTION) {
             return self.pool_to_join(name, &request).await;
         }
-        let own = request.pool.filter(|_| !request.global).and_then(|cidr| self.local.announced_with(&cidr));
+        let own = request.pool.filter(|_| !request.global).and_then(|cidr| self.local.take_announced(&cidr));
         if let Some(id) = own {
             return self.pool_to_join(id.as_str(), &request).await;
         }

@@ -8,42 +8,55 @@ use ipnet::IpNet;
 use super::Local;
 use crate::model::{Network, NetworkId};
 
-/// While it lives, a creation with a subnet of that network is taken for the daemon's own.
+/// A creation under way.
+#[derive(Debug)]
+pub(super) struct Creation {
+    number: u64,
+    network: NetworkId,
+    /// Those that the engine has not asked for yet.
+    subnets: Vec<IpNet>,
+}
+
+/// While it lives, the first request for each subnet of that network is taken for the daemon's own.
 #[derive(Debug)]
 pub struct Announced<'a> {
     local: &'a Local,
-    network: NetworkId,
+    number: u64,
 }
 
 impl Local {
     /// Announces that the engine is about to be told to create a network of the cluster.
     pub fn announce(&self, network: &Network) -> Announced<'_> {
+        let mut creations = self.creations();
+        let number = creations.last().map_or(0, |last| last.number + 1);
         let subnets = network.subnets.iter().map(|subnet| subnet.cidr).collect();
-        self.announced().push((network.id.clone(), subnets));
-        Announced { local: self, network: network.id.clone() }
+        creations.push(Creation { number, network: network.id.clone(), subnets });
+        Announced { local: self, number }
     }
 
-    /// The announced network that has just this subnet.
-    pub fn announced_with(&self, cidr: &IpNet) -> Option<NetworkId> {
-        self.announced().iter().find(|(_, subnets)| subnets.contains(cidr)).map(|(id, _)| id.clone())
+    /// The announced network that has just this subnet, for the one request that the engine makes of it: what
+    /// comes after that is somebody else's.
+    pub fn take_announced(&self, cidr: &IpNet) -> Option<NetworkId> {
+        self.creations().iter_mut().find_map(|creation| {
+            let at = creation.subnets.iter().position(|subnet| subnet == cidr)?;
+            creation.subnets.swap_remove(at);
+            Some(creation.network.clone())
+        })
     }
 
     /// Whether the daemon is creating this network of the cluster.
     pub fn is_announced(&self, network: &NetworkId) -> bool {
-        self.announced().iter().any(|(id, _)| id == network)
+        self.creations().iter().any(|creation| creation.network == *network)
     }
 
-    fn announced(&self) -> MutexGuard<'_, Vec<(NetworkId, Vec<IpNet>)>> {
-        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn creations(&self) -> MutexGuard<'_, Vec<Creation>> {
+        self.creations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Also when the creation is broken off. A person's order and the propagator may announce the same network.
+/// Also when the creation is broken off.
 impl Drop for Announced<'_> {
     fn drop(&mut self) {
-        let mut announced = self.local.announced();
-        if let Some(one) = announced.iter().position(|(id, _)| *id == self.network) {
-            announced.swap_remove(one);
-        }
+        self.local.creations().retain(|creation| creation.number != self.number);
     }
 }

@@ -46,6 +46,10 @@ impl Propagator {
         network: &Network,
         found: &mut Findings,
     ) -> Result<(), Unfinished> {
+        // The snapshot may be a moment behind, and somebody may want the subnet of a network that is gone.
+        if !self.exists(&network.id).await? {
+            return Ok(());
+        }
         match create(&*self.engine, &self.local, self.driver.known(), name, network).await {
             Ok(_) => info!(network = %name, "network of the cluster created here"),
             Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => {
@@ -93,7 +97,15 @@ pub async fn create(
 ) -> Result<String, EngineError> {
     let _announced = local.announce(network);
     let id = engine.create_network(&spec_of(driver, name, network)).await?;
-    if let Some(Err(error)) = NetworkId::new(id.as_str()).ok().map(|id| local.settle_binding(&id)) {
+    let Ok(docker_id) = NetworkId::new(id.as_str()) else { return Ok(id) };
+    let joined = local.read(|data| data.bindings.get(&docker_id).map(|binding| binding.network.id.clone()));
+    if joined.is_some_and(|joined| joined != network.id) {
+        // Removed everywhere in this moment, and another's request was taken for ours: it must not come back.
+        engine.remove_network(&id).await?;
+        let detail = "the network was removed in this moment".to_owned();
+        return Err(EngineError::Refused { what: "network create".to_owned(), detail });
+    }
+    if let Err(error) = local.settle_binding(&docker_id) {
         // The next look at the engine's list settles it as well.
         warn!(network = %name, %error, "not noted yet that the network is the cluster's");
     }
