@@ -110,9 +110,10 @@ impl Driver {
                 return self.bind(&new, known.record, IpamMode::Ours);
             }
         }
-        let ours = match new.allocate {
-            true => self.has_our_pools(&new).await?,
-            false => new.subnets.iter().all(|subnet| is_ours(&subnet.space)),
+        let ours = if new.allocate {
+            self.has_our_pools(&new).await?
+        } else {
+            new.subnets.iter().all(|subnet| is_ours(&subnet.space))
         };
         if ours {
             self.create_on_our_pools(new, options).await
