@@ -19,7 +19,7 @@ use crate::{
     model::{Mode, NetworkId, Role, Snapshot},
     store::{StoreError, ledger::Ledger},
 };
-pub use arriving::spec_of;
+pub use arriving::create;
 
 /// The longest time between two looks at the engine.
 const RESYNC: Duration = Duration::from_secs(15);
