@@ -68,7 +68,7 @@ fn bring_up(case: &Case) -> Lab {
     }
 }
 
-fn create_line<'a>(mode: Mode, families: Families, name: &'a str) -> Vec<&'a str> {
+fn create_line(mode: Mode, families: Families, name: &str) -> Vec<&str> {
     let driver = mode.driver();
     let attachable: &[&str] = if mode == Mode::Swarm { &["--attachable"] } else { &[] };
     let line = ["network", "create", "-d", driver, "--ipam-driver", driver];
