@@ -132,7 +132,10 @@ fn assert_shown(name: &str) {
 fn assert_tables(said: &str) {
     let networks = rows(said, "NETWORK ");
     let [network] = &networks[..] else { panic!("{said}") };
-    assert_eq!((network[0], &network[2..]), ("shop_default", &["65536", "1450", "host1,", "host2", "20"][..]));
+    assert_eq!(
+        (network[0], &network[2..]),
+        ("shop_default", &["65536", "1450", "host1,", "host2", "20"][..])
+    );
 
     let hosts = rows(said, "HOST ");
     assert_eq!(hosts.len(), 2, "{said}");
