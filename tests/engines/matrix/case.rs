@@ -41,7 +41,8 @@ impl Mode {
             Self::Plugin => "The same, with `rs-overlay` as a plugin that the engines run.",
             Self::Classic => {
                 "Engines that share networks, addresses and names in a cluster store of their own; `rs-overlay` uses \
-                 the same server. No later engine can do that."
+                 the same server. No later engine can do that, and their `--cluster-advertise` takes no interface without \
+                 an IPv4 address."
             }
             Self::Swarm => {
                 "One swarm of all these engines, whose managers hand out networks and addresses, and whose resolvers \
@@ -116,15 +117,13 @@ impl Case {
             }
         }
         for store in [StoreKind::Etcd, StoreKind::Consul] {
+            let case = |mode, engines, underlay, families| Self { mode, engines, store, underlay, families };
+            let classic = &[V20_10_5, V20_10_5];
+            cases.push(case(Mode::Classic, classic, Family::V4, &[Families::Four, Families::Both]));
             for underlay in [Family::V4, Family::V6] {
-                let (engines, families) = (&[V20_10_5, V20_10_5], &[Families::Four, Families::Both]);
-                cases.push(Self { mode: Mode::Classic, engines, store, underlay, families });
-                let (engines, families) = (&[V20_10_24, V26_1, V28_5], &[Families::Four]);
-                cases.push(Self { mode: Mode::Swarm, engines, store, underlay, families });
+                cases.push(case(Mode::Swarm, &[V20_10_24, V26_1, V28_5], underlay, &[Families::Four]));
             }
-            let (engines, underlay, families) =
-                (&[V20_10_24, V26_1, V28_5, V28_5], Family::V4, &Families::ALL);
-            cases.push(Self { mode: Mode::Plugin, engines, store, underlay, families });
+            cases.push(case(Mode::Plugin, &[V20_10_24, V26_1, V28_5, V28_5], Family::V4, &Families::ALL));
         }
         cases
     }

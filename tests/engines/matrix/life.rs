@@ -42,6 +42,10 @@ pub(crate) fn play(case: &Case, tell: &dyn Fn(Cell)) {
             });
         }
     }
+    if case.mode == Mode::Swarm {
+        // Docker's own network for published ports goes with the swarm.
+        lab.hosts().iter().for_each(|host| host.swarm_leave().unwrap());
+    }
     assert_clean(&lab);
 }
 
