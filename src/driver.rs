@@ -29,7 +29,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ipam::AddrPool,
-    local::{Binding, Joined, Local},
+    local::{Binding, Local},
     model::{Network, NetworkId, NodeId, Scope, Snapshot, Underlay},
     reconcile::{Applied, mirror::Health, mode::Roles, propagate::EngineReport},
     store::{gate::Footing, keys, ledger::Ledger},
@@ -160,8 +160,8 @@ impl Driver {
         };
         let network = network.ok_or_else(|| DriverError::UnknownNetwork(docker_id.clone()))?;
         let ipam = network.ipam;
-        let (docker_id, created_at) = (docker_id.clone(), crate::clock::unix_seconds());
-        let binding = Binding { docker_id, network, ipam, created_at, joined: Joined::Open };
+        let binding =
+            Binding { docker_id: docker_id.clone(), network, ipam, created_at: crate::clock::unix_seconds() };
         self.local.put_binding(binding.clone())?;
         Ok(binding)
     }

@@ -6,7 +6,6 @@
 //! replaced by a rename.
 
 mod allocating;
-mod announced;
 mod claims;
 mod cluster;
 mod data;
@@ -36,13 +35,12 @@ use crate::{
     model::{Network, NetworkId, NodeId},
 };
 pub use allocating::{Allocating, Filling, InFlight};
-pub use announced::Announced;
 pub use claims::{OwnClaim, Taken};
 pub use cluster::{KnownCluster, Told, known_cluster};
 pub use data::LocalData;
 pub use identity::boot_id;
 pub use mode::KnownMode;
-pub use record::{Binding, CutOff, Departure, Joined, LocalEndpoint, Release};
+pub use record::{Binding, CutOff, Departure, LocalEndpoint, Release};
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +79,6 @@ pub struct Local {
     moment: AtomicU64,
     opened_ms: u64,
     allocating: Mutex<Allocating>,
-    creations: Mutex<Vec<announced::Creation>>,
     lock: Lockfile,
 }
 
@@ -125,7 +122,6 @@ impl Local {
             moment: AtomicU64::new(opened_ms),
             opened_ms,
             allocating: Mutex::default(),
-            creations: Mutex::default(),
             lock,
         };
         local.begin_boot(&local.boot)?;
@@ -189,18 +185,6 @@ impl Local {
         }
         self.change(|data| match data.bindings.get(docker_id).cloned() {
             Some(binding) => self.store_binding(data, Binding { network: network.clone(), ..binding }),
-            None => Ok(()),
-        })
-    }
-
-    /// Notes that a network of the engine is known to be the cluster's, if the engine still has it.
-    pub fn settle_binding(&self, docker_id: &NetworkId) -> Result<(), LocalError> {
-        let open = |binding: &Binding| binding.joined != Joined::Settled;
-        if !self.read(|data| data.bindings.get(docker_id).is_some_and(open)) {
-            return Ok(());
-        }
-        self.change(|data| match data.bindings.get(docker_id).cloned() {
-            Some(binding) => self.store_binding(data, Binding { joined: Joined::Settled, ..binding }),
             None => Ok(()),
         })
     }

@@ -14,8 +14,7 @@ use ipnet::IpNet;
 use rs_overlay::{
     config::AddrPool,
     ipam::overlapping,
-    local::Joined,
-    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, NetworkId, Pool},
+    model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Pool},
     store::{
         Outcome, Store, Txn,
         embedded::{Embedded, serve::Shared},
@@ -170,38 +169,6 @@ async fn what_the_engines_ipam_chose_twice_is_refused_to_the_second() {
     let text = endpoint(&a, &id(1), 11, &format!("{ip}/24")).await.failure("second");
     assert!(text.contains("on host host2") && text.contains("--ipam-driver rs-overlay"), "{text}");
     assert_eq!(a.local.data().endpoints.len(), 1, "a refused endpoint stayed");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subnet_in_use_is_refused_unless_the_daemon_itself_creates_its_network_here() {
-    let ([a, b], _dir) = hosts::<2>().await;
-    let net = Net::create(&a, 1, "10.9.0.0/24").await;
-    let mirrored = async || b.snapshot.borrow().networks.is_empty().then(|| "no network".to_owned());
-    b.until("the network", mirrored).await;
-    let network = b.snapshot.borrow().networks.values().next().unwrap().clone();
-    let pool = json!({"Pool": "10.9.0.0/24"});
-    let create = async |number| Net::create_with(&b, number, &pool, &[], &json!({})).await;
-    let text = create(2).await.err().unwrap();
-    assert!(text.contains("created on host host1"), "{text}");
-
-    let announced = b.local.announce(&network);
-    let broken_off = b.local.announce(&network);
-    let other = json!({"Pool": "10.9.0.0/25"});
-    let text = Net::create_with(&b, 3, &other, &[], &json!({})).await.err().unwrap();
-    assert!(text.contains("10.9.0.0/24"), "{text}");
-    drop(broken_off);
-    let on_b = create(4).await.unwrap();
-    // Somebody else's at the same moment.
-    let text = create(5).await.err().unwrap();
-    assert!(text.contains("created on host host1"), "{text}");
-    drop(announced);
-
-    let docker_id = NetworkId::new(id(4)).unwrap();
-    let binding = b.local.read(|data| data.bindings.get(&docker_id).cloned()).unwrap();
-    assert_eq!((binding.network.id.as_str(), binding.joined), (id(1).as_str(), Joined::Open));
-    assert_ne!(net.take(&a, "").await.unwrap(), on_b.take(&b, "").await.unwrap());
-    let text = create(6).await.err().unwrap();
-    assert!(text.contains("created on host host1"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use crate::{
     engine::{DriverName, EngineApi, EngineError, IpamConfig, NetworkSpec},
     local::{Departure, Local},
     model::{Endpoint, EngineMode, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
-    reconcile::propagate,
+    reconcile::propagate::spec_of,
     store::{StoreError, keys, ledger::Ledger},
 };
 
@@ -53,9 +53,8 @@ impl Orders {
             return Err(OrderError::Refused(format!("network {} exists already", order.name)));
         }
         fits(&order, &network).map_err(OrderError::Refused)?;
-        let driver = self.driver.ask(&*self.engine).await?;
-        let made = propagate::create(&*self.engine, &self.local, driver, &order.name, &network).await;
-        let docker_id = match made {
+        let spec = spec_of(self.driver.ask(&*self.engine).await?, &order.name, &network);
+        let docker_id = match self.engine.create_network(&spec).await {
             Ok(id) => id,
             // It came by itself in this moment.
             Err(EngineError::NameTaken { name }) => self

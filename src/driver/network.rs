@@ -14,7 +14,7 @@ use tracing::warn;
 use super::{Driver, DriverError, NetworkOptions};
 use crate::{
     clock,
-    local::{Binding, Departure, Joined},
+    local::{Binding, Departure},
     model::{IpamMode, Mode, Network, NetworkId, Pool, Underlay},
     plan::{carried_by_all, vxlan_overhead},
     store::{Txn, keys},
@@ -188,10 +188,9 @@ impl Driver {
             let flood = if network.floods() { "on" } else { "off" };
             return Err(conflict(format!("has flood={flood}; leave the option out")));
         }
-        let mark = keys::departed(owner, self.node());
-        let left = self.ledger.store().range(&mark).await?.iter().any(|entry| entry.key == mark);
-        self.ledger.commit(Txn::new().delete(mark)).await?;
-        self.bind_as(new, network, IpamMode::Ours, if left { Joined::Back } else { Joined::Open })
+        let back = Txn::new().delete(keys::departed(owner, self.node()));
+        self.ledger.commit(back).await?;
+        self.bind(new, network, IpamMode::Ours)
     }
 
     async fn create_on_engine_pools(
@@ -231,24 +230,14 @@ impl Driver {
     }
 
     fn bind(&self, new: &NewNetwork, network: Network, ipam: IpamMode) -> Result<(), DriverError> {
-        self.bind_as(new, network, ipam, Joined::Open)
-    }
-
-    fn bind_as(
-        &self,
-        new: &NewNetwork,
-        network: Network,
-        ipam: IpamMode,
-        joined: Joined,
-    ) -> Result<(), DriverError> {
         if new.allocate {
             return Ok(());
         }
         // Where the engine shares a network that its own IPAM serves, that IPAM serves it on every host.
         let ipam =
             if new.subnets.iter().all(|subnet| is_ours(&subnet.space)) { ipam } else { IpamMode::Engine };
-        let (docker_id, created_at) = (new.docker_id.clone(), clock::unix_seconds());
-        let binding = Binding { docker_id, network, ipam, created_at, joined };
+        let binding =
+            Binding { docker_id: new.docker_id.clone(), network, ipam, created_at: clock::unix_seconds() };
         self.local.put_binding(binding)?;
         Ok(())
     }

@@ -71,7 +71,7 @@ impl PoolRequest {
 
 impl Driver {
     /// Claims a subnet, the given one or one of the address pools; or finds the one of the network that
-    /// the options name, that the daemon itself is creating here, or that this host has removed and wants back.
+    /// the options name, or that this host has removed and wants back.
     pub async fn request_pool(&self, request: PoolRequest) -> Result<PoolId, DriverError> {
         self.find_pool(request).await.map_err(DriverError::of_new_network)
     }
@@ -80,10 +80,6 @@ impl Driver {
         self.settled().await?;
         if let Some(name) = request.options.get(JOIN_OPTION) {
             return self.pool_to_join(name, &request).await;
-        }
-        let own = request.pool.filter(|_| !request.global).and_then(|cidr| self.local.take_announced(&cidr));
-        if let Some(id) = own {
-            return self.pool_to_join(id.as_str(), &request).await;
         }
         self.settle_departures().await;
         let (space, hold) =

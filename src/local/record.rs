@@ -18,22 +18,6 @@ pub struct Binding {
     pub ipam: IpamMode,
     /// When, in seconds since 1970.
     pub created_at: u64,
-    /// Whether Docker's network is certainly this one. States of earlier releases do not say.
-    #[serde(default)]
-    pub joined: Joined,
-}
-
-/// What is known of a network of the engine that was recognised by its subnet, before its name is seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Joined {
-    /// Its name is to be compared.
-    #[default]
-    Open,
-    /// Likewise; this host had removed the network before, and has left it again if this is another one.
-    Back,
-    /// This daemon has created it, or its name and settings were compared.
-    Settled,
 }
 
 /// An endpoint of the engine.

@@ -19,7 +19,7 @@ use crate::{
     model::{Mode, NetworkId, Role, Snapshot},
     store::{StoreError, ledger::Ledger},
 };
-pub use arriving::create;
+pub use arriving::spec_of;
 
 /// The longest time between two looks at the engine.
 const RESYNC: Duration = Duration::from_secs(15);

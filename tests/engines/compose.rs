@@ -41,32 +41,12 @@ networks:
     driver: rs-overlay
 "#;
 
-/// What the project's file says of its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Nothing but its driver.
-    Plain,
-    /// Its IPAM driver too.
-    Ipam,
-    /// And its subnet.
-    Subnet,
-    /// That it has both families, in a file without a version: those of version 3 cannot say it.
-    Six,
-}
-
-impl Kind {
-    fn file(self) -> String {
-        let ipam = "    ipam:\n      driver: rs-overlay\n";
-        match self {
-            Self::Plain => FILE.to_owned(),
-            Self::Ipam => format!("{FILE}{ipam}"),
-            Self::Subnet => format!("{FILE}{ipam}      config:\n        - subnet: 10.77.0.0/24\n"),
-            Self::Six => {
-                format!("{}    enable_ipv6: true\n{ipam}", FILE.split_once('\n').unwrap().1)
-            }
-        }
-    }
-}
+/// The same on a network of both families, in a file without a version: those of version 3 cannot say it.
+const SIX: &str = r"
+    enable_ipv6: true
+    ipam:
+      driver: rs-overlay
+";
 
 /// One container of the project.
 #[derive(Debug)]
@@ -88,9 +68,11 @@ struct Project<'a> {
 }
 
 impl<'a> Project<'a> {
-    fn new(lab: &'a Lab, host: &'a Host, kind: Kind) -> Self {
+    fn new(lab: &'a Lab, host: &'a Host, six: bool) -> Self {
         let file = lab.dir().join("shop.yml");
-        fs::write(&file, kind.file()).unwrap();
+        let text =
+            if six { FILE.split_once('\n').unwrap().1.trim_end().to_owned() + SIX } else { FILE.to_owned() };
+        fs::write(&file, text).unwrap();
         Self { lab, host, file }
     }
 
@@ -240,11 +222,9 @@ fn all_find_all(lab: &Lab, all: &[Replica<'_>]) {
     eprintln!("{} containers find each other by {} names, {:?}", all.len(), questions.len(), start.elapsed());
 }
 
-/// `up` on both hosts, this many replicas of both services on each, `down` and `up` again on the first, `down`
-/// on both.
-pub(crate) fn whole_life(lab: &Lab, order: [usize; 2], replicas: usize, kind: Kind) {
-    eprintln!("order {order:?}, {replicas} replicas, {kind:?}");
-    let [first, second] = order.map(|number| Project::new(lab, lab.host(number), kind));
+/// On a network of both families if `six`: `up` on both hosts, this many replicas of both services on each, `down` and `up` again on the first, `down` on both.
+pub(crate) fn whole_life(lab: &Lab, order: [usize; 2], replicas: usize, six: bool) {
+    let [first, second] = order.map(|number| Project::new(lab, lab.host(number), six));
     let both = || [first.replicas(), second.replicas()].into_iter().flatten().collect::<Vec<_>>();
     first.up(1);
     appears(lab, NETWORK);
@@ -252,7 +232,7 @@ pub(crate) fn whole_life(lab: &Lab, order: [usize; 2], replicas: usize, kind: Ki
     second.up(1);
     assert_eq!(second.network_id(), found, "compose made a network of its own on {}", second.host.name());
     all_find_all(lab, &both());
-    assert_eq!(both().iter().filter(|one| one.six.is_some()).count(), if kind == Kind::Six { 4 } else { 0 });
+    assert_eq!(both().iter().filter(|one| one.six.is_some()).count(), if six { 4 } else { 0 });
 
     first.up(replicas);
     second.up(replicas);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug, net::IpAddr, path::PathBuf, sync::A
 use rs_overlay::{
     dataplane::{Dataplane, fake::FakeKernel},
     driver::{Driver, DriverConfig},
-    local::{Binding, Joined, Local, LocalEndpoint, boot_id},
+    local::{Binding, Local, LocalEndpoint, boot_id},
     model::{
         Endpoint, EndpointId, IpamMode, MacAddr, Network, NetworkId, NodeId, Scope, Snapshot, Subnet,
         Underlay, Vni,
@@ -182,13 +182,8 @@ impl Host {
 
     /// A container of this host with the address 10.9.0.`last`.
     pub(crate) fn attach(&self, id: &str, last: u8) {
-        let binding = Binding {
-            docker_id: network().id,
-            network: network(),
-            ipam: IpamMode::Ours,
-            created_at: 1,
-            joined: Joined::Open,
-        };
+        let binding =
+            Binding { docker_id: network().id, network: network(), ipam: IpamMode::Ours, created_at: 1 };
         self.local.put_binding(binding).unwrap();
         let ip = IpAddr::from([10, 9, 0, last]);
         let endpoint = LocalEndpoint {

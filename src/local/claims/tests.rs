@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{own::RESTART_MS, *};
 use crate::{
-    local::{Binding, Joined, boot_id},
+    local::{Binding, boot_id},
     model::{IpamMode, MacAddr, Network},
 };
 
@@ -42,13 +42,7 @@ fn open(dir: &Path) -> Local {
     let local = Local::open(dir, 7).unwrap();
     let docker_id = network().id;
     local
-        .put_binding(Binding {
-            docker_id,
-            network: network(),
-            ipam: IpamMode::Ours,
-            created_at: 1,
-            joined: Joined::Open,
-        })
+        .put_binding(Binding { docker_id, network: network(), ipam: IpamMode::Ours, created_at: 1 })
         .unwrap();
     for last in [2, 3, 4] {
         assert!(local.hold(reserve(&local, last)).unwrap());

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Findings, Propagator, Unfinished};
 use crate::{
-    engine::{EngineApi, EngineError, IpamConfig, NetworkSpec},
-    local::Local,
-    model::{Endpoint, Mode, Network, NetworkId},
+    engine::{EngineError, IpamConfig, NetworkSpec},
+    model::{Endpoint, JOIN_OPTION, Mode, Network},
     store::{StoreError, keys},
 };
 
@@ -46,11 +45,7 @@ impl Propagator {
         network: &Network,
         found: &mut Findings,
     ) -> Result<(), Unfinished> {
-        // The snapshot may be a moment behind, and somebody may want the subnet of a network that is gone.
-        if !self.exists(&network.id).await? {
-            return Ok(());
-        }
-        match create(&*self.engine, &self.local, self.driver.known(), name, network).await {
+        match self.engine.create_network(&spec_of(self.driver.known(), name, network)).await {
             Ok(_) => info!(network = %name, "network of the cluster created here"),
             Err(error @ (EngineError::Unreachable { .. } | EngineError::Timeout { .. })) => {
                 return Err(error.into());
@@ -86,35 +81,11 @@ impl Propagator {
     }
 }
 
-/// Creates a network of the cluster, under `name`, in an engine whose driver is called `driver`: announced, so
-/// that the driver knows the calls that follow. Answers Docker's id.
-pub async fn create(
-    engine: &dyn EngineApi,
-    local: &Local,
-    driver: &str,
-    name: &str,
-    network: &Network,
-) -> Result<String, EngineError> {
-    let _announced = local.announce(network);
-    let id = engine.create_network(&spec_of(driver, name, network)).await?;
-    let Ok(docker_id) = NetworkId::new(id.as_str()) else { return Ok(id) };
-    let joined = local.read(|data| data.bindings.get(&docker_id).map(|binding| binding.network.id.clone()));
-    if joined.is_some_and(|joined| joined != network.id) {
-        // Removed everywhere in this moment, and another's request was taken for ours: it must not come back.
-        engine.remove_network(&id).await?;
-        let detail = "the network was removed in this moment".to_owned();
-        return Err(EngineError::Refused { what: "network create".to_owned(), detail });
-    }
-    if let Err(error) = local.settle_binding(&docker_id) {
-        // The next look at the engine's list settles it as well.
-        warn!(network = %name, %error, "not noted yet that the network is the cluster's");
-    }
-    Ok(id)
-}
-
-/// Nothing in it but what the network has on its first host: compose 1.29 compares options of drivers and, where its
-/// file has an `ipam:` section, of IPAM drivers, and refuses a network that has one more.
-fn spec_of(driver: &str, name: &str, network: &Network) -> NetworkSpec {
+/// How an engine whose driver is called `driver` creates a network of the cluster.
+pub fn spec_of(driver: &str, name: &str, network: &Network) -> NetworkSpec {
+    let mut ipam_options = network.ipam_options.clone();
+    // Not among the driver's options: compose 1.29 compares those, and would refuse the network.
+    ipam_options.insert(JOIN_OPTION.to_owned(), network.id.to_string());
     let ipam = network.subnets.iter().map(|subnet| IpamConfig {
         subnet: Some(subnet.cidr),
         gateway: subnet.gateway.filter(|_| !subnet.gateway_unlisted),
@@ -131,7 +102,7 @@ fn spec_of(driver: &str, name: &str, network: &Network) -> NetworkSpec {
         options: network.options.clone(),
         labels: network.labels.clone(),
         ipam_driver: driver.to_owned(),
-        ipam_options: network.ipam_options.clone(),
+        ipam_options,
         ipam: ipam.collect(),
     }
 }

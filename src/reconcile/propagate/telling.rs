@@ -6,9 +6,9 @@ use tracing::{info, warn};
 use super::{Findings, Propagator, Unfinished};
 use crate::{
     clock,
-    engine::{EngineError, EngineNetwork, IpamConfig, NetworkSpec},
-    local::{Binding, Joined, LocalError},
-    model::{IpamMode, JOIN_OPTION, Mode, Network, NetworkClaim, NetworkId, Subnet},
+    engine::{EngineError, EngineNetwork, NetworkSpec},
+    local::{Binding, LocalError},
+    model::{IpamMode, JOIN_OPTION, Mode, Network, NetworkClaim, NetworkId},
     store::{Outcome, StoreError, Txn, keys, record},
 };
 
@@ -28,8 +28,7 @@ impl Propagator {
             return self.tell_shared(docker, &network, binding.as_ref()).await;
         }
         let Some(binding) = binding else { return Ok(self.adopt(docker, &docker_id)?) };
-        let by_subnet = binding.docker_id != binding.network.id && binding.joined != Joined::Settled;
-        if by_subnet && !docker.ipam_options.contains_key(JOIN_OPTION) {
+        if binding.docker_id != binding.network.id && !docker.ipam_options.contains_key(JOIN_OPTION) {
             return self.check_joined(docker, &binding, found).await;
         }
         if binding.network.name.is_some() || binding.network.created_by != *self.local.node() {
@@ -107,13 +106,13 @@ impl Propagator {
     }
 
     /// The engine has a network of ours that this host's state does not know, as after the loss of the
-    /// state directory: its own id, the IPAM option of one that was joined by hand or
-    /// by an earlier release, or its name and subnets say which network of the cluster it is.
+    /// state directory: its IPAM option, or its own id, says which network of the cluster it is.
     fn adopt(&self, docker: &EngineNetwork, docker_id: &NetworkId) -> Result<(), LocalError> {
         let snapshot = self.snapshot.borrow().clone();
         let named = docker.ipam_options.get(JOIN_OPTION).and_then(|id| NetworkId::new(id.as_str()).ok());
         let id = named.unwrap_or_else(|| docker_id.clone());
         let Some(network) = snapshot.networks.get(&id).or_else(|| {
+            // One that was joined again by its subnet bears no id.
             let plain = |network: &&Network| network.mode() == Mode::Plain && has_subnets_of(docker, network);
             snapshot.network_named(&docker.name).filter(plain)
         }) else {
@@ -126,42 +125,28 @@ impl Propagator {
         info!(network = network.title(), "taking over a network that the engine has already");
         let ipam = if docker.ipam_driver == self.driver.known() { IpamMode::Ours } else { IpamMode::Engine };
         let (docker_id, network) = (docker_id.clone(), network.clone());
-        let (created_at, joined) = (clock::unix_seconds(), Joined::Open);
-        self.local.put_binding(Binding { docker_id, network, ipam, created_at, joined })
+        self.local.put_binding(Binding { docker_id, network, ipam, created_at: clock::unix_seconds() })
     }
 
-    /// A network that was joined by nothing but its subnet, because this host had removed it or the daemon was
-    /// just creating it: the name shows whether that one was meant.
+    /// A network that was joined by nothing but its subnet, on a host that had removed it: the name shows
+    /// whether that one was meant.
     async fn check_joined(
         &self,
         docker: &EngineNetwork,
         binding: &Binding,
         found: &mut Findings,
     ) -> Result<(), Unfinished> {
-        // Who creates it will say that it is the one.
-        if self.local.is_announced(&binding.network.id) {
-            return Ok(());
-        }
         let title = binding.network.title();
         if binding.network.name.as_deref() != Some(docker.name.as_str()) {
             warn!(network = %docker.name, of = title, "a network with the subnet of another one is removed again");
             if !self.give_way(docker, &binding.docker_id, found).await? {
                 return Ok(());
             }
-            if binding.joined == Joined::Back {
-                // Its removal leaves the cluster's network once more.
-                self.engine.remove_network(&docker.id).await?;
-            } else {
-                self.remove_silently(docker, binding).await?;
-            }
+            self.engine.remove_network(&docker.id).await?;
             return self.create_with_other_subnets(docker, binding, found).await;
         }
         let used = self.local.read(|data| data.networks_in_use().contains(&binding.network.id));
-        let alike = is_alike(docker, &binding.network);
-        if binding.ipam == IpamMode::Ours && (used || alike) {
-            if alike {
-                self.local.settle_binding(&binding.docker_id)?;
-            }
+        if binding.ipam == IpamMode::Ours && (used || is_alike(docker, &binding.network)) {
             return self.refresh(binding);
         }
         // The engine's own IPAM begins at the same end as the one of the host that created the network, and
@@ -170,19 +155,13 @@ impl Propagator {
             return Ok(());
         }
         info!(network = title, "joined again by its subnet; creating it as it is on the other hosts");
-        self.remove_silently(docker, binding).await?;
-        self.create_here(&docker.name, &binding.network, found).await
-    }
-
-    /// Removes the engine's network and nothing else: without its binding that is nobody's wish to end the
-    /// cluster's.
-    async fn remove_silently(&self, docker: &EngineNetwork, binding: &Binding) -> Result<(), Unfinished> {
+        // Without its binding its removal is nobody's wish to end the network.
         self.local.remove_binding(&binding.docker_id, None)?;
         if let Err(error) = self.engine.remove_network(&docker.id).await {
             self.local.put_binding(binding.clone())?;
             return Err(error.into());
         }
-        Ok(())
+        self.create_here(&docker.name, &binding.network, found).await
     }
 
     /// A network whose IPv6 subnet the engine chose, and chose badly because it looks at no IPv6 route: the
@@ -301,11 +280,8 @@ fn has_subnets_of(docker: &EngineNetwork, network: &Network) -> bool {
 
 /// Whether the engine's network is as it would be created here.
 fn is_alike(docker: &EngineNetwork, network: &Network) -> bool {
-    let same_gateway = |(config, subnet): (&IpamConfig, &Subnet)| {
-        config.gateway == subnet.gateway || (subnet.gateway_unlisted && config.gateway.is_none())
-    };
     has_subnets_of(docker, network)
-        && docker.ipam.iter().zip(&network.subnets).all(same_gateway)
+        && docker.ipam.iter().zip(&network.subnets).all(|(config, subnet)| config.gateway == subnet.gateway)
         && docker.labels == network.labels
         && docker.options == network.options
         && docker.internal == network.internal
