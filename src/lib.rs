@@ -17,6 +17,7 @@ pub mod dns;
 pub mod driver;
 pub mod engine;
 pub mod http;
+pub mod http_client;
 pub mod ipam;
 pub mod jury;
 pub mod local;

@@ -5,6 +5,8 @@ use std::{error::Error, path::Path, time::Duration};
 use anyhow::{Context, anyhow, bail};
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::http_client;
+
 /// How long a daemon may take: it answers from memory.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long it may take where it has its engine do something.
@@ -58,12 +60,7 @@ async fn fetch<T: DeserializeOwned>(
     request: Request,
     deadline: Duration,
 ) -> anyhow::Result<T> {
-    // The client is built with TLS even where only a local socket is used. A second installation is
-    // refused, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    // No certificate is ever looked at, and a machine need not have any: looking for them would fail there.
-    let builder = reqwest::Client::builder().tls_certs_only([]).no_proxy();
-    let client = builder.timeout(deadline).unix_socket(socket).build()?;
+    let client = http_client::builder().timeout(deadline).unix_socket(socket).build()?;
     let shown = socket.display();
     let url = format!("http://rs-overlay{path}");
     // Nothing that is merely read can be refused.
@@ -84,7 +81,7 @@ async fn fetch<T: DeserializeOwned>(
             Some(std::io::ErrorKind::PermissionDenied) => "run this command as root",
             _ => "start it with `rs-overlay daemon`, or give its socket with --socket",
         };
-        anyhow!("no daemon answers on {shown} ({}); {remedy}", root_cause(&err))
+        anyhow!("no daemon answers on {shown} ({}); {remedy}", http_client::root_cause(&err))
     })?;
     let status = response.status();
     if refusable && matches!(status.as_u16(), 400 | 409 | 500) {
@@ -104,14 +101,6 @@ async fn fetch<T: DeserializeOwned>(
     })
 }
 
-fn causes<'a>(err: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(err), |err: &&'a (dyn Error + 'static)| (*err).source())
-}
-
 fn io_kind(err: &(dyn Error + 'static)) -> Option<std::io::ErrorKind> {
-    causes(err).find_map(|err| err.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
-}
-
-fn root_cause(err: &(dyn Error + 'static)) -> String {
-    causes(err).last().map(ToString::to_string).unwrap_or_default()
+    http_client::causes(err).find_map(|err| err.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
 }

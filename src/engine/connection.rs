@@ -1,7 +1,6 @@
 //! The way to the engine's socket, and the API version that is spoken there.
 
 use std::{
-    error::Error as _,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -11,6 +10,7 @@ use std::{
 use bollard::{API_DEFAULT_VERSION, Docker, body_full, errors::Error};
 
 use super::EngineError;
+use crate::http_client;
 
 /// Seconds after which bollard gives up on the head of an answer. Only a fence behind the deadlines of
 /// the callers, so longer than any of them.
@@ -158,9 +158,9 @@ impl Connection {
             }
             Error::RequestTimeoutError => EngineError::Timeout { what },
             Error::IOError { .. } | Error::HyperResponseError { .. } | Error::HyperLegacyError { .. } => {
-                EngineError::Unreachable { host: self.host(), detail: innermost(&error) }
+                EngineError::Unreachable { host: self.host(), detail: http_client::root_cause(&error) }
             }
-            error => EngineError::Malformed { what, detail: innermost(&error) },
+            error => EngineError::Malformed { what, detail: http_client::root_cause(&error) },
         }
     }
 
@@ -201,17 +201,6 @@ fn without_version(path: &str) -> &str {
         Some((version, rest)) if version.parse::<ApiVersion>().is_ok() => rest,
         _ => path,
     }
-}
-
-/// The cause behind an error's general words.
-fn innermost(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = cause.to_string();
-        source = cause.source();
-    }
-    text
 }
 
 fn tidy(message: &str) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{EngineError, connection::Connection};
-use crate::model::EngineMode;
+use crate::{http_client, model::EngineMode};
 
 const WHAT: &str = "asking how it runs";
 
@@ -41,16 +41,10 @@ pub(super) async fn mode(connection: &Connection, deadline: Duration) -> Result<
         if error.is_timeout() {
             EngineError::Timeout { what: WHAT.to_owned() }
         } else {
-            EngineError::Unreachable { host: connection.host(), detail: innermost(error) }
+            EngineError::Unreachable { host: connection.host(), detail: http_client::root_cause(error) }
         }
     };
-    // The client is built with TLS even where only a local socket is used. A second installation is
-    // refused, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    // No certificate is ever looked at, and a machine need not have any: looking for them would fail there.
-    let client = reqwest::Client::builder()
-        .tls_certs_only([])
-        .no_proxy()
+    let client = http_client::builder()
         .timeout(deadline)
         .unix_socket(connection.socket())
         .build()
@@ -77,15 +71,6 @@ fn mode_of(info: Info) -> EngineMode {
     } else {
         EngineMode::Classic { store: info.cluster_store, advertise: info.cluster_advertise }
     }
-}
-
-/// The cause behind an error's general words.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{
     timeouts::Timeouts,
     url::{DEFAULT_PREFIX, StoreUrl},
 };
+use crate::http_client;
 
 /// Name of the data file when the address of an embedded store is that of a directory.
 const FILE_NAME: &str = "store.redb";
@@ -55,7 +56,7 @@ pub async fn open(
     };
     match url {
         StoreUrl::Etcd { servers, prefix: of_url } => {
-            install_tls();
+            http_client::install_tls();
             let scheme = if options.tls() { "https" } else { "http" };
             let endpoints = servers.iter().map(|server| format!("{scheme}://{server}")).collect();
             let login = Login { tls: etcd_tls(options)?, user: user(options)? };
@@ -82,12 +83,6 @@ pub async fn open(
             Ok(Arc::new(remote.map_err(failed)?))
         }
     }
-}
-
-/// Makes ring the TLS provider of the process. Both clients need one to be there.
-pub(crate) fn install_tls() {
-    // An error means that it has been done before.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// The file of an embedded store whose address names `path`.
@@ -190,13 +185,8 @@ fn consul_client(
     timeouts: Timeouts,
     address: &Address,
 ) -> Result<reqwest::Client, OpenError> {
-    install_tls();
-    // The machine's own authorities count for nothing, and it need not have any.
-    let mut builder = reqwest::Client::builder()
-        .tls_certs_only([])
-        .no_proxy()
-        .connect_timeout(timeouts.connect)
-        .redirect(reqwest::redirect::Policy::none());
+    let mut builder =
+        http_client::builder().connect_timeout(timeouts.connect).redirect(reqwest::redirect::Policy::none());
     if let Some(Tls { authorities, own, .. }) = Tls::read(options)? {
         builder = builder.tls_certs_only(authorities).https_only(true);
         if let Some(Own { identity, .. }) = own {

@@ -14,7 +14,7 @@ use super::{
     },
     timeouts::Timeouts,
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, http_client};
 
 /// HTTP needs a host name; the socket decides where requests go.
 const BASE: &str = "http://store";
@@ -30,12 +30,8 @@ pub struct Remote {
 impl Remote {
     /// `socket` need not exist yet. Fails only when no HTTP client can be built at all.
     pub fn new(socket: &Path, timeouts: Timeouts) -> Result<Self, reqwest::Error> {
-        super::open::install_tls();
-        // A machine need not have certificates: looking for them would fail there.
-        let client = Client::builder()
-            .tls_certs_only([])
+        let client = http_client::builder()
             .unix_socket(socket)
-            .no_proxy()
             .connect_timeout(timeouts.connect)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;

@@ -18,11 +18,12 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("backoff", &["chance"]),
     ("clock", &[]),
     ("chance", &[]),
+    ("http_client", &[]),
     ("lockfile", &[]),
     // The edges: store, kernel, engine, files.
-    ("store", &["model", "backoff"]),
+    ("store", &["model", "backoff", "http_client"]),
     ("dataplane", &["model", "plan", "lockfile"]),
-    ("engine", &["model", "backoff", "chance"]),
+    ("engine", &["model", "backoff", "chance", "http_client"]),
     ("local", &["model", "clock", "lockfile"]),
     // Settings are checked by those who understand them.
     ("config", &["model", "ipam", "store::options", "store::url"]),
@@ -77,7 +78,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("cli", &["admin", "clock", "config", "daemon", "telemetry"]),
+    ("cli", &["admin", "clock", "config", "daemon", "http_client", "telemetry"]),
     // `main` is a crate of its own and sees `rs_overlay::cli`; `lib` only lists the modules.
     ("main", &[]),
     ("lib", &[]),
@@ -120,7 +121,7 @@ const BELONGS: &[(&str, &[&str])] = &[
     ("etcd_client", &["store"]),
     ("hickory_proto", &["dns/"]),
     ("redb", &["store"]),
-    ("reqwest", &["store", "cli/client.rs", "engine/info.rs"]),
+    ("reqwest", &["store", "http_client.rs", "cli/client.rs", "engine/info.rs"]),
     // The daemon serves what `http` has put together.
     ("axum", &["http", "store/embedded/serve.rs", "daemon"]),
     ("clap", &["cli", "config"]),

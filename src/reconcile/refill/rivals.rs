@@ -207,32 +207,12 @@ mod tests {
     };
 
     fn network(id: &str, subnet: &str, vni: u32, created_at: u64, created_in: &str) -> Network {
-        let subnet = Subnet {
-            cidr: subnet.parse().unwrap(),
-            gateway: None,
-            gateway_unlisted: false,
-            ip_range: None,
-            aux: BTreeMap::new(),
-        };
         Network {
-            id: NetworkId::new(id).unwrap(),
             name: Some(id.to_owned()),
-            subnets: vec![subnet],
             vni: Vni::new(vni).unwrap(),
-            mtu: None,
-            carried: None,
-            internal: false,
-            attachable: false,
-            ipv6: false,
-            ipam: IpamMode::Ours,
-            options: BTreeMap::new(),
-            ipam_options: BTreeMap::new(),
-            labels: BTreeMap::new(),
             created_by: NodeId::new("h").unwrap(),
             created_at,
-            allocated: false,
-            shared: false,
-            extra: BTreeMap::new(),
+            ..Network::plain(id, subnet)
         }
         .in_incarnation(Some(created_in))
     }
