@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses the part it needs")]
 
+mod nobody;
+
 use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::{
@@ -10,16 +12,12 @@ use axum::{
     body::{Body, to_bytes},
     http::Request,
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::FutureExt as _;
 use rs_overlay::{
-    admin::{
-        EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
-        NetworkOrder, NetworkRow, NodeRow, StatusReport, StoreStatus, VerifyReport,
-    },
     config::AddrPool,
     dataplane::fake::FakeKernel,
     driver::{Driver, DriverConfig},
-    http::{AdminView, Journal, Plugin, router},
+    http::{Journal, Plugin, router},
     local::Local,
     model::{AddressClaim, ClaimKind, ForeignVxlan, HostRoute, Node, Scope, Snapshot, Underlay},
     reconcile::{
@@ -33,14 +31,15 @@ use rs_overlay::{
         worker::Worker,
     },
     store::{
-        Entry, Store, StoreError, Txn, embedded::Embedded, gate::Gate, keys, ledger::Ledger, record,
-        timeouts::Timeouts,
+        Entry, Store, Txn, embedded::Embedded, gate::Gate, keys, ledger::Ledger, record, timeouts::Timeouts,
     },
 };
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
+
+use nobody::Nobody;
 
 /// Longest wait for something that happens in the background; a machine so busy that it takes longer
 /// would run no test at all.
@@ -363,59 +362,5 @@ fn node(local: &Local, hostname: &str, vtep: IpAddr, scope: &str) -> Node {
         unreachable: BTreeMap::new(),
         vxlans: Vec::new(),
         extra: BTreeMap::new(),
-    }
-}
-
-/// Nobody asks these hosts for their state.
-struct Nobody;
-
-impl AdminView for Nobody {
-    fn status(&self) -> StatusReport {
-        StatusReport {
-            version: String::new(),
-            node: String::new(),
-            hostname: String::new(),
-            vtep: None,
-            underlay: None,
-            scope: String::new(),
-            mode: None,
-            mode_because: String::new(),
-            store: StoreStatus { kind: String::new(), url: String::new(), connected: true, since: 0 },
-            engine: EngineStatus { reachable: false, version: None, driver: String::new(), plugin: None },
-            networks: 0,
-            endpoints: 0,
-            reconcile: None,
-            repairs: Vec::new(),
-            elsewhere: Vec::new(),
-            problems: Vec::new(),
-        }
-    }
-
-    fn networks(&self) -> BoxFuture<'_, Result<Vec<NetworkRow>, StoreError>> {
-        async { Ok(Vec::new()) }.boxed()
-    }
-
-    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>, StoreError>> {
-        async { Ok(Vec::new()) }.boxed()
-    }
-
-    fn names(&self, question: NameQuestion) -> BoxFuture<'_, Result<NameReport, String>> {
-        async move { Err(format!("nobody knows {}", question.name)) }.boxed()
-    }
-
-    fn create_network(&self, order: NetworkOrder) -> BoxFuture<'_, Result<NetworkMade, String>> {
-        async move { Err(format!("no engine creates {}", order.name)) }.boxed()
-    }
-
-    fn remove_network(&self, end: NetworkEnd) -> BoxFuture<'_, Result<NetworkEnded, String>> {
-        async move { Err(format!("no engine removes {}", end.name)) }.boxed()
-    }
-
-    fn verify(&self) -> BoxFuture<'_, VerifyReport> {
-        async { VerifyReport::default() }.boxed()
-    }
-
-    fn gc(&self, _: GcOrder) -> BoxFuture<'_, GcReport> {
-        async { GcReport::default() }.boxed()
     }
 }
