@@ -212,16 +212,10 @@ fn a_managed_plugin_on_plain_engines() {
 
 /// Gives every engine the plugin, and a name for the test's image that no registry is asked for.
 fn install(lab: &Lab) {
-    let directory = PluginDirectory::new().unwrap();
-    thread::scope(|scope| {
-        for host in lab.hosts() {
-            let directory = directory.path();
-            scope.spawn(move || {
-                host.plugin_install("rs-overlay", directory, &[]).unwrap();
-                host.docker(&["tag", "busybox:latest", IMAGE]).unwrap();
-            });
-        }
-    });
+    plugin::install(lab);
+    for host in lab.hosts() {
+        host.docker(&["tag", "busybox:latest", IMAGE]).unwrap();
+    }
     let all: BTreeSet<String> = lab.hosts().iter().map(Host::name).collect();
     wait_until("all hosts to know each other", SOON, || -> anyhow::Result<bool> {
         let nodes = swarm::asks(lab.host(1), &["node", "ls", "--format", "json"])?;

@@ -4,9 +4,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use anyhow::{Context, Result, ensure};
+use netns_harness::Lab;
 
 /// Names the directory that `make plugin` has built.
 const BUILT: &str = "RS_OVERLAY_PLUGIN";
@@ -36,6 +38,16 @@ impl PluginDirectory {
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
+}
+
+/// Gives every engine of the lab the plugin, all at once.
+pub(crate) fn install(lab: &Lab) {
+    let directory = PluginDirectory::new().unwrap();
+    thread::scope(|scope| {
+        for host in lab.hosts() {
+            scope.spawn(|| host.plugin_install("rs-overlay", directory.path(), &[]).unwrap());
+        }
+    });
 }
 
 fn dynamic(rootfs: &Path) -> Result<()> {

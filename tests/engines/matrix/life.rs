@@ -1,15 +1,13 @@
 //! What a cell of the matrix stands for: a network that is created on one engine, used on all, and removed
 //! on another one.
 
-use std::thread;
-
 use netns_harness::{Host, Lab, wait_until};
 
 use crate::{
     case::{Case, Families, Mode},
     dns::{address, answers},
     kit::{self, SOON, assert_clean, ping, refused, remove, says},
-    plugin::PluginDirectory,
+    plugin,
     table::{Cell, Verdict},
 };
 
@@ -61,12 +59,7 @@ fn bring_up(case: &Case) -> Lab {
             if case.mode == Mode::Swarm {
                 lab.swarm(lab.hosts().len()).unwrap();
             }
-            let directory = PluginDirectory::new().unwrap();
-            thread::scope(|scope| {
-                for host in lab.hosts() {
-                    scope.spawn(|| host.plugin_install("rs-overlay", directory.path(), &[]).unwrap());
-                }
-            });
+            plugin::install(&lab);
             lab
         }
     }
