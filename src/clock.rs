@@ -21,6 +21,11 @@ pub fn unix_millis() -> u64 {
     u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A time as log lines have it: whole microseconds.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// From now on this thread's wall clock shows `now` and goes with tokio's clock, which a simulation can
 /// stop and advance; `None` ends that. A daemon never does it. Must be called inside a tokio runtime.
 pub fn follow_tokio(now: Option<Duration>) {

@@ -24,7 +24,7 @@ use axum::{
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, warn};
 
-use crate::{driver::Driver, telemetry::call_span};
+use crate::{clock::micros, driver::Driver, telemetry::call_span};
 pub use admin::AdminView;
 pub use journal::Journal;
 pub use listen::{ListenError, bind, listener};
@@ -98,7 +98,7 @@ async fn call(
                 tokio::time::timeout(CALL_LIMIT, calls::dispatch(&plugin.driver, &method, &body)).await;
             let answer = answer.unwrap_or_else(|_| Err(calls::CallError::late(&method, CALL_LIMIT)));
             match &answer {
-                Ok(value) => debug!(%value, took = ?start.elapsed(), "answered"),
+                Ok(value) => debug!(%value, took_us = micros(start.elapsed()), "answered"),
                 Err(error) => warn!(error = %error.message, "refused"),
             }
             drop(under_way);

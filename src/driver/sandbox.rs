@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::{Driver, DriverError};
-use crate::{dataplane::names, model::EndpointId};
+use crate::{clock::micros, dataplane::names, model::EndpointId};
 
 /// How long `Join` waits for the kernel. Normally the link has been there since `CreateEndpoint`.
 const LINK_READY: Duration = Duration::from_secs(8);
@@ -37,6 +38,7 @@ impl Driver {
                 return Err(DriverError::NotReady { endpoint: id.clone(), detail: complaint });
             }
         }
+        debug!(endpoint = id.short(), took_us = micros(start.elapsed()), "link waited for");
         Ok(names::container_link(id))
     }
 

@@ -4,12 +4,14 @@ use std::{
     fs,
     io::{self, Write},
     path::Path,
+    time::Instant,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{LocalError, witness};
+use crate::clock::micros;
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> LocalError {
     LocalError::File { what, path: path.to_owned(), cause: source }
@@ -24,6 +26,7 @@ pub(super) fn create_dir(path: &Path) -> Result<(), LocalError> {
 /// dies with the containers anyway.
 pub(super) fn write(path: &Path, value: &impl Serialize, durable: bool) -> Result<(), LocalError> {
     let text = serde_json::to_vec_pretty(value).map_err(|e| failed("encode", path, e.into()))?;
+    let begun = Instant::now();
     let temporary = path.with_extension("tmp");
     let save = || {
         let mut file = fs::File::create(&temporary)?;
@@ -37,7 +40,9 @@ pub(super) fn write(path: &Path, value: &impl Serialize, durable: bool) -> Resul
         }
         Ok(())
     };
-    witness::seen(path, save).map_err(|e| failed("write", path, e))
+    witness::seen(path, save).map_err(|e| failed("write", path, e))?;
+    debug!(path = %path.display(), durable, took_us = micros(begun.elapsed()), "written");
+    Ok(())
 }
 
 /// Reads one file; `None` if it is not there or is damaged, which a power cut can do to those that are

@@ -197,8 +197,10 @@ impl<D: Dataplane> Worker<D> {
         left: Option<Overlay>,
         spoken: &mut Spoken,
     ) -> (Overlay, bool, BTreeSet<EndpointId>) {
+        let begun = Instant::now();
         let to = self.desired(&from);
         let ops = diff(&from, &to);
+        let planned = begun.elapsed();
         // What an earlier daemon made, or somebody changed, containers may have heard as well.
         spoken.extend(remote_addresses(&from));
         let told = self.applied.borrow().clone();
@@ -206,6 +208,9 @@ impl<D: Dataplane> Worker<D> {
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
         let results = if ops.is_empty() { Vec::new() } else { self.dataplane.apply(&ops).await };
+        let (plan_us, kernel_us) =
+            (clock::micros(planned), clock::micros(begun.elapsed().saturating_sub(planned)));
+        debug!(steps = ops.len(), plan_us, kernel_us, "planned and applied");
         for (op, result) in ops.iter().zip(results) {
             match result {
                 Ok(()) => {

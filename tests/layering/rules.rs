@@ -52,7 +52,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
         "driver",
         &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "chance", "reconcile"],
     ),
-    ("http", &["wire", "model", "driver", "admin", "store::StoreError", "telemetry::call_span"]),
+    ("http", &["clock", "wire", "model", "driver", "admin", "store::StoreError", "telemetry::call_span"]),
     (
         "daemon",
         &[
