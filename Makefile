@@ -14,7 +14,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # More arguments for the test run: make test T='-E "binary(kernel)"'
 T ?=
 
-.PHONY: build demo test test-all sim faults lint static plugin dist deb clean-labs deps deps-rust deps-test deps-lint
+.PHONY: build demo test test-all sim faults bench lint static plugin dist deb clean-labs deps deps-rust deps-test deps-lint \
+	deps-bench
 
 build: deps-rust
 	cargo build --locked --workspace
@@ -111,6 +112,20 @@ sim: deps-rust deps-test
 		SEEDS=$(SEEDS) BUDGET=$(BUDGET) cargo nextest run --locked --cargo-profile sim --test sim --no-capture
 	fi
 
+# The figures of docs/performance.md, measured anew in about ten minutes, after an optimised build of the daemon and
+# of the bench: $(TARGET)/bench has the report. Some groups only: make bench ONLY=1,3 (`make bench ARGS=--help` lists
+# them); a first look in about two minutes: QUICK=1; with the time of builds from nothing, which take minutes: COLD=1.
+ONLY ?=
+QUICK ?=
+COLD ?=
+ARGS ?=
+
+bench: deps deps-bench
+	@runner="$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')"
+	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
+	cargo bench --locked --bench figures -- --out "$(abspath $(TARGET))/bench" $(if $(ONLY),--only $(ONLY)) \
+		$(if $(QUICK),--quick) $(if $(COLD),--cold-build) $(ARGS)
+
 # Advisories are not checked here: their database is fetched from a git host, and a check that needs one
 # fails on machines that reach the crate registry only. Where it can be had: cargo deny check advisories
 lint: deps-rust deps-lint
@@ -130,5 +145,5 @@ clean-labs: deps-rust
 deps:
 	@.ci/deps rust lab
 
-deps-rust deps-test deps-lint: deps-%:
+deps-rust deps-test deps-lint deps-bench: deps-%:
 	@.ci/deps $*

@@ -19,7 +19,7 @@ mod rounds;
 mod table;
 
 mod of_figure {
-    use super::figure::*;
+    use super::figure::{Better, Figure, OURS, Series};
 
     fn figure(ours: &[f64], theirs: &[f64]) -> Figure {
         let series = vec![Series::new(OURS, ours.to_vec()), Series::new("other", theirs.to_vec())];
@@ -42,7 +42,11 @@ mod of_figure {
 }
 
 mod of_goals {
-    use super::figure::{Better, Series};
+    use super::{
+        figure::{Better, Figure, OURS, Series},
+        goals::verdicts,
+    };
+    const BARE: &str = "bare VXLAN";
     use super::goals::*;
 
     fn of(key: &'static str, series: Vec<Series>) -> Figure {
@@ -53,10 +57,10 @@ mod of_goals {
     fn a_ratio_is_judged_against_the_peer_it_names() {
         let ours = Series::new(OURS, vec![17.0, 18.0]);
         let round = of("round-trip-1-core-p50", vec![ours, Series::new(BARE, vec![16.0, 16.0])]);
-        let verdicts = verdicts(&[&round]);
+        let found = verdicts(&[&round]);
         // Docker's overlay was not measured, so that nothing is said of it.
-        assert_eq!(verdicts.len(), 1);
-        assert!(verdicts[0].met && (verdicts[0].measured - 1.09375).abs() < 1e-9, "{verdicts:?}");
+        assert_eq!(found.len(), 1);
+        assert!(found[0].met && (found[0].measured - 1.09375).abs() < 1e-9, "{found:?}");
     }
 
     #[test]
@@ -67,8 +71,11 @@ mod of_goals {
 }
 
 mod of_table {
-    use super::figure::Better;
     use super::table::*;
+    use super::{
+        figure::{Better, Figure, OURS, Series},
+        table::{markdown, number, of_figures, rows},
+    };
 
     fn figure() -> Figure {
         let series = vec![Series::new(OURS, vec![17.5]), Series::new("bare VXLAN", vec![16.0])];
@@ -95,8 +102,11 @@ mod of_table {
 }
 
 mod of_pictures {
-    use super::figure::Better;
     use super::pictures::*;
+    use super::{
+        figure::{Better, Figure, OURS, Series},
+        pictures::{Kind, kind, of},
+    };
 
     fn figure(series: Vec<Series>) -> Figure {
         Figure { key: "k", title: "T".into(), unit: "ms", better: Better::Lower, series, note: None }
@@ -128,8 +138,16 @@ mod of_pictures {
 }
 
 mod of_report {
-    use super::figure::Better;
+    use std::fs;
+
+    use serde_json::Value;
+
     use super::report::*;
+    use super::{
+        figure::{Better, Figure, OURS, Series},
+        machine::Machine,
+        report::{Measured, Report},
+    };
 
     #[test]
     fn a_run_with_a_failure_in_it_is_written_whole() {

@@ -63,7 +63,7 @@ fn size(key: &'static str, title: &str, path: &Path) -> Result<Figure> {
 
 /// From the daemon's start to its first answer as a plugin.
 fn served(context: &Context) -> Result<Figure> {
-    let lab = stage::lab(context, 1, StoreKind::Etcd).build()?;
+    let lab = stage::lab(&context.daemon, 1, StoreKind::Etcd).build()?;
     let starts = context.rounds(20, 8);
     let times = (0..starts).map(|start| {
         ensure!(!interrupt::interrupted(), "interrupted");

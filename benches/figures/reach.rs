@@ -31,7 +31,7 @@ struct Cluster<'a> {
 
 pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
     context.progress.step("hosts");
-    let lab = |store| stage::lab(context, HOSTS, store);
+    let lab = |store| stage::lab(&context.daemon, HOSTS, store);
     let builders = [
         ("rs-overlay, etcd", lab(StoreKind::Etcd)),
         ("rs-overlay, consul", lab(StoreKind::Consul)),
@@ -64,7 +64,7 @@ fn measure(context: &Context, labs: &[(&'static str, Lab)]) -> Result<Vec<Figure
     let clusters: Vec<_> =
         labs.iter().map(|(subject, lab)| Cluster::new(subject, lab)).collect::<Result<_>>()?;
     let mut samples = Samples::default();
-    let starts = context.rounds(34, 5);
+    let starts = context.rounds(34, 3);
     for start in 0..starts {
         for cluster in in_turn(&clusters, start) {
             ensure!(!interrupt::interrupted(), "interrupted");

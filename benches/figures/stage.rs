@@ -1,12 +1,12 @@
 //! Hosts, networks and containers to measure with.
 
-use std::{fmt, net::IpAddr, time::Duration};
+#![allow(dead_code, reason = "not everybody who measures needs all of it")]
 
-use anyhow::{Context as _, Result};
+use std::{fmt, net::IpAddr, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
 use netns_harness::{EngineVersion, Host, Lab, LabBuilder, StoreKind, wait_until};
 use rs_overlay::dataplane::namespace::Namespace;
-
-use crate::Context;
 
 /// The only engine that has an overlay network of its own without a swarm, so that all others are measured on it
 /// as well.
@@ -20,8 +20,8 @@ pub(crate) const THEIR_DRIVER: [&str; 2] = ["-d", "overlay"];
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A lab to be built, with the daemon that is measured. Names that nobody knows are denied at once.
-pub(crate) fn lab(context: &Context, hosts: usize, store: StoreKind) -> LabBuilder {
-    Lab::builder().hosts(&vec![ENGINE; hosts]).store(store).daemon(&context.daemon).resolver(&[])
+pub(crate) fn lab(daemon: &Path, hosts: usize, store: StoreKind) -> LabBuilder {
+    Lab::builder().hosts(&vec![ENGINE; hosts]).store(store).daemon(daemon).resolver(&[])
 }
 
 /// Creates a network on the first host, and waits until all hosts have it.
@@ -88,4 +88,23 @@ impl<'a> End<'a> {
             self.host.exec(&["nsenter", &enter, "ping", "-n", "-c", "1", "-W", "1", &ip]).map(|_| true)
         })
     }
+}
+
+/// A VXLAN device that knows one peer, in a namespace of its own, as the containers are: the least that an overlay
+/// can cost. Inner packets meet no netfilter there, outer ones that of the host, as with everybody.
+pub(crate) fn vxlan<'a>(host: &'a Host, peer: &Host) -> Result<End<'a>> {
+    let (own, other) = (host.vtep(), peer.vtep());
+    let ip: IpAddr = format!("198.51.100.{}", host.number()).parse()?;
+    host.exec(&["ip", "netns", "add", "bare"])?;
+    let device = format!(
+        "link add bare0 mtu 1450 type vxlan id 4242 dstport 4790 local {own} remote {other} nolearning"
+    );
+    host.exec(&[&["ip"], &device.split(' ').collect::<Vec<_>>()[..]].concat())?;
+    host.exec(&["ip", "link", "set", "bare0", "netns", "bare"])?;
+    for line in
+        ["link set lo up".to_owned(), format!("addr add {ip}/24 dev bare0"), "link set bare0 up".to_owned()]
+    {
+        host.exec(&[&["ip", "-n", "bare"], &line.split(' ').collect::<Vec<_>>()[..]].concat())?;
+    }
+    End::at(host, "/run/netns/bare".to_owned(), ip)
 }

@@ -30,8 +30,8 @@ struct Subject<'a> {
 
 pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
     context.progress.step("hosts");
-    let plain = stage::lab(context, 2, StoreKind::Etcd).build()?;
-    let classic = stage::lab(context, 2, StoreKind::Consul).classic().build()?;
+    let plain = stage::lab(&context.daemon, 2, StoreKind::Etcd).build()?;
+    let classic = stage::lab(&context.daemon, 2, StoreKind::Consul).classic().build()?;
     let figures = measure(context, &plain, &classic);
     let ended = [plain, classic].map(Lab::finish);
     let figures = figures?;

@@ -43,7 +43,7 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let result = {
         let stage = Stage::new(context, &labs)?;
-        let across = visit(context, &stage.across, "across hosts", context.rounds(5, 2));
+        let across = visit(context, &stage.across, "across hosts", context.rounds(5, 1));
         let local = across.and_then(|across| {
             figures.extend(across);
             visit(context, &stage.local, "on one host", context.rounds(3, 1))

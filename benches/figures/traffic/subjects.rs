@@ -49,7 +49,9 @@ fn ours(context: &Context) -> Result<Vec<(&'static str, &'static [&'static str])
 pub(super) fn labs(context: &Context) -> Result<Vec<Lab>> {
     ours(context)?
         .into_iter()
-        .map(|(_, args)| stage::lab(context, 2, StoreKind::Consul).classic().daemon_args(args).build())
+        .map(|(_, args)| {
+            stage::lab(&context.daemon, 2, StoreKind::Consul).classic().daemon_args(args).build()
+        })
         .collect()
 }
 
@@ -77,30 +79,11 @@ impl<'a> Stage<'a> {
             local.push(Subject::new(name, end(one, 3)?, end(one, 4)?)?);
         }
         let (one, two) = (first.host(1), first.host(2));
-        across.push(Subject::new("bare VXLAN", vxlan(one, two)?, vxlan(two, one)?)?);
+        across.push(Subject::new("bare VXLAN", stage::vxlan(one, two)?, stage::vxlan(two, one)?)?);
         across.push(Subject::new("underlay", End::of_host(one)?, End::of_host(two)?)?);
         one.docker(&["network", "create", "bridged"])?;
         let end = |number: u8| End::container(one, &format!("bridged{number}"), "bridged");
         local.push(Subject::new("docker bridge", end(1)?, end(2)?)?);
         Ok(Self { across, local })
     }
-}
-
-/// A VXLAN device that knows one peer, in a namespace of its own, as the containers are: the least that an overlay
-/// can cost. Inner packets meet no netfilter there, outer ones that of the host, as with everybody.
-fn vxlan<'a>(host: &'a Host, peer: &Host) -> Result<End<'a>> {
-    let (own, other) = (host.vtep(), peer.vtep());
-    let ip: IpAddr = format!("198.51.100.{}", host.number()).parse()?;
-    host.exec(&["ip", "netns", "add", "bare"])?;
-    let device = format!(
-        "link add bare0 mtu 1450 type vxlan id 4242 dstport 4790 local {own} remote {other} nolearning"
-    );
-    host.exec(&[&["ip"], &device.split(' ').collect::<Vec<_>>()[..]].concat())?;
-    host.exec(&["ip", "link", "set", "bare0", "netns", "bare"])?;
-    for line in
-        ["link set lo up".to_owned(), format!("addr add {ip}/24 dev bare0"), "link set bare0 up".to_owned()]
-    {
-        host.exec(&[&["ip", "-n", "bare"], &line.split(' ').collect::<Vec<_>>()[..]].concat())?;
-    }
-    End::at(host, "/run/netns/bare".to_owned(), ip)
 }
