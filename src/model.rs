@@ -19,7 +19,7 @@ pub use endpoint::Endpoint;
 pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};
 pub use mode::{EngineMode, Mode, Role, Scope, ScopeChoice};
-pub use network::{FLOOD_OPTION, IpamMode, JOIN_OPTION, Network, Presence, Subnet};
+pub use network::{FLOOD_OPTION, IpamMode, JOIN_OPTION, Network, Presence, SOURCE_CHECK_OPTION, Subnet};
 pub use node::{About, Death, ForeignVxlan, HostRoute, KnownHost, Node};
 pub use probe::{PROBE_MTU, PROBE_PREFIX, probe_address, probe_mac};
 pub use snapshot::Snapshot;

@@ -18,6 +18,7 @@
 //! | one of an FDB entry's two rows missing or wrong | VTEP `0.0.0.0` | `SetFdb` |
 //! | bridge that gives the tunnel frames for all, or does not | `flood` of the device | `ReplaceVxlan` |
 //! | flood entry with settings that we never make | VTEP `0.0.0.0` | `DeleteFlood`, `SetFlood` |
+//! | a port's source rules not whole | port with MTU 0 | `AddPort`, in place |
 //! | neighbour of ours that is not permanent | the bridge's own MAC | `SetNeighbour` |
 //!
 //! The probe segment is one VXLAN device without a bridge (see `probe`); its address is part of being as it
@@ -32,6 +33,7 @@ mod error;
 mod events;
 mod fdb;
 mod fit;
+mod guards;
 mod link_messages;
 mod links;
 mod neighbours;
@@ -63,6 +65,7 @@ use super::{
     names::{Named, parse_link},
     namespace::Namespace,
     quiet,
+    sources::SourceRules,
 };
 use crate::{
     lockfile::{LockError, Lockfile, in_brackets},
@@ -123,6 +126,8 @@ pub struct Kernel {
     inside: Channel,
     host: Channel,
     adopted: bool,
+    /// Which addresses each port may speak from.
+    sources: Mutex<SourceRules>,
     /// Held for as long as this kernel is written to from here; a trial needs none.
     lock: Option<Lockfile>,
     /// Listeners for changes; they end with it.
@@ -136,9 +141,14 @@ impl Kernel {
         let lock = lock(&config.namespace)?;
         let adopted = Namespace::open(&config.namespace).is_ok();
         let inside = Namespace::pinned(&config.namespace, &host)?;
+        let sources = SourceRules::open(&inside).unwrap_or_else(|error| {
+            info!(%error, "this kernel has no packet filter for bridges: what goes by a bridge is checked for its MAC alone");
+            SourceRules::imagined()
+        });
         let kernel = Self {
             lock: Some(lock),
             adopted,
+            sources: Mutex::new(sources),
             inside: Channel::new(Arc::new(inside)),
             host: Channel::new(Arc::new(host)),
             listeners: Mutex::default(),
@@ -192,6 +202,7 @@ impl Kernel {
             Op::AddSegment { vni, network, vxlan } => self.add_segment(*vni, network, vxlan).await,
             Op::ReplaceVxlan { vni, vxlan } => self.replace_vxlan(*vni, vxlan).await,
             Op::SetMtu { vni, mtu } => self.set_mtu(*vni, *mtu).await,
+            Op::SetPath { vni, fast } => self.set_path(*vni, *fast).await,
             Op::DeleteSegment { vni } => self.delete_segment(*vni).await,
             Op::AddPort { vni, endpoint, port } => self.add_port(*vni, endpoint, *port).await,
             Op::DeletePort { vni, endpoint } => self.delete_port(*vni, endpoint).await,
@@ -215,7 +226,7 @@ impl Kernel {
 
 impl Dataplane for Kernel {
     async fn observe(&self) -> Result<Overlay, DataplaneError> {
-        observe::observe(&self.inside, &self.host).await
+        observe::observe(self).await
     }
 
     async fn apply(&self, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {

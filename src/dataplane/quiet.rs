@@ -16,7 +16,7 @@ use super::{
 /// Name of the table in the overlay's namespace.
 const TABLE: &str = "rs_overlay_quiet";
 /// How names of the bridges' ends of containers' links begin, and no other link's in that namespace.
-const PORTS: &str = "p";
+pub(super) const PORTS: &str = "p";
 /// All stations, as ARP asks them.
 const EVERYBODY: [u8; 6] = [0xff; 6];
 /// All stations that have IPv6 (RFC 2464, section 7).

@@ -62,7 +62,7 @@ pub(crate) fn snapshots(
 fn kernel_of(number: usize, daemon: &Daemon, truth: &Snapshot) -> Option<String> {
     let (ports, networks) = daemon.local.read(|data| {
         let ports =
-            data.connected().map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac }));
+            data.connected().map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac, addresses: e.addresses.clone() }));
         let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
         (ports.collect(), networks.collect())
     });
@@ -78,6 +78,7 @@ fn kernel_of(number: usize, daemon: &Daemon, truth: &Snapshot) -> Option<String>
         ports: &ports,
         networks: &networks,
         refused: &refused,
+        fast_path: true,
     };
     let wanted = desired(truth, &situation);
     (overlay != wanted).then(|| format!("host{number}: the kernel has {overlay:?} and not {wanted:?}"))

@@ -8,15 +8,16 @@ use std::{
 use netlink_packet_route::link::InfoKind;
 
 use super::{
-    error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, probe::good_probe, socket::Channel,
+    Kernel, error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, probe::good_probe,
 };
 use crate::{
     dataplane::{
         DataplaneError,
         names::{Named, host_link, parse_link},
+        sources::Guarded,
     },
     model::{EndpointId, MacAddr, NetworkId, Vni},
-    plan::{Overlay, Port, Segment, Vxlan},
+    plan::{Overlay, Port, Segment, Sources, Vxlan},
 };
 
 /// Network of a segment of which no link tells it.
@@ -27,7 +28,8 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// A tunnel that is not as we make it.
 const NO_TUNNEL: Vxlan = Vxlan { local: NOWHERE, port: 0, mtu: 0, flood: false };
 
-pub(super) async fn observe(inside: &Channel, host: &Channel) -> Result<Overlay, DataplaneError> {
+pub(super) async fn observe(kernel: &Kernel) -> Result<Overlay, DataplaneError> {
+    let (inside, host) = (&kernel.inside, &kernel.host);
     let during = |what: &'static str| move |failure: Failure| failure.during(format!("reading {what}"));
     let links = inside.links().await.map_err(during("links"))?;
     let probe = links.iter().find(|link| parse_link(&link.name) == Some(Named::Vxlan(Vni::PROBE)));
@@ -40,6 +42,7 @@ pub(super) async fn observe(inside: &Channel, host: &Channel) -> Result<Overlay,
         probe,
         rows: inside.fdb().await.map_err(during("forwarding entries"))?,
         neighbours: inside.neighbours().await.map_err(during("neighbours"))?,
+        guarded: kernel.guarded()?,
     };
     let guards = host.guards().await.map_err(during("guard routes"))?;
     Ok(Overlay { segments: found.segments(), guards })
@@ -51,6 +54,8 @@ struct Found {
     probe: BTreeSet<Ipv6Addr>,
     rows: BTreeMap<u32, Rows>,
     neighbours: BTreeMap<u32, Neighbours>,
+    /// What the rules say of each port, by its name.
+    guarded: BTreeMap<String, Guarded>,
 }
 
 /// The links of one VNI.
@@ -93,6 +98,7 @@ impl Found {
             return Some(Segment {
                 network,
                 vxlan: vxlan.unwrap_or(NO_TUNNEL),
+                fast: false,
                 ports: BTreeMap::new(),
                 fdb: if vxlan.is_some() { self.probe_fdb(link.index) } else { BTreeMap::new() },
                 neighbours: if vxlan.is_some() { self.neighbours(vni, link.index) } else { BTreeMap::new() },
@@ -111,6 +117,7 @@ impl Found {
         Some(Segment {
             network,
             vxlan: vxlan.map_or(NO_TUNNEL, |(_, settings)| settings),
+            fast: false,
             ports: parts
                 .ports
                 .iter()
@@ -124,12 +131,17 @@ impl Found {
 
     fn port(&self, vni: Vni, bridge: Option<u32>, link: &Link) -> Port {
         let mut rows = self.rows.get(&link.index).map(|rows| rows.bridge.iter()).into_iter().flatten();
-        match (rows.next(), rows.next()) {
-            (Some((mac, false)), None) if bridge.is_some_and(|bridge| link.is_good_port(bridge)) => {
-                Port { mac: *mac, mtu: link.mtu }
-            }
-            (row, _) => Port { mac: row.map_or(MacAddr::of_bridge(vni), |(mac, _)| *mac), mtu: 0 },
-        }
+        let guarded = self.guarded.get(&link.name);
+        let sources = guarded.map_or(Some(Sources::Any), |guarded| guarded.sources);
+        let row = rows.next();
+        let mac = row.map_or(MacAddr::of_bridge(vni), |(mac, _)| *mac);
+        let whole = row.is_some_and(|(_, sticky)| !sticky)
+            && rows.next().is_none()
+            && bridge.is_some_and(|bridge| link.is_good_port(bridge))
+            && sources.is_some()
+            && guarded.is_none_or(|guarded| guarded.mac == Some(mac));
+        let mtu = if whole { link.mtu } else { 0 };
+        Port { mac, mtu, sources: sources.unwrap_or(Sources::Any), fast: false }
     }
 
     fn fdb(&self, vxlan: u32) -> BTreeMap<MacAddr, IpAddr> {

@@ -7,9 +7,9 @@ use std::{
 
 use super::{Channel, Kernel};
 use crate::{
-    dataplane::{Dataplane as _, DataplaneError, namespace::Namespace},
+    dataplane::{Dataplane as _, DataplaneError, namespace::Namespace, sources::SourceRules},
     model::{EndpointId, MacAddr, NetworkId, Vni},
-    plan::{Op, Overlay, Port, Vxlan},
+    plan::{Op, Overlay, Port, Sources, Vxlan},
 };
 
 /// Any network's MTU.
@@ -30,6 +30,7 @@ impl Kernel {
             inside: fresh()?,
             host: fresh()?,
             adopted: false,
+            sources: Mutex::new(SourceRules::imagined()),
             lock: None,
             listeners: Mutex::default(),
         };
@@ -37,7 +38,7 @@ impl Kernel {
         let vni = Vni::new(4096).map_err(|error| refused(error.to_string()))?;
         let network = NetworkId::new("0".repeat(64)).map_err(|error| refused(error.to_string()))?;
         let endpoint = EndpointId::new("0".repeat(64)).map_err(|error| refused(error.to_string()))?;
-        let link = Port { mac: MacAddr::of_bridge(vni), mtu: MTU };
+        let link = Port { mac: MacAddr::of_bridge(vni), mtu: MTU, sources: Sources::Any, fast: false };
         let ops = [
             Op::AddSegment { vni, network, vxlan: Vxlan { local: vtep, port, mtu: MTU, flood: false } },
             Op::AddPort { vni, endpoint, port: link },
