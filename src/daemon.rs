@@ -208,7 +208,7 @@ async fn start(
     let driver = driver.confirmed_by(reports.clone()).informed_by(health.clone());
     let driver = Arc::new(driver.standing_on(gate.footing()));
     let worker = Worker {
-        dataplane: kernel,
+        dataplane: kernel.clone(),
         local: local.clone(),
         snapshot: snapshot.clone(),
         underlay: underlay_now.clone(),
@@ -291,6 +291,7 @@ async fn start(
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
+        kernel,
         underlay: underlay_now,
         driver: driver_name,
         store_url,

@@ -19,6 +19,9 @@
 //! | bridge that gives the tunnel frames for all, or does not | `flood` of the device | `ReplaceVxlan` |
 //! | flood entry with settings that we never make | VTEP `0.0.0.0` | `DeleteFlood`, `SetFlood` |
 //! | a port's source rules not whole | port with MTU 0 | `AddPort`, in place |
+//! | a port has a part of the fast path, or one that leads elsewhere | port with MTU 0 | `AddPort`, in place |
+//! | no program on the VXLAN device | `fast` of the segment is off | `SetPath` |
+//! | fast path's map lacks a forwarding entry, or has one too many | VTEP `0.0.0.0` | `SetFdb`, `DeleteFdb` |
 //! | neighbour of ours that is not permanent | the bridge's own MAC | `SetNeighbour` |
 //!
 //! The probe segment is one VXLAN device without a bridge (see `probe`); its address is part of being as it
@@ -38,6 +41,7 @@ mod link_messages;
 mod links;
 mod neighbours;
 mod observe;
+mod paths;
 mod ports;
 mod probe;
 mod routes;

@@ -8,7 +8,7 @@ use std::{
 use netlink_packet_route::link::InfoKind;
 
 use super::{
-    Kernel, error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, probe::good_probe,
+    Kernel, error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, paths::Paths, probe::good_probe,
 };
 use crate::{
     dataplane::{
@@ -37,7 +37,9 @@ pub(super) async fn observe(kernel: &Kernel) -> Result<Overlay, DataplaneError> 
         Some(link) => inside.addresses_of(link.index).await.map_err(during("addresses"))?,
         None => BTreeSet::new(),
     };
+    let indices: Vec<_> = links.iter().map(|link| link.index).collect();
     let found = Found {
+        paths: kernel.paths(&indices)?,
         links,
         probe,
         rows: inside.fdb().await.map_err(during("forwarding entries"))?,
@@ -49,6 +51,8 @@ pub(super) async fn observe(kernel: &Kernel) -> Result<Overlay, DataplaneError> 
 }
 
 struct Found {
+    /// Of the fast path.
+    paths: Paths,
     links: Vec<Link>,
     /// Addresses of the probe device.
     probe: BTreeSet<Ipv6Addr>,
@@ -114,22 +118,30 @@ impl Found {
             Some((vxlan.index, settings))
         });
         let index = parts.bridge.map(|bridge| bridge.index);
+        let tunnel = vxlan.map(|(index, _)| index);
+        let fast = tunnel.filter(|tunnel| self.paths.is_open(vni, *tunnel));
+        let ports: BTreeMap<_, _> = parts
+            .ports
+            .iter()
+            .map(|(endpoint, link)| ((*endpoint).clone(), self.port(vni, index, fast, link)))
+            .collect();
+        let mut fdb = tunnel.map(|index| self.fdb(index)).unwrap_or_default();
+        if fast.is_some() {
+            let own: BTreeSet<_> = ports.values().map(|port| port.mac).collect();
+            self.paths.mark(vni, |mac| own.contains(mac), &mut fdb);
+        }
         Some(Segment {
             network,
             vxlan: vxlan.map_or(NO_TUNNEL, |(_, settings)| settings),
-            fast: false,
-            ports: parts
-                .ports
-                .iter()
-                .map(|(endpoint, link)| ((*endpoint).clone(), self.port(vni, index, link)))
-                .collect(),
-            fdb: vxlan.map(|(index, _)| self.fdb(index)).unwrap_or_default(),
+            fast: fast.is_some(),
+            ports,
+            fdb,
             neighbours: index.map(|index| self.neighbours(vni, index)).unwrap_or_default(),
-            flood: vxlan.map(|(index, _)| self.flood(index)).unwrap_or_default(),
+            flood: tunnel.map(|index| self.flood(index)).unwrap_or_default(),
         })
     }
 
-    fn port(&self, vni: Vni, bridge: Option<u32>, link: &Link) -> Port {
+    fn port(&self, vni: Vni, bridge: Option<u32>, tunnel: Option<u32>, link: &Link) -> Port {
         let mut rows = self.rows.get(&link.index).map(|rows| rows.bridge.iter()).into_iter().flatten();
         let guarded = self.guarded.get(&link.name);
         let sources = guarded.map_or(Some(Sources::Any), |guarded| guarded.sources);
@@ -140,8 +152,13 @@ impl Found {
             && bridge.is_some_and(|bridge| link.is_good_port(bridge))
             && sources.is_some()
             && guarded.is_none_or(|guarded| guarded.mac == Some(mac));
-        let mtu = if whole { link.mtu } else { 0 };
-        Port { mac, mtu, sources: sources.unwrap_or(Sources::Any), fast: false }
+        let mut port = Port { mac, mtu: link.mtu, sources: sources.unwrap_or(Sources::Any), fast: false };
+        let fast = self.paths.of_port(vni, link.index, &port, tunnel);
+        port.fast = fast.unwrap_or_default();
+        if !whole || fast.is_none() {
+            port.mtu = 0;
+        }
+        port
     }
 
     fn fdb(&self, vxlan: u32) -> BTreeMap<MacAddr, IpAddr> {

@@ -66,7 +66,8 @@ impl Kernel {
             gone_is_fine(self.inside.call(delete_local(link.index, mac)).await).map_err(during)?;
         }
         self.inside.call(set_local(link.index, port.mac)).await.map_err(during)?;
-        self.guard(&name, port).map_err(|error| refused(&what, &error))
+        self.guard(&name, port).map_err(|error| refused(&what, &error))?;
+        self.set_port_path(vni, link.index, port).await
     }
 
     /// The other end goes with it, in whatever namespace it is.
@@ -75,6 +76,8 @@ impl Kernel {
         let name = host_link(endpoint);
         match self.inside.link(&name).await.map_err(|failure| failure.during(&what))? {
             Some(link) if may_be(&link, endpoint) && in_segment(&link, vni) => {
+                self.drop_port_path(link.index)
+                    .map_err(|detail| DataplaneError::Refused { what: what.clone(), detail })?;
                 self.inside.delete_link(link.index).await.map_err(|failure| failure.during(&what))?;
             }
             // It has another owner by now.
