@@ -3,6 +3,7 @@
 mod announce;
 pub mod connections;
 pub mod fake;
+mod fast_path;
 pub mod host;
 pub mod interception;
 pub mod names;

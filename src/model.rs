@@ -3,6 +3,7 @@
 mod claim;
 mod cluster;
 mod endpoint;
+mod fast_path;
 mod ids;
 mod mac;
 mod mode;
@@ -16,6 +17,7 @@ mod vni;
 pub use claim::{AddressClaim, ClaimKind, NetworkClaim, Pool, Space, Wanted};
 pub use cluster::{GaveWay, Mark, Meta, Removed};
 pub use endpoint::Endpoint;
+pub use fast_path::FastPathMode;
 pub use ids::{EndpointId, IdError, NetworkId, NodeId};
 pub use mac::{MacAddr, MacError};
 pub use mode::{EngineMode, Mode, Role, Scope, ScopeChoice};

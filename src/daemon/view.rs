@@ -177,13 +177,13 @@ impl View {
     }
 
     fn data_path(&self) -> DataPathStatus {
-        let path = self.kernel.fast_path();
+        let path = self.kernel.data_path().clone();
         let (forged, trouble) = match self.kernel.forged() {
             Ok(forged) => (forged, None),
             Err(error) => (Forged::default(), Some(error.to_string())),
         };
         DataPathStatus {
-            fast: path.on,
+            fast: path.fast,
             because: path.because,
             forged_macs: forged.mac,
             forged_addresses: forged.address,

@@ -66,6 +66,7 @@ pub(super) use self::{
 };
 use super::{
     Attachment, Changed, Dataplane, DataplaneError,
+    fast_path::FastPath,
     names::{Named, parse_link},
     namespace::Namespace,
     quiet,
@@ -73,7 +74,7 @@ use super::{
 };
 use crate::{
     lockfile::{LockError, Lockfile, in_brackets},
-    model::EndpointId,
+    model::{EndpointId, FastPathMode},
     plan::{Op, Overlay},
 };
 
@@ -88,11 +89,22 @@ pub struct KernelConfig {
     pub namespace: PathBuf,
     /// The host's namespace; absent: the one of the thread that opens the kernel.
     pub host_namespace: Option<PathBuf>,
+    /// Whether packets may go past the bridges.
+    pub fast_path: FastPathMode,
+}
+
+/// How packets go, and why so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPath {
+    /// Known unicast goes past the bridges.
+    pub fast: bool,
+    /// The reason, for people.
+    pub because: String,
 }
 
 impl Default for KernelConfig {
     fn default() -> Self {
-        Self { namespace: DEFAULT_NAMESPACE.into(), host_namespace: None }
+        Self { namespace: DEFAULT_NAMESPACE.into(), host_namespace: None, fast_path: FastPathMode::default() }
     }
 }
 
@@ -124,6 +136,29 @@ fn lock(namespace: &Path) -> Result<Lockfile, DataplaneError> {
     })
 }
 
+/// Loads the programs, if that is wanted and they do what they should here.
+async fn choose_path(mode: FastPathMode) -> Result<(Option<FastPath>, DataPath), DataplaneError> {
+    if mode == FastPathMode::Off {
+        return Ok((None, DataPath { fast: false, because: "--fast-path off".into() }));
+    }
+    let refused = |detail| DataplaneError::Refused { what: "fast path".into(), detail };
+    let loaded = match Kernel::try_fast_path().await {
+        Ok(()) => FastPath::load().map_err(refused),
+        Err(error) => Err(error),
+    };
+    match loaded {
+        Ok(fast) => {
+            let because = "this kernel's programs pass frames past the bridges".into();
+            Ok((Some(fast), DataPath { fast: true, because }))
+        }
+        Err(error) if mode == FastPathMode::On => Err(error),
+        Err(error) => {
+            info!(%error, "packets go by the bridges");
+            Ok((None, DataPath { fast: false, because: error.to_string() }))
+        }
+    }
+}
+
 /// The kernel of this host.
 #[derive(Debug)]
 pub struct Kernel {
@@ -132,6 +167,9 @@ pub struct Kernel {
     adopted: bool,
     /// Which addresses each port may speak from.
     sources: Mutex<SourceRules>,
+    /// The programs that take packets past the bridges.
+    fast: Mutex<Option<FastPath>>,
+    data_path: DataPath,
     /// Held for as long as this kernel is written to from here; a trial needs none.
     lock: Option<Lockfile>,
     /// Listeners for changes; they end with it.
@@ -149,7 +187,10 @@ impl Kernel {
             info!(%error, "this kernel has no packet filter for bridges: what goes by a bridge is checked for its MAC alone");
             SourceRules::imagined()
         });
+        let (fast, data_path) = choose_path(config.fast_path).await?;
         let kernel = Self {
+            fast: Mutex::new(fast),
+            data_path,
             lock: Some(lock),
             adopted,
             sources: Mutex::new(sources),
@@ -162,6 +203,11 @@ impl Kernel {
             info!(%error, "this kernel has no packet filter for bridges; containers that confirm addresses do so across the underlay");
         }
         Ok(kernel)
+    }
+
+    /// How packets go for as long as this is open.
+    pub fn data_path(&self) -> &DataPath {
+        &self.data_path
     }
 
     /// Whether our namespace was there already. If not, every link that a former run made is gone.
@@ -260,7 +306,12 @@ impl Dataplane for Kernel {
         self.fit_end(endpoint, sandbox, mtu).await
     }
 
+    fn has_fast_path(&self) -> bool {
+        self.data_path.fast
+    }
+
     async fn keep(&self) -> Result<bool, DataplaneError> {
+        self.sweep().await?;
         self.inside.namespace().pin_again().map_err(|error| DataplaneError::Refused {
             what: format!("pinning network namespace {} again", self.namespace().display()),
             detail: error.to_string(),

@@ -7,7 +7,7 @@
 //! checked.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::OwnedFd,
 };
@@ -92,11 +92,6 @@ impl SourceRules {
         Self { socket: None, known: BTreeMap::new() }
     }
 
-    /// Whether there are rules.
-    pub(super) fn are_real(&self) -> bool {
-        self.socket.is_some()
-    }
-
     /// Reads the sets: what they say of each port that is in one of them.
     pub(super) fn find(&mut self) -> Result<BTreeMap<String, Guarded>, Errno> {
         if let Some(socket) = &self.socket {
@@ -126,9 +121,9 @@ impl SourceRules {
         }
     }
 
-    /// Forgets all ports but those for which `stays` holds.
-    pub(super) fn sweep(&mut self, stays: impl Fn(&str) -> bool) -> Result<(), Errno> {
-        let gone: Vec<_> = self.known.keys().filter(|port| !stays(port)).cloned().collect();
+    /// Forgets all ports but these.
+    pub(super) fn sweep(&mut self, links: &BTreeSet<String>) -> Result<(), Errno> {
+        let gone: Vec<_> = self.known.keys().filter(|port| !links.contains(*port)).cloned().collect();
         gone.iter().try_for_each(|port| self.remove(port))
     }
 

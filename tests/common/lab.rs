@@ -17,7 +17,7 @@ use rs_overlay::{
         namespace::Namespace,
         netlink::{Kernel, KernelConfig},
     },
-    model::{EndpointId, MacAddr, NetworkId, Vni},
+    model::{EndpointId, FastPathMode, MacAddr, NetworkId, Vni},
     plan::{Op, Overlay, diff},
 };
 
@@ -110,7 +110,9 @@ impl Lab {
     /// A host whose kernel is under test.
     pub(crate) async fn host(&self, name: &str) -> Host {
         let net = self.namespace(name);
-        let config = KernelConfig { namespace: self.pin("overlay"), host_namespace: Some(net.path()) };
+        let fast_path = if is_fast() { FastPathMode::On } else { FastPathMode::Off };
+        let config =
+            KernelConfig { namespace: self.pin("overlay"), host_namespace: Some(net.path()), fast_path };
         let facts = Facts::open(Some(&net.path())).unwrap();
         Host { kernel: open(&config).await, facts, net, config }
     }

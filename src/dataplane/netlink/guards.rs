@@ -1,7 +1,7 @@
 //! Who may speak from where: a port's part of the source rules.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{MutexGuard, PoisonError},
 };
 
@@ -11,6 +11,8 @@ use super::Kernel;
 use crate::{
     dataplane::{
         DataplaneError, Forged,
+        fast_path::FastPath,
+        names::{Named, parse_link},
         sources::{Guarded, SourceRules},
     },
     plan::Port,
@@ -20,7 +22,32 @@ impl Kernel {
     /// Frames that were dropped because of who they said they were from: by the rules since our namespace was made,
     /// and by the programs since this kernel was opened.
     pub fn forged(&self) -> Result<Forged, DataplaneError> {
-        self.rules().forged().map_err(|errno| unreadable(&errno))
+        let by_rules = self.rules().forged().map_err(|errno| unreadable(&errno))?;
+        let by_programs = self.fast_path_lock().as_ref().map(FastPath::forged).transpose();
+        let by_programs = by_programs
+            .map_err(|detail| DataplaneError::Refused { what: "fast path".into(), detail })?
+            .unwrap_or_default();
+        Ok(Forged {
+            mac: by_rules.mac.saturating_add(by_programs.mac),
+            address: by_rules.address.saturating_add(by_programs.address),
+        })
+    }
+
+    /// Rules and entries for links that are gone mean nothing to anybody: takes them away.
+    pub(super) async fn sweep(&self) -> Result<(), DataplaneError> {
+        let links = self.inside.links().await.map_err(|failure| failure.during("reading links"))?;
+        let names = links.iter().map(|link| link.name.clone()).collect();
+        self.rules().sweep(&names).map_err(|errno| unreadable(&errno))?;
+        let networks = links.iter().filter_map(|link| match parse_link(&link.name) {
+            Some(Named::Bridge(vni) | Named::Vxlan(vni)) => Some(vni),
+            _ => None,
+        });
+        let networks = networks.collect();
+        let swept = match self.fast_path_lock().as_mut() {
+            Some(fast) => fast.sweep(&links.iter().map(|link| link.index).collect(), &networks),
+            None => Ok(()),
+        };
+        swept.map_err(|detail| DataplaneError::Refused { what: "fast path".into(), detail })
     }
 
     pub(super) fn guarded(&self) -> Result<BTreeMap<String, Guarded>, DataplaneError> {
@@ -33,11 +60,6 @@ impl Kernel {
 
     pub(super) fn unguard(&self, name: &str) -> Result<(), Errno> {
         self.rules().remove(name)
-    }
-
-    /// Rules for links that are gone mean nothing to anybody.
-    pub(super) fn sweep_guards(&self, links: &BTreeSet<String>) -> Result<(), Errno> {
-        self.rules().sweep(|port| links.contains(port))
     }
 
     fn rules(&self) -> MutexGuard<'_, SourceRules> {

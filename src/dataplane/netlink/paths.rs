@@ -53,7 +53,7 @@ impl Kernel {
                 return fast.drop_port(link);
             }
             let tunnel = tunnel.map_or(0, |link| link.index);
-            fast.set_port(link, PortEntry { vni, mac: port.mac, sources: port.sources, tunnel })?;
+            fast.set_port(link, PortEntry { vni, tunnel, mtu: port.mtu, mac: port.mac, sources: port.sources })?;
             fast.set_station(vni, port.mac, Target::Port(link))?;
             fast.attach(self.inside.namespace(), &[(link, Side::Container)])
         })
@@ -127,9 +127,10 @@ impl Paths {
     pub(super) fn of_port(&self, vni: Vni, link: u32, port: &Port, tunnel: Option<u32>) -> Option<bool> {
         let attached = self.0.attached.get(&link) == Some(&Side::Container);
         let entry = self.0.ports.get(&link);
-        let station = self.0.stations.get(&(vni, port.mac)) == Some(&Target::Port(link));
+        let station = self.0.stations.get(&vni).and_then(|stations| stations.get(&port.mac));
+        let station = station == Some(&Target::Port(link));
         let tunnel = tunnel.unwrap_or(0);
-        let wanted = PortEntry { vni, mac: port.mac, sources: port.sources, tunnel };
+        let wanted = PortEntry { vni, tunnel, mtu: port.mtu, mac: port.mac, sources: port.sources };
         match (attached, entry, station) {
             (true, Some(entry), true) if *entry == wanted => Some(true),
             (false, None, false) => Some(false),
@@ -145,16 +146,13 @@ impl Paths {
         own: impl Fn(&MacAddr) -> bool,
         fdb: &mut BTreeMap<MacAddr, IpAddr>,
     ) {
-        let stations = || self.0.stations.range((vni, MacAddr::LOWEST)..).take_while(move |((of, _), _)| *of == vni);
-        let mut known = stations().filter(|(_, target)| **target == Target::Tunnel).map(|((_, mac), _)| *mac).peekable();
-        for (mac, vtep) in fdb.iter_mut() {
-            while known.next_if(|station| station < mac).is_some() {}
-            if known.peek() != Some(mac) {
-                *vtep = NOWHERE;
-            }
+        let none = BTreeMap::new();
+        let stations = self.0.stations.get(&vni).unwrap_or(&none);
+        for (_, vtep) in fdb.iter_mut().filter(|(mac, _)| stations.get(mac) != Some(&Target::Tunnel)) {
+            *vtep = NOWHERE;
         }
         let strays: Vec<_> =
-            stations().map(|((_, mac), _)| *mac).filter(|mac| !fdb.contains_key(mac) && !own(mac)).collect();
+            stations.keys().copied().filter(|mac| !fdb.contains_key(mac) && !own(mac)).collect();
         fdb.extend(strays.into_iter().map(|mac| (mac, NOWHERE)));
     }
 }
