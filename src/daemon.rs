@@ -92,13 +92,15 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
 
     if config.fast_path == FastPathMode::On {
         let tried = Kernel::try_fast_path().await;
-        tried.map_err(|error| ConfigError::value("--fast-path", "on", format!("{error}; give auto or off")))?;
+        tried
+            .map_err(|error| ConfigError::value("--fast-path", "on", format!("{error}; give auto or off")))?;
     }
     let local = Arc::new(Local::open(&config.state_dir, chance::number())?);
     let listener = http::bind(&config.socket)?;
     let opened = async {
         let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
-        let kernel = Kernel::open(KernelConfig { fast_path: config.fast_path, ..KernelConfig::default() }).await?;
+        let kernel =
+            Kernel::open(KernelConfig { fast_path: config.fast_path, ..KernelConfig::default() }).await?;
         anyhow::Ok((store, Arc::new(kernel)))
     };
     let (store, kernel) = opened.await.inspect_err(|_| remove_socket(&config.socket))?;

@@ -45,7 +45,8 @@ fn both_ways(engines: &[EngineVersion], store: StoreKind, family: Family, mtu: u
         let lab = kit::builder(engines, store).family(family).daemon_args(&["--fast-path", path]);
         let lab = lab.build().unwrap();
         for host in lab.hosts() {
-            let status = host.exec(&["rs-overlay", "status", "--format", "json"]).unwrap();
+            let status =
+                host.exec(&[env!("CARGO_BIN_EXE_rs-overlay"), "status", "--format", "json"]).unwrap();
             let status: serde_json::Value = serde_json::from_str(&status).unwrap();
             assert_eq!(status["data_path"]["fast"], path == "on", "{status:#}");
         }

@@ -4,7 +4,8 @@ use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::admin::{
-    DataPathStatus, GcReport, NameRow, NetworkRow, NodeRow, RepairRow, StatusReport, UnderlayStatus, VerifyReport,
+    DataPathStatus, GcReport, NameRow, NetworkRow, NodeRow, RepairRow, StatusReport, UnderlayStatus,
+    VerifyReport,
 };
 
 /// `network ls`.

@@ -11,9 +11,9 @@ use tokio::{sync::watch, task::spawn_blocking};
 use super::{hosts, losses, mtu, names, orders::Orders, verify::Verifier};
 use crate::{
     admin::{
-        DataPathStatus, EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
-        NetworkOrder, NetworkRow, NodeRow, ReconcileStatus, RepairRow, StatusReport, StoreStatus,
-        VerifyReport,
+        DataPathStatus, EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded,
+        NetworkMade, NetworkOrder, NetworkRow, NodeRow, ReconcileStatus, RepairRow, StatusReport,
+        StoreStatus, VerifyReport,
     },
     clock,
     dataplane::{Forged, netlink::Kernel},

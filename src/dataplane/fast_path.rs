@@ -70,7 +70,7 @@ pub(super) struct FastPath {
     ports: HashMap<MapData, LinkKey, PortValue>,
     stations: HashMap<MapData, StationKey, PlaceValue>,
     tunnels: HashMap<MapData, LinkKey, LinkKey>,
-    dropped: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, u64>,
     /// Attachments; each ends when it is dropped.
     links: BTreeMap<u32, (Side, SchedClassifierLink)>,
 }
@@ -90,16 +90,18 @@ impl FastPath {
         for name in [FROM_CONTAINER, FROM_TUNNEL] {
             let program = classifier(&mut programs, name)?;
             let loaded = program.load().and_then(|()| Ok(program.info()?.id()));
-            let id = loaded.map_err(|error| format!("the kernel refuses program {name}: {}", chain(error)))?;
+            let id =
+                loaded.map_err(|error| format!("the kernel refuses program {name}: {}", chain(error)))?;
             ids.insert(id, name);
         }
-        let mut map = |name: &str| programs.take_map(name).ok_or_else(|| format!("the object has no map {name}"));
+        let mut map =
+            |name: &str| programs.take_map(name).ok_or_else(|| format!("the object has no map {name}"));
         let wrong = |error: MapError| format!("a map of the object has another shape: {}", chain(error));
         Ok(Self {
             ports: map("ports")?.try_into().map_err(wrong)?,
             stations: map("stations")?.try_into().map_err(wrong)?,
             tunnels: map("tunnels")?.try_into().map_err(wrong)?,
-            dropped: map("dropped")?.try_into().map_err(wrong)?,
+            counters: map("counters")?.try_into().map_err(wrong)?,
             programs,
             ids,
             links: BTreeMap::new(),
@@ -204,7 +206,8 @@ impl FastPath {
             self.links.remove(&link);
             gone_is_fine(self.tunnels.remove(&link.to_ne_bytes()))?;
         }
-        for (vni, stations) in self.station_entries()?.into_iter().filter(|(vni, _)| !networks.contains(vni)) {
+        for (vni, stations) in self.station_entries()?.into_iter().filter(|(vni, _)| !networks.contains(vni))
+        {
             stations.into_keys().try_for_each(|mac| self.remove_station(vni, mac))?;
         }
         Ok(())
@@ -237,14 +240,18 @@ impl FastPath {
 
     /// Frames dropped since the programs were loaded.
     pub(super) fn forged(&self) -> Result<Forged, String> {
-        let count = |reason| self.dropped.get(&reason, 0).map(|each| each.iter().sum());
-        let read = count(0).and_then(|mac| Ok(Forged { mac, address: count(1)? }));
+        let count = |reason| self.counters.get(&reason, 0).map(|each| each.iter().sum::<u64>());
+        let read = count(0).and_then(|mac| {
+            let address = (1..self.counters.len()).map(count).sum::<Result<u64, _>>()?;
+            Ok(Forged { mac, address })
+        });
         read.map_err(|error| format!("reading the programs' counters: {}", chain(error)))
     }
 
     fn let_go_of_tunnel(&mut self, vni: Vni) -> Result<(), String> {
         let of_it = |side: &Side| *side == Side::Tunnel(vni);
-        let links: Vec<_> = self.links.iter().filter(|(_, (side, _))| of_it(side)).map(|(link, _)| *link).collect();
+        let links: Vec<_> =
+            self.links.iter().filter(|(_, (side, _))| of_it(side)).map(|(link, _)| *link).collect();
         for link in links {
             self.links.remove(&link);
             gone_is_fine(self.tunnels.remove(&link.to_ne_bytes()))?;
@@ -254,7 +261,7 @@ impl FastPath {
 
     fn port_entries(&self) -> Result<BTreeMap<u32, PortEntry>, String> {
         let mut entries = BTreeMap::new();
-        for entry in self.ports.iter() {
+        for entry in &self.ports {
             let (link, value) = entry.map_err(unreadable)?;
             entries.extend(PortEntry::decode(&value).map(|entry| (u32::from_ne_bytes(link), entry)));
         }
@@ -263,9 +270,9 @@ impl FastPath {
 
     fn station_entries(&self) -> Result<BTreeMap<Vni, BTreeMap<MacAddr, Target>>, String> {
         let mut entries: BTreeMap<Vni, BTreeMap<MacAddr, Target>> = BTreeMap::new();
-        for entry in self.stations.iter() {
+        for entry in &self.stations {
             let (key, value) = entry.map_err(unreadable)?;
-            if let (Some((vni, mac)), Some(target)) = (read_station(&key), Target::decode(&value)) {
+            if let (Some((vni, mac)), Some(target)) = (read_station(&key), Target::decode(value)) {
                 entries.entry(vni).or_default().insert(mac, target);
             }
         }

@@ -7,7 +7,10 @@ pub(super) mod transaction;
 
 use std::net::Ipv4Addr;
 
-use batch::{Attributes, BRIDGE, Batch, CREATE, DELETE_RULE, DELETE_TABLE, EXCLUSIVE, IPV4, NEW_OBJECT, NEW_SET, NEW_TABLE};
+use batch::{
+    Attributes, BRIDGE, Batch, CREATE, DELETE_RULE, DELETE_TABLE, EXCLUSIVE, IPV4, NEW_OBJECT, NEW_SET,
+    NEW_TABLE,
+};
 
 /// `NFT_REG_1`: 16 bytes, in which a rule looks at one thing after the other.
 const REGISTER: u32 = 1;
@@ -134,24 +137,24 @@ impl Rule {
     }
 
     /// Goes on if the field has another value, as it stands in the packet.
-    pub(super) fn is_not(self, field: Field, value: &[u8]) -> Self {
+    pub(super) fn differs(self, field: Field, value: &[u8]) -> Self {
         self.load(field).compare(false, value)
     }
 
     /// Goes on if the beginning of the field, masked, is another one.
     pub(super) fn begins_not(self, field: Field, mask: [u8; 2], value: [u8; 2]) -> Self {
         let (base, offset, _) = field.place();
-        self.expression("payload", |data| data.number(1, THIRD).number(2, base).number(3, offset).number(4, 2))
-            .expression("bitwise", |data| {
-                data.number(1, THIRD)
-                    .number(2, THIRD)
-                    .number(3, 2)
-                    .nest(4, |nest| nest.bytes(1, &mask))
-                    .nest(5, |nest| nest.bytes(1, &[0; 2]))
-            })
-            .expression("cmp", |data| {
-                data.number(1, THIRD).number(2, 1).nest(3, |nest| nest.bytes(1, &value))
-            })
+        self.expression("payload", |data| {
+            data.number(1, THIRD).number(2, base).number(3, offset).number(4, 2)
+        })
+        .expression("bitwise", |data| {
+            data.number(1, THIRD)
+                .number(2, THIRD)
+                .number(3, 2)
+                .nest(4, |nest| nest.bytes(1, &mask))
+                .nest(5, |nest| nest.bytes(1, &[0; 2]))
+        })
+        .expression("cmp", |data| data.number(1, THIRD).number(2, 1).nest(3, |nest| nest.bytes(1, &value)))
     }
 
     /// Goes on if the link by which the packet came is not in the set.
@@ -290,7 +293,12 @@ pub(super) fn bridge_table(table: &str, rules: Vec<Rule>) -> (Vec<u8>, usize) {
 
 /// One transaction that makes a table for bridges with sets, counters and one chain, or gives the one that is there
 /// these rules: what its sets hold, and what was counted, stays. It outlives its maker.
-pub(super) fn bridge_table_with_sets(table: &str, sets: &[sets::Set], counters: &[&str], rules: Vec<Rule>) -> (Vec<u8>, usize) {
+pub(super) fn bridge_table_with_sets(
+    table: &str,
+    sets: &[sets::Set],
+    counters: &[&str],
+    rules: Vec<Rule>,
+) -> (Vec<u8>, usize) {
     let mut batch = Batch::begin(BRIDGE);
     batch.message(NEW_TABLE, CREATE, &Attributes::default().text(1, table));
     for (set, id) in sets.iter().zip(1..) {
@@ -304,8 +312,11 @@ pub(super) fn bridge_table_with_sets(table: &str, sets: &[sets::Set], counters: 
         batch.message(NEW_SET, CREATE, &set);
     }
     for counter in counters {
-        let counter =
-            Attributes::default().text(1, table).text(2, counter).number(3, sets::COUNTER).nest(4, |data| data);
+        let counter = Attributes::default()
+            .text(1, table)
+            .text(2, counter)
+            .number(3, sets::COUNTER)
+            .nest(4, |data| data);
         batch.message(NEW_OBJECT, CREATE, &counter);
     }
     // Before the rules that rewrite destinations.

@@ -134,7 +134,8 @@ impl SourceRules {
             Err(Errno::ENOENT) => return Ok(Forged::default()),
             other => other?,
         };
-        let count = |name: &str| answer.counters.iter().find(|(found, _)| found == name).map_or(0, |(_, n)| *n);
+        let count =
+            |name: &str| answer.counters.iter().find(|(found, _)| found == name).map_or(0, |(_, n)| *n);
         Ok(Forged { mac: count(FORGED_MAC), address: count(FORGED_ADDRESS) })
     }
 
@@ -194,10 +195,13 @@ fn key(port: &str, second: &[u8]) -> Vec<u8> {
 }
 
 fn guarded(port: &str, found: &[Element]) -> Guarded {
-    let of = |set: Set| found.iter().filter(move |(name, _)| *name == set.name).map(|(_, key)| &key[NAME_LENGTH..]);
+    let of = |set: Set| {
+        found.iter().filter(move |(name, _)| *name == set.name).map(|(_, key)| &key[NAME_LENGTH..])
+    };
     let mac = of(STATIONS).next().and_then(|key| MacAddr::new(*key.first_chunk()?).ok());
     let v4 = of(SOURCES4).next().and_then(|key| key.first_chunk::<4>()).map(|octets| Ipv4Addr::from(*octets));
-    let v6 = of(SOURCES6).next().and_then(|key| key.first_chunk::<16>()).map(|octets| Ipv6Addr::from(*octets));
+    let v6 =
+        of(SOURCES6).next().and_then(|key| key.first_chunk::<16>()).map(|octets| Ipv6Addr::from(*octets));
     let sources = Sources::Only { v4, v6 };
     let whole = mac.is_some_and(|mac| {
         let mut wanted = elements(port, mac, sources);
@@ -218,19 +222,19 @@ fn rules() -> Vec<Rule> {
         forged_address(
             from_port()
                 .protocol(ARP)
-                .is_not(Field::ArpSenderAddress, &Ipv4Addr::UNSPECIFIED.octets())
+                .differs(Field::ArpSenderAddress, &Ipv4Addr::UNSPECIFIED.octets())
                 .pair_not_in(Field::ArpSenderAddress, SOURCES4.name),
         ),
         forged_address(
             from_port()
                 .protocol(IPV4)
-                .is_not(Field::SourceAddress, &Ipv4Addr::UNSPECIFIED.octets())
+                .differs(Field::SourceAddress, &Ipv4Addr::UNSPECIFIED.octets())
                 .pair_not_in(Field::SourceAddress, SOURCES4.name),
         ),
         forged_address(
             from_port()
                 .protocol(IPV6)
-                .is_not(Field::SourceAddress6, &Ipv6Addr::UNSPECIFIED.octets())
+                .differs(Field::SourceAddress6, &Ipv6Addr::UNSPECIFIED.octets())
                 .begins_not(Field::SourceAddress6, [0xff, 0xc0], [0xfe, 0x80])
                 .pair_not_in(Field::SourceAddress6, SOURCES6.name),
         ),

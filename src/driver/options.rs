@@ -101,7 +101,10 @@ mod tests {
         assert_eq!(parse(&[("flood", "on")]).unwrap().flood, Some(true));
         assert_eq!(parse(&[("flood", "off")]).unwrap().flood, Some(false));
         assert_eq!(parse(&[("source-check", "off")]).unwrap().source_check, Some(false));
-        assert_eq!(got, NetworkOptions { mtu: Some(1400), vni: Vni::new(5000).ok(), flood: None, source_check: None });
+        assert_eq!(
+            got,
+            NetworkOptions { mtu: Some(1400), vni: Vni::new(5000).ok(), flood: None, source_check: None }
+        );
     }
 
     #[test]

@@ -57,8 +57,7 @@ pub fn desired(snapshot: &Snapshot, host: &Situation<'_>) -> Overlay {
         let segment = overlay.segments.entry(network.vni).or_insert_with(|| segment(snapshot, host, network));
         // Two networks never share a VNI in the store; a leftover of a removed one yields.
         if segment.network == network.id {
-            let sources =
-                if network.checks_sources() { Sources::of(&port.addresses) } else { Sources::Any };
+            let sources = if network.checks_sources() { Sources::of(&port.addresses) } else { Sources::Any };
             let port = Port { mac: port.mac, mtu: segment.vxlan.mtu, sources, fast: segment.fast };
             segment.fdb.remove(&port.mac);
             segment.ports.insert(endpoint.clone(), port);

@@ -297,7 +297,12 @@ impl<D: Dataplane> Worker<D> {
         let (ports, networks) = self.local.read(|data| {
             let ports: BTreeMap<_, _> = data
                 .connected()
-                .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac, addresses: e.addresses.clone() }))
+                .map(|e| {
+                    (
+                        e.id.clone(),
+                        LocalPort { network: e.network.clone(), mac: e.mac, addresses: e.addresses.clone() },
+                    )
+                })
                 .collect();
             let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
             (ports, networks.collect::<BTreeMap<_, _>>())

@@ -131,7 +131,10 @@ async fn anybody() {
     assert_eq!(heard(&far), None);
     a.make(&view(1, false, &PLACES[1..])).await;
     let rules = a.overlay().sh("nft list table bridge rs_overlay_sources");
-    assert!(!rules.contains(&host_link(&endpoint('1'))) && rules.contains(&host_link(&endpoint('2'))), "{rules}");
+    assert!(
+        !rules.contains(&host_link(&endpoint('1'))) && rules.contains(&host_link(&endpoint('2'))),
+        "{rules}"
+    );
 }
 
 async fn link_local() {

@@ -38,7 +38,10 @@ pub(crate) fn view(here: usize, six: bool, places: &[(char, u8, usize)]) -> Over
     };
     for &(id, n, host) in places {
         if host == here {
-            segment.ports.insert(endpoint(id), Port { mac: mac(n), mtu, sources: Sources::of(&addresses(n)), fast: is_fast() });
+            segment.ports.insert(
+                endpoint(id),
+                Port { mac: mac(n), mtu, sources: Sources::of(&addresses(n)), fast: is_fast() },
+            );
         } else {
             segment.fdb.insert(mac(n), underlay(host));
             segment.neighbours.extend(addresses(n).map(|ip| (ip, mac(n))));

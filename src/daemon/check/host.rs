@@ -125,7 +125,9 @@ pub(super) async fn kernel(vtep: IpAddr, port: u16, fast_path: FastPathMode) -> 
     if fast_path != FastPathMode::Off {
         findings.push(match (Kernel::try_fast_path().await, fast_path) {
             (Ok(()), _) => Finding::ok(SUBJECT, "takes the programs of the fast path, and they pass frames"),
-            (Err(error), FastPathMode::On) => Finding::problem(SUBJECT, format!("{error}; set --fast-path auto")),
+            (Err(error), FastPathMode::On) => {
+                Finding::problem(SUBJECT, format!("{error}; set --fast-path auto"))
+            }
             (Err(error), _) => Finding::warning(SUBJECT, format!("{error}: packets go by the bridges")),
         });
     }

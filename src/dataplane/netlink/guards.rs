@@ -22,7 +22,7 @@ impl Kernel {
     /// Frames that were dropped because of who they said they were from: by the rules since our namespace was made,
     /// and by the programs since this kernel was opened.
     pub fn forged(&self) -> Result<Forged, DataplaneError> {
-        let by_rules = self.rules().forged().map_err(|errno| unreadable(&errno))?;
+        let by_rules = self.rules().forged().map_err(unreadable)?;
         let by_programs = self.fast_path_lock().as_ref().map(FastPath::forged).transpose();
         let by_programs = by_programs
             .map_err(|detail| DataplaneError::Refused { what: "fast path".into(), detail })?
@@ -37,7 +37,7 @@ impl Kernel {
     pub(super) async fn sweep(&self) -> Result<(), DataplaneError> {
         let links = self.inside.links().await.map_err(|failure| failure.during("reading links"))?;
         let names = links.iter().map(|link| link.name.clone()).collect();
-        self.rules().sweep(&names).map_err(|errno| unreadable(&errno))?;
+        self.rules().sweep(&names).map_err(unreadable)?;
         let networks = links.iter().filter_map(|link| match parse_link(&link.name) {
             Some(Named::Bridge(vni) | Named::Vxlan(vni)) => Some(vni),
             _ => None,
@@ -51,7 +51,7 @@ impl Kernel {
     }
 
     pub(super) fn guarded(&self) -> Result<BTreeMap<String, Guarded>, DataplaneError> {
-        self.rules().find().map_err(|errno| unreadable(&errno))
+        self.rules().find().map_err(unreadable)
     }
 
     pub(super) fn guard(&self, name: &str, port: Port) -> Result<(), Errno> {
@@ -67,6 +67,6 @@ impl Kernel {
     }
 }
 
-fn unreadable(errno: &Errno) -> DataplaneError {
+fn unreadable(errno: Errno) -> DataplaneError {
     DataplaneError::Refused { what: "reading the source rules".into(), detail: errno.to_string() }
 }

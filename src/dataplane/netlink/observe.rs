@@ -120,21 +120,21 @@ impl Found {
         let index = parts.bridge.map(|bridge| bridge.index);
         let tunnel = vxlan.map(|(index, _)| index);
         let fast = tunnel.filter(|tunnel| self.paths.is_open(vni, *tunnel));
-        let ports: BTreeMap<_, _> = parts
+        let containers: BTreeMap<_, _> = parts
             .ports
             .iter()
             .map(|(endpoint, link)| ((*endpoint).clone(), self.port(vni, index, fast, link)))
             .collect();
         let mut fdb = tunnel.map(|index| self.fdb(index)).unwrap_or_default();
         if fast.is_some() {
-            let own: BTreeSet<_> = ports.values().map(|port| port.mac).collect();
+            let own: BTreeSet<_> = containers.values().map(|port| port.mac).collect();
             self.paths.mark(vni, |mac| own.contains(mac), &mut fdb);
         }
         Some(Segment {
             network,
             vxlan: vxlan.map_or(NO_TUNNEL, |(_, settings)| settings),
             fast: fast.is_some(),
-            ports,
+            ports: containers,
             fdb,
             neighbours: index.map(|index| self.neighbours(vni, index)).unwrap_or_default(),
             flood: tunnel.map(|index| self.flood(index)).unwrap_or_default(),

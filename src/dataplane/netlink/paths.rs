@@ -9,7 +9,7 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use super::{Kernel, error::Failure};
+use super::{Kernel, error::Failure, fdb::Rows};
 use crate::{
     dataplane::{
         DataplaneError,
@@ -32,7 +32,7 @@ impl Kernel {
         let Some(link) = self.inside.link(&name).await.map_err(during)? else {
             return Err(refused(&what, format!("its VXLAN device {name} is missing")));
         };
-        let rows = if open { self.inside.fdb_of(link.index).await.map_err(during)? } else { Default::default() };
+        let rows = if open { self.inside.fdb_of(link.index).await.map_err(during)? } else { Rows::default() };
         self.with_fast_path(|fast| {
             if !open {
                 return fast.close(vni);
@@ -53,7 +53,10 @@ impl Kernel {
                 return fast.drop_port(link);
             }
             let tunnel = tunnel.map_or(0, |link| link.index);
-            fast.set_port(link, PortEntry { vni, tunnel, mtu: port.mtu, mac: port.mac, sources: port.sources })?;
+            fast.set_port(
+                link,
+                PortEntry { vni, tunnel, mtu: port.mtu, mac: port.mac, sources: port.sources },
+            )?;
             fast.set_station(vni, port.mac, Target::Port(link))?;
             fast.attach(self.inside.namespace(), &[(link, Side::Container)])
         })
@@ -140,12 +143,7 @@ impl Paths {
 
     /// Marks those forwarding entries of an open segment that the map does not have, and adds those that only the
     /// map has, as entries that lead nowhere.
-    pub(super) fn mark(
-        &self,
-        vni: Vni,
-        own: impl Fn(&MacAddr) -> bool,
-        fdb: &mut BTreeMap<MacAddr, IpAddr>,
-    ) {
+    pub(super) fn mark(&self, vni: Vni, own: impl Fn(&MacAddr) -> bool, fdb: &mut BTreeMap<MacAddr, IpAddr>) {
         let none = BTreeMap::new();
         let stations = self.0.stations.get(&vni).unwrap_or(&none);
         for (_, vtep) in fdb.iter_mut().filter(|(mac, _)| stations.get(mac) != Some(&Target::Tunnel)) {

@@ -10,7 +10,9 @@ use std::{
 use nix::{
     errno::Errno,
     sys::{
-        socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, recv, sendto, setsockopt, socket, sockopt},
+        socket::{
+            AddressFamily, MsgFlags, SockFlag, SockType, bind, recv, sendto, setsockopt, socket, sockopt,
+        },
         time::{TimeVal, TimeValLike},
     },
 };
@@ -51,10 +53,8 @@ impl Kernel {
         let vxlan = Vxlan { local: vtep, port, mtu: MTU, flood: false };
         let (vni, network) = (vni()?, network()?);
         let link = Port { mac: mac(0)?, mtu: MTU, sources: Sources::Any, fast: false };
-        let ops = [
-            Op::AddSegment { vni, network, vxlan },
-            Op::AddPort { vni, endpoint: endpoint(0)?, port: link },
-        ];
+        let ops =
+            [Op::AddSegment { vni, network, vxlan }, Op::AddPort { vni, endpoint: endpoint(0)?, port: link }];
         kernel.apply(&ops).await.into_iter().collect::<Result<(), _>>()?;
         match kernel.observe().await? {
             Overlay { segments, .. } if segments.contains_key(&vni) => Ok(()),
@@ -72,7 +72,8 @@ impl Kernel {
         let (vni, network) = (vni()?, network()?);
         let mut ops = vec![Op::AddSegment { vni, network, vxlan }, Op::SetPath { vni, fast: true }];
         for n in [0, 1] {
-            let port = Port { mac: mac(n)?, mtu: MTU, sources: Sources::of(&[address(n).into()]), fast: true };
+            let port =
+                Port { mac: mac(n)?, mtu: MTU, sources: Sources::of(&[address(n).into()]), fast: true };
             ops.push(Op::AddPort { vni, endpoint: endpoint(n)?, port });
         }
         for (op, result) in ops.iter().zip(kernel.apply(&ops).await) {
@@ -87,7 +88,8 @@ impl Kernel {
             up.map_err(|failure| failure.during("link of a trial"))?;
             ends.push(link.index);
         }
-        let bridge = kernel.inside.link(&bridge_link(vni)).await.map_err(|failure| failure.during("bridge"))?;
+        let bridge =
+            kernel.inside.link(&bridge_link(vni)).await.map_err(|failure| failure.during("bridge"))?;
         let bridge = bridge.ok_or_else(|| refused("a bridge that was made is not there"))?;
         let down = kernel.inside.call(set_down(bridge.index)).await;
         down.map_err(|failure| failure.during("bridge of a trial"))?;
@@ -189,6 +191,7 @@ fn mac(n: u8) -> Result<MacAddr, DataplaneError> {
     MacAddr::new([2, 0, 0, 0, 0, n]).map_err(refused)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
 fn refused(detail: impl ToString) -> DataplaneError {
     DataplaneError::Refused { what: "trying out the kernel".into(), detail: detail.to_string() }
 }

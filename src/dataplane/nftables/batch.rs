@@ -7,16 +7,16 @@ pub(super) const SUBSYSTEM: u16 = 10;
 pub(super) const BATCH_BEGIN: u16 = 0x10;
 pub(super) const BATCH_END: u16 = 0x11;
 pub(super) const NEW_TABLE: u16 = SUBSYSTEM << 8;
-pub(super) const DELETE_TABLE: u16 = (SUBSYSTEM << 8) | 2;
-pub(super) const NEW_CHAIN: u16 = (SUBSYSTEM << 8) | 3;
-pub(super) const NEW_RULE: u16 = (SUBSYSTEM << 8) | 6;
-pub(super) const DELETE_RULE: u16 = (SUBSYSTEM << 8) | 8;
-pub(super) const NEW_SET: u16 = (SUBSYSTEM << 8) | 9;
-pub(super) const NEW_ELEMENT: u16 = (SUBSYSTEM << 8) | 12;
-pub(super) const GET_ELEMENT: u16 = (SUBSYSTEM << 8) | 13;
-pub(super) const DELETE_ELEMENT: u16 = (SUBSYSTEM << 8) | 14;
-pub(super) const NEW_OBJECT: u16 = (SUBSYSTEM << 8) | 18;
-pub(super) const GET_OBJECT: u16 = (SUBSYSTEM << 8) | 19;
+pub(super) const DELETE_TABLE: u16 = (SUBSYSTEM << 8) | 0x2;
+pub(super) const NEW_CHAIN: u16 = (SUBSYSTEM << 8) | 0x3;
+pub(super) const NEW_RULE: u16 = (SUBSYSTEM << 8) | 0x6;
+pub(super) const DELETE_RULE: u16 = (SUBSYSTEM << 8) | 0x8;
+pub(super) const NEW_SET: u16 = (SUBSYSTEM << 8) | 0x9;
+pub(super) const NEW_ELEMENT: u16 = (SUBSYSTEM << 8) | 0xc;
+pub(super) const GET_ELEMENT: u16 = (SUBSYSTEM << 8) | 0xd;
+pub(super) const DELETE_ELEMENT: u16 = (SUBSYSTEM << 8) | 0xe;
+pub(super) const NEW_OBJECT: u16 = (SUBSYSTEM << 8) | 0x12;
+pub(super) const GET_OBJECT: u16 = (SUBSYSTEM << 8) | 0x13;
 /// `NFPROTO_IPV4`.
 pub(super) const IPV4: u8 = 2;
 /// `NFPROTO_BRIDGE`.
@@ -153,4 +153,3 @@ impl Attributes {
         self
     }
 }
-

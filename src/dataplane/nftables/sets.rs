@@ -1,7 +1,8 @@
 //! Sets of a table: what is in them, and how that is changed. And what its counters say.
 
 use super::batch::{
-    Attributes, BRIDGE, Batch, CREATE, DELETE_ELEMENT, GET_ELEMENT, GET_OBJECT, HEADER, NEW_ELEMENT, NEW_OBJECT,
+    Attributes, BRIDGE, Batch, CREATE, DELETE_ELEMENT, GET_ELEMENT, GET_OBJECT, HEADER, NEW_ELEMENT,
+    NEW_OBJECT,
 };
 
 /// `NFT_OBJECT_COUNTER`.
@@ -33,9 +34,10 @@ pub(in crate::dataplane) fn change(table: &str, less: &[Element], more: &[Elemen
     let mut batch = Batch::begin(BRIDGE);
     for (kind, flags, elements) in [(DELETE_ELEMENT, 0, less), (NEW_ELEMENT, CREATE, more)] {
         for (set, key) in elements {
-            let list = Attributes::default().text(1, table).text(2, set).nest(3, |list| {
-                list.nest(1, |element| element.nest(1, |data| data.bytes(1, key)))
-            });
+            let list = Attributes::default()
+                .text(1, table)
+                .text(2, set)
+                .nest(3, |list| list.nest(1, |element| element.nest(1, |data| data.bytes(1, key))));
             batch.message(kind, flags, &list);
         }
     }
