@@ -13,13 +13,10 @@ mod up;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
-use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use netns_harness::{EngineVersion, Host, Lab, interrupt, parts};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 /// Exit code after an interrupt, as shells give it.
 const INTERRUPTED: u8 = 130;
@@ -238,14 +235,6 @@ fn pick(lab: &Lab, number: usize) -> Result<&Host> {
         bail!("lab {} has no host {number}: its hosts are 1 to {count}", lab.name());
     }
     Ok(lab.host(number))
-}
-
-/// From now on, what would end this process makes it give up early instead, and take down what it built.
-fn interrupt_on_signals() -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
-    // Ends with the process: there is nothing to join it for.
-    thread::spawn(move || signals.forever().for_each(|_| interrupt::interrupt()));
-    Ok(())
 }
 
 /// A line for a person who waits: to standard error, so that output stays what was asked for.

@@ -1,6 +1,11 @@
 //! One flag that makes every wait and every command of this process give up early.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -14,4 +19,13 @@ pub fn interrupt() {
 /// Whether [`interrupt`] was called.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// From now on, what would end this process (SIGINT, SIGTERM, SIGHUP) makes it give up early instead, and take down
+/// what it built.
+pub fn on_signals() -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+    // Ends with the process: there is nothing to join it for.
+    thread::spawn(move || signals.forever().for_each(|_| interrupt()));
+    Ok(())
 }

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use netns_harness::{EngineVersion, KEEP_LOGS_ENV, Lab, StoreKind, interrupt};
 
-use super::{interrupt_on_signals, print, progress};
+use super::{print, progress};
 use stage::Stage;
 
 /// The whole error after an interrupt: which command it was that gave up is of no use to the person who asked for it.
@@ -46,7 +46,7 @@ pub(super) struct DemoArgs {
 
 /// Build, show, take down, whatever comes in between. An error when any step fails.
 pub(super) fn demo(args: &DemoArgs) -> Result<()> {
-    interrupt_on_signals()?;
+    interrupt::on_signals()?;
     ensure!(
         args.store != StoreKind::None,
         "the hosts of a demo meet in a store: choose etcd, consul or embedded"

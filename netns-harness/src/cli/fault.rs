@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use netns_harness::{Host, Lab, Signal, interrupt};
 
-use super::{LabName, interrupt_on_signals, pick, progress};
+use super::{LabName, pick, progress};
 
 /// Which part, and what happens to it.
 #[derive(Debug, Args)]
@@ -160,11 +160,11 @@ fn on_store(lab: &Lab, what: StoreFault) -> Result<()> {
         StoreFault::Resume => store.resume(),
         StoreFault::Wipe => store.wipe(),
         StoreFault::Slow { answers, time } => {
-            interrupt_on_signals()?;
+            interrupt::on_signals()?;
             store.slow(seconds(answers), || linger("the store is slow", time))
         }
         StoreFault::Flap { off, on, time } => {
-            interrupt_on_signals()?;
+            interrupt::on_signals()?;
             store.flap(seconds(off), seconds(on), || linger("the store flaps", time))
         }
         StoreFault::Fill => {

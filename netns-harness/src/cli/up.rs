@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use netns_harness::{EngineVersion, Family, Lab, StoreKind, interrupt};
 
-use super::{LabName, interrupt_on_signals, progress};
+use super::{LabName, progress};
 
 /// What the lab is made of.
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ pub(super) struct UpArgs {
 /// Build the lab; an interrupt takes what is there down again.
 pub(super) fn up(args: UpArgs) -> Result<()> {
     let started = Instant::now();
-    interrupt_on_signals()?;
+    interrupt::on_signals()?;
     let name = args.lab.name.clone();
     let strings = |list: &[String]| list.to_vec();
     let (daemon_args, engine_args) = (strings(&args.daemon_args), strings(&args.engine_args));

@@ -59,6 +59,11 @@ impl Host {
         self.engine.log()
     }
 
+    /// Body of `GET path` of the engine's API, such as `/containers/web/json`: milliseconds sooner than `docker` tells.
+    pub fn engine_get(&self, path: &str) -> Result<String> {
+        http::get_unix(&self.namespaces.path("/run/docker.sock")?, path)
+    }
+
     /// Bring the image that tests run to the engine, as `busybox:latest`.
     pub(crate) fn import_image(&self) -> Result<()> {
         let image = parts::image()?;
