@@ -38,8 +38,21 @@ const GROUPS: [Group; 8] = [
 
 fn main() -> Result<()> {
     let context = Context { daemon: "target/release/rs-overlay".into() };
-    for (_, _, run) in GROUPS {
-        run(&context)?;
+    let only: Vec<u8> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
+    for (number, title, run) in GROUPS {
+        if !only.is_empty() && !only.contains(&number) {
+            continue;
+        }
+        eprintln!("{number} {title}");
+        for figure in run(&context)? {
+            for series in &figure.series {
+                let q = |share| series.quantile(share);
+                eprintln!(
+                    "  {:<24} {:<16} p50 {:>10.3} p99 {:>10.3} max {:>10.3} {} (n {})",
+                    figure.key, series.subject, q(0.5), q(0.99), q(1.0), figure.unit, series.samples.len()
+                );
+            }
+        }
     }
     Ok(())
 }
