@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Sizes of clusters, and changes that are timed in each.
-const SIZES: [(usize, usize); 2] = [(10, 20), (100, 20)];
+const SIZES: [(usize, usize); 3] = [(10, 20), (100, 20), (1000, 8)];
 /// Hosts that start at once.
 const AT_ONCE: usize = 8;
 /// Longest wait for one change.
