@@ -58,7 +58,7 @@ pub(crate) fn run(_: &Context) -> Result<Vec<Figure>> {
 async fn measure(pin: &Path, count: usize, rounds: usize) -> Result<Vec<Figure>> {
     let address = Command::new("ip").args(["addr", "add", "192.0.2.1/24", "dev", "lo"]).status()?;
     ensure!(address.success(), "cannot give a loopback an address");
-    let kernel = Kernel::open(KernelConfig { namespace: pin.to_owned(), host_namespace: None }).await?;
+    let kernel = Kernel::open(KernelConfig { namespace: pin.to_owned(), ..KernelConfig::default() }).await?;
     let host = Scene::new(count)?;
     let (mut nothing, mut wrong) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..rounds {
@@ -135,7 +135,7 @@ impl Scene {
     fn new(count: usize) -> Result<Self> {
         let network = layout::network(0)?;
         let own = layout::local(Place { host: 0, network: 0, number: 0 })?;
-        let port = LocalPort { network: own.network, mac: own.mac };
+        let port = LocalPort { network: own.network, mac: own.mac, addresses: own.addresses };
         let vni = network.vni;
         let mut snapshot = Snapshot::default();
         let members = snapshot.endpoints.entry(network.id.clone()).or_default();
@@ -157,6 +157,7 @@ impl Scene {
             ports: &self.ports,
             networks: &BTreeMap::new(),
             refused: &BTreeSet::new(),
+            fast_path: true,
         };
         desired(&self.snapshot, &situation)
     }
