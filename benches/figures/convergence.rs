@@ -144,7 +144,9 @@ impl Measured {
                     Series::new(OURS, self.cpu.iter().map(|(own, _)| per_host(*own)).collect()),
                     Series::new("etcd", self.cpu.iter().map(|(_, etcd)| per_host(*etcd)).collect()),
                 ],
-                note: Some("CPU time of the process that holds all hosts, and of etcd, divided by the hosts".into()),
+                note: Some(
+                    "CPU time of the process that holds all hosts, and of etcd, divided by the hosts".into(),
+                ),
             },
         ]
     }
@@ -158,11 +160,7 @@ fn keys(hosts: usize) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-async fn start_all(
-    layout: Layout,
-    state: &std::path::Path,
-    lookout: &Arc<Lookout>,
-) -> Result<Vec<Host>> {
+async fn start_all(layout: Layout, state: &std::path::Path, lookout: &Arc<Lookout>) -> Result<Vec<Host>> {
     let mut tasks: JoinSet<Result<(usize, Host)>> = JoinSet::new();
     let mut hosts = Vec::new();
     for number in 0..layout.hosts {
@@ -192,7 +190,10 @@ fn loads(sizes: &[Measured]) -> Vec<Figure> {
         title: title.to_owned(),
         unit,
         better: Better::Lower,
-        series: sizes.iter().map(|size| Series::new(format!("{} hosts", size.hosts), vec![value(size)])).collect(),
+        series: sizes
+            .iter()
+            .map(|size| Series::new(format!("{} hosts", size.hosts), vec![value(size)]))
+            .collect(),
         note: Some(note.to_owned()),
     };
     let each = |size: &Measured, sum: f64| sum / size.hosts as f64;
@@ -207,9 +208,13 @@ fn loads(sizes: &[Measured]) -> Vec<Figure> {
         figure("store-start-bytes", "Bytes of a host's start", "kB", "sent by etcd, per host", &|size| {
             each(size, size.started.sent - size.before.sent) / 1e3
         }),
-        figure("store-idle-calls", "Calls of a host while nothing happens", "1/s", "answered by etcd", &|size| {
-            each(size, size.idle.1.calls - size.idle.0.calls) / size.idle.2
-        }),
+        figure(
+            "store-idle-calls",
+            "Calls of a host while nothing happens",
+            "1/s",
+            "answered by etcd",
+            &|size| each(size, size.idle.1.calls - size.idle.0.calls) / size.idle.2,
+        ),
         figure("store-change-bytes", "Bytes of a change, per host", "kB", "sent by etcd", &|size| {
             each(size, size.changed.1.sent - size.changed.0.sent) / changes(size) / 1e3
         }),

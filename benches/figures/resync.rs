@@ -210,4 +210,3 @@ async fn meddle(kernel: &Kernel, wanted: &Overlay) -> Result<()> {
     }
     Ok(())
 }
-

@@ -14,10 +14,12 @@ use batch::{
 
 /// `NFT_REG_1`: 16 bytes, in which a rule looks at one thing after the other.
 const REGISTER: u32 = 1;
-/// `NFT_REG_2`, right behind it: the second half of a key of two parts.
-const SECOND: u32 = 2;
-/// `NFT_REG_3`, for what is looked at between the two.
-const THIRD: u32 = 3;
+/// `NFT_REG32_04`, right behind it: the second part of a key.
+const SECOND: u32 = 12;
+/// `NFT_REG32_06`: the third part, behind an Ethernet address.
+const THIRD: u32 = 14;
+/// `NFT_REG_4`, out of every key's way.
+const ASIDE: u32 = 4;
 
 /// Where in a packet something stands.
 #[derive(Debug, Clone, Copy)]
@@ -131,9 +133,20 @@ impl Rule {
         self.meta(6).compare(true, beginning.as_bytes())
     }
 
+    /// Goes on if the packet came in by a link whose name begins otherwise.
+    pub(super) fn came_not_by(self, beginning: &str) -> Self {
+        self.meta(6).compare(false, beginning.as_bytes())
+    }
+
     /// Goes on if the protocol behind the Ethernet header, and behind one VLAN tag, is this one.
     pub(super) fn protocol(self, ethertype: u16) -> Self {
         self.meta(1).compare(true, &ethertype.to_be_bytes())
+    }
+
+    /// Goes on if the link by which the packet came, its source station and the field stand in the set together.
+    pub(super) fn speaker_in(self, field: Field, set: &str) -> Self {
+        let rule = self.meta(6).load_to(SECOND, Field::SourceStation).load_to(THIRD, field);
+        rule.expression("lookup", |data| data.text(1, set).number(2, REGISTER))
     }
 
     /// Goes on if the field has another value, as it stands in the packet.
@@ -145,16 +158,16 @@ impl Rule {
     pub(super) fn begins_not(self, field: Field, mask: [u8; 2], value: [u8; 2]) -> Self {
         let (base, offset, _) = field.place();
         self.expression("payload", |data| {
-            data.number(1, THIRD).number(2, base).number(3, offset).number(4, 2)
+            data.number(1, ASIDE).number(2, base).number(3, offset).number(4, 2)
         })
         .expression("bitwise", |data| {
-            data.number(1, THIRD)
-                .number(2, THIRD)
+            data.number(1, ASIDE)
+                .number(2, ASIDE)
                 .number(3, 2)
                 .nest(4, |nest| nest.bytes(1, &mask))
                 .nest(5, |nest| nest.bytes(1, &[0; 2]))
         })
-        .expression("cmp", |data| data.number(1, THIRD).number(2, 1).nest(3, |nest| nest.bytes(1, &value)))
+        .expression("cmp", |data| data.number(1, ASIDE).number(2, 1).nest(3, |nest| nest.bytes(1, &value)))
     }
 
     /// Goes on if the link by which the packet came is not in the set.
@@ -164,12 +177,7 @@ impl Rule {
 
     /// Goes on if the pair of that link and the field is not in the set.
     pub(super) fn pair_not_in(self, field: Field, set: &str) -> Self {
-        let (base, offset, length) = field.place();
-        self.meta(6)
-            .expression("payload", |data| {
-                data.number(1, SECOND).number(2, base).number(3, offset).number(4, length)
-            })
-            .lookup_not(set)
+        self.meta(6).load_to(SECOND, field).lookup_not(set)
     }
 
     /// Adds the packet to a counter of the table.
@@ -247,9 +255,13 @@ impl Rule {
     }
 
     fn load(self, field: Field) -> Self {
+        self.load_to(REGISTER, field)
+    }
+
+    fn load_to(self, register: u32, field: Field) -> Self {
         let (base, offset, length) = field.place();
         self.expression("payload", |data| {
-            data.number(1, REGISTER).number(2, base).number(3, offset).number(4, length)
+            data.number(1, register).number(2, base).number(3, offset).number(4, length)
         })
     }
 

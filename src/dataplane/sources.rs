@@ -38,7 +38,10 @@ const GUARDED: Set = Set { name: "guarded", kind: NAME, length: 16 };
 const STATIONS: Set = Set { name: "stations", kind: pair(9), length: 24 };
 const SOURCES4: Set = Set { name: "sources4", kind: pair(7), length: 20 };
 const SOURCES6: Set = Set { name: "sources6", kind: pair(8), length: 32 };
-const SETS: [Set; 4] = [GUARDED, STATIONS, SOURCES4, SOURCES6];
+/// All of an honest packet in one key: nothing else is looked at then.
+const HONEST4: Set = Set { name: "honest4", kind: (pair(9) << 6) | 7, length: 28 };
+const HONEST6: Set = Set { name: "honest6", kind: (pair(9) << 6) | 8, length: 40 };
+const SETS: [Set; 6] = [GUARDED, STATIONS, SOURCES4, SOURCES6, HONEST4, HONEST6];
 
 const FORGED_MAC: &str = "forged_mac";
 const FORGED_ADDRESS: &str = "forged_address";
@@ -181,9 +184,15 @@ fn elements(port: &str, mac: MacAddr, sources: Sources) -> Vec<Element> {
     let Sources::Only { v4, v6 } = sources else { return Vec::new() };
     let mut station = key(port, &mac.octets());
     station.resize(STATIONS.length as usize, 0);
-    let mut elements = vec![(GUARDED.name, key(port, &[])), (STATIONS.name, station)];
-    elements.extend(v4.map(|ip| (SOURCES4.name, key(port, &ip.octets()))));
-    elements.extend(v6.map(|ip| (SOURCES6.name, key(port, &ip.octets()))));
+    let honest = |ip: &[u8]| [&station, ip].concat();
+    let mut elements = Vec::new();
+    if let Some(ip) = v4.map(|ip| ip.octets()) {
+        elements.extend([(SOURCES4.name, key(port, &ip)), (HONEST4.name, honest(&ip))]);
+    }
+    if let Some(ip) = v6.map(|ip| ip.octets()) {
+        elements.extend([(SOURCES6.name, key(port, &ip)), (HONEST6.name, honest(&ip))]);
+    }
+    elements.extend([(GUARDED.name, key(port, &[])), (STATIONS.name, station)]);
     elements
 }
 
@@ -212,27 +221,34 @@ fn guarded(port: &str, found: &[Element]) -> Guarded {
 }
 
 fn rules() -> Vec<Rule> {
-    let from_port = || Rule::default().came_by(PORTS);
     let forged_mac = |rule: Rule| rule.counted(FORGED_MAC).dropped();
     let forged_address = |rule: Rule| rule.counted(FORGED_ADDRESS).dropped();
     let mut rules = vec![
-        from_port().link_not_in(GUARDED.name).passed(),
-        forged_mac(from_port().pair_not_in(Field::SourceStation, STATIONS.name)),
-        forged_mac(from_port().protocol(ARP).pair_not_in(Field::ArpSenderStation, STATIONS.name)),
+        Rule::default().came_not_by(PORTS).passed(),
+        Rule::default().protocol(IPV4).speaker_in(Field::SourceAddress, HONEST4.name).passed(),
+        // Messages of ICMPv6 may have something to say about others.
+        Rule::default()
+            .protocol(IPV6)
+            .differs(Field::NextHeader, &[58])
+            .speaker_in(Field::SourceAddress6, HONEST6.name)
+            .passed(),
+        Rule::default().link_not_in(GUARDED.name).passed(),
+        forged_mac(Rule::default().pair_not_in(Field::SourceStation, STATIONS.name)),
+        forged_mac(Rule::default().protocol(ARP).pair_not_in(Field::ArpSenderStation, STATIONS.name)),
         forged_address(
-            from_port()
+            Rule::default()
                 .protocol(ARP)
                 .differs(Field::ArpSenderAddress, &Ipv4Addr::UNSPECIFIED.octets())
                 .pair_not_in(Field::ArpSenderAddress, SOURCES4.name),
         ),
         forged_address(
-            from_port()
+            Rule::default()
                 .protocol(IPV4)
                 .differs(Field::SourceAddress, &Ipv4Addr::UNSPECIFIED.octets())
                 .pair_not_in(Field::SourceAddress, SOURCES4.name),
         ),
         forged_address(
-            from_port()
+            Rule::default()
                 .protocol(IPV6)
                 .differs(Field::SourceAddress6, &Ipv6Addr::UNSPECIFIED.octets())
                 .begins_not(Field::SourceAddress6, [0xff, 0xc0], [0xfe, 0x80])
@@ -240,7 +256,7 @@ fn rules() -> Vec<Rule> {
         ),
         // A neighbour advertisement (RFC 4861, section 4.4).
         forged_address(
-            from_port()
+            Rule::default()
                 .protocol(IPV6)
                 .holds(Field::NextHeader, &[58])
                 .holds(Field::Icmpv6Type, &[136])
@@ -248,7 +264,7 @@ fn rules() -> Vec<Rule> {
                 .pair_not_in(Field::Icmpv6Target, SOURCES6.name),
         ),
     ];
-    rules.extend(TAGS.map(|tag| forged_address(from_port().protocol(tag))));
+    rules.extend(TAGS.map(|tag| forged_address(Rule::default().protocol(tag))));
     rules
 }
 

@@ -29,7 +29,8 @@ pub(crate) fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
-            let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
+            let up =
+                Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
             ensure!(up.success(), "cannot bring a loopback up");
             work()
         });
@@ -116,7 +117,8 @@ pub(crate) fn counters() -> Result<Counters> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let sum = |name: &str| -> f64 {
-        let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|r| r.starts_with([' ', '{'])));
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|r| r.starts_with([' ', '{'])));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     };
     ensure!(text.contains("etcd_server_has_leader 1"), "etcd has no leader yet");

@@ -112,11 +112,8 @@ impl Host {
         let (snapshot, health) = (mirror.snapshot(), mirror.health());
         let (applying, applied) = watch::channel(Arc::new(Applied::default()));
         let (underlay_in, underlay) = watch::channel(Underlay::new(layout::vtep(number), 1500));
-        let kernel = Kernel {
-            overlay: Mutex::default(),
-            lookout: lookout.clone(),
-            listeners: Mutex::default(),
-        };
+        let kernel =
+            Kernel { overlay: Mutex::default(), lookout: lookout.clone(), listeners: Mutex::default() };
         let worker = Worker {
             dataplane: Arc::new(kernel),
             local: local.clone(),

@@ -9,8 +9,8 @@ use anyhow::Result;
 use rs_overlay::{
     local::{Binding, KnownCluster, LocalEndpoint},
     model::{
-        Endpoint, EndpointId, IpamMode, MacAddr, Mark, Meta, Network, NetworkId, Node, NodeId, Presence, Subnet,
-        Vni,
+        Endpoint, EndpointId, IpamMode, MacAddr, Mark, Meta, Network, NetworkId, Node, NodeId, Presence,
+        Subnet, Vni,
     },
     store::{keys, record},
 };
