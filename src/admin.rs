@@ -3,6 +3,7 @@
 //!
 //! Times are seconds since 1970. A newer daemon may send fields that are not listed here.
 
+mod data_path;
 mod node;
 mod underlay;
 
@@ -11,6 +12,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use data_path::DataPathStatus;
 pub use node::NodeRow;
 pub use underlay::{UnderlayBefore, UnderlayStatus};
 
@@ -227,6 +229,9 @@ pub struct StatusReport {
     /// What its underlay carries; absent: the daemon is of an earlier release.
     #[serde(default)]
     pub underlay: Option<UnderlayStatus>,
+    /// Which way packets take past the bridges; absent: the daemon is of an earlier release.
+    #[serde(default)]
+    pub data_path: Option<DataPathStatus>,
     /// Scope under which the engine has, or would have, registered the driver.
     pub scope: String,
     /// How the engine runs: `plain`, `classic` or `swarm`; absent: it has not answered yet.

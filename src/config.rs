@@ -28,7 +28,7 @@ pub use store::{StoreOptions, check_store_url};
 pub use survey::{Setting, Source, Survey};
 pub use text::{LogFormat, LogLevel};
 
-use crate::model::ScopeChoice;
+use crate::model::{FastPathMode, ScopeChoice};
 use sources::Sources;
 
 /// Where the daemon listens for the engine, and where the other commands find it.
@@ -46,7 +46,7 @@ pub const SERVICE_ENVIRONMENT: &str = "/etc/default/rs-overlay";
 
 /// Names of all settings that may stand in a file, in the order in which `--help` lists them. Each is
 /// the flag without its dashes; the environment variable follows from it by `env_name`.
-pub const SETTINGS: [&str; 12] = [
+pub const SETTINGS: [&str; 13] = [
     "cluster-store",
     "cluster-advertise",
     "cluster-store-opt",
@@ -54,6 +54,7 @@ pub const SETTINGS: [&str; 12] = [
     "socket",
     "docker-host",
     "scope",
+    "fast-path",
     "vxlan-port",
     "default-addr-pool",
     "hostname",
@@ -81,6 +82,8 @@ pub struct DaemonConfig {
     pub docker_host: PathBuf,
     /// Scope that the driver answers to the engine.
     pub scope: ScopeChoice,
+    /// Whether packets may go past the bridges.
+    pub fast_path: FastPathMode,
     /// UDP port of all VXLAN devices.
     pub vxlan_port: u16,
     /// Where subnets come from when a user gives none; never empty.
@@ -152,6 +155,7 @@ fn resolve_all(
             .one("docker-host", flags.docker_host, text::docker_host)
             .unwrap_or_else(|| PathBuf::from(DEFAULT_DOCKER_HOST)),
         scope: sources.one("scope", flags.scope, text::scope).unwrap_or_default(),
+        fast_path: sources.one("fast-path", flags.fast_path, str::parse::<FastPathMode>).unwrap_or_default(),
         vxlan_port: sources.one("vxlan-port", flags.vxlan_port, text::port).unwrap_or(DEFAULT_VXLAN_PORT),
         default_addr_pools,
         hostname: hostname.unwrap_or_default(),

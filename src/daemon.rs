@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     chance, clock,
-    config::DaemonConfig,
+    config::{ConfigError, DaemonConfig},
     dataplane::{
         host::Host,
         netlink::{Kernel, KernelConfig},
@@ -39,7 +39,7 @@ use crate::{
     jury::Unreachable,
     local::{self, Local},
     member::{Facts, Member},
-    model::{Node, Underlay},
+    model::{FastPathMode, Node, Underlay},
     reconcile::{
         Applied, collect::Collector, housekeeping::Housekeeping, keeper::Keeper, liveness::Liveness,
         mirror::Mirror, mode::ModeFinder, mode::Roles, mtu::MtuKeeper, naming::Naming,
@@ -90,11 +90,17 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
+    if config.fast_path == FastPathMode::On {
+        let tried = Kernel::try_fast_path().await;
+        tried
+            .map_err(|error| ConfigError::value("--fast-path", "on", format!("{error}; give auto or off")))?;
+    }
     let local = Arc::new(Local::open(&config.state_dir, chance::number())?);
     let listener = http::bind(&config.socket)?;
     let opened = async {
         let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
-        let kernel = Kernel::open(KernelConfig::default()).await?;
+        let kernel =
+            Kernel::open(KernelConfig { fast_path: config.fast_path, ..KernelConfig::default() }).await?;
         anyhow::Ok((store, Arc::new(kernel)))
     };
     let (store, kernel) = opened.await.inspect_err(|_| remove_socket(&config.socket))?;
@@ -208,7 +214,7 @@ async fn start(
     let driver = driver.confirmed_by(reports.clone()).informed_by(health.clone());
     let driver = Arc::new(driver.standing_on(gate.footing()));
     let worker = Worker {
-        dataplane: kernel,
+        dataplane: kernel.clone(),
         local: local.clone(),
         snapshot: snapshot.clone(),
         underlay: underlay_now.clone(),
@@ -291,6 +297,7 @@ async fn start(
     let store_url = config.cluster_store.clone();
     let view = View {
         node,
+        kernel,
         underlay: underlay_now,
         driver: driver_name,
         store_url,

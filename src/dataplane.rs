@@ -3,6 +3,7 @@
 mod announce;
 pub mod connections;
 pub mod fake;
+mod fast_path;
 pub mod host;
 pub mod interception;
 pub mod names;
@@ -12,6 +13,7 @@ mod nftables;
 pub mod prober;
 mod quiet;
 mod raw;
+mod sources;
 
 use std::{
     collections::BTreeSet,
@@ -23,6 +25,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
+
+pub use sources::Forged;
 
 use crate::{
     model::EndpointId,
@@ -81,6 +85,11 @@ pub trait Dataplane: Send + Sync + 'static {
     /// Carries out `ops` in order and answers one result for each, in the same order. A step that fails
     /// does not stop those behind it.
     fn apply(&self, ops: &[Op]) -> impl Future<Output = Vec<Result<(), DataplaneError>>> + Send;
+
+    /// Whether known unicast can take the short way past the bridge here. It stays so for as long as this is open.
+    fn has_fast_path(&self) -> bool {
+        false
+    }
 
     /// Endpoints whose container's end waits in the host's namespace for somebody to come for it.
     fn waiting(&self) -> impl Future<Output = Result<BTreeSet<EndpointId>, DataplaneError>> + Send {

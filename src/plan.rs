@@ -11,5 +11,5 @@ pub use desired::{LocalPort, Situation, carried_by_all, desired, effective_mtu, 
 pub use diff::{Op, apply, diff};
 pub use inherited::inherit;
 pub use moved::{Spoken, moved};
-pub use overlay::{Overlay, Port, Segment, Vxlan};
+pub use overlay::{Overlay, Port, Segment, Sources, Vxlan};
 pub use repair::{repaired_thing, repairs};

@@ -39,6 +39,21 @@ fn with_the_rights_of_the_service(directory: &Path) -> PathBuf {
     path
 }
 
+/// Plays a network's life twice: containers' packets go by the bridges, and by the fast path.
+fn both_ways(engines: &[EngineVersion], store: StoreKind, family: Family, mtu: usize, path: &str) {
+    if kit::allowed() {
+        let lab = kit::builder(engines, store).family(family).daemon_args(&["--fast-path", path]);
+        let lab = lab.build().unwrap();
+        for host in lab.hosts() {
+            let status =
+                host.exec(&[env!("CARGO_BIN_EXE_rs-overlay"), "status", "--format", "json"]).unwrap();
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+            assert_eq!(status["data_path"]["fast"], path == "on", "{status:#}");
+        }
+        everyday::whole_life(&lab, mtu);
+    }
+}
+
 #[test]
 fn two_hosts_on_etcd_with_the_rights_of_the_service() {
     if kit::allowed() {
@@ -53,23 +68,31 @@ fn two_hosts_on_etcd_with_the_rights_of_the_service() {
 }
 
 #[test]
-fn two_hosts_on_consul() {
-    if kit::allowed() {
-        everyday::whole_life(&kit::lab(&[V26_1, V20_10_24], StoreKind::Consul), 1450);
-    }
+fn two_hosts_on_consul_by_the_bridge() {
+    both_ways(&[V26_1, V20_10_24], StoreKind::Consul, Family::V4, 1450, "off");
 }
 
 #[test]
-fn three_hosts_on_the_embedded_store() {
-    if kit::allowed() {
-        everyday::whole_life(&kit::lab(&[V28_5, V26_1, V20_10_24], StoreKind::Embedded), 1450);
-    }
+fn two_hosts_on_consul_by_the_fast_path() {
+    both_ways(&[V26_1, V20_10_24], StoreKind::Consul, Family::V4, 1450, "on");
 }
 
 #[test]
-fn two_hosts_on_an_ipv6_underlay() {
-    if kit::allowed() {
-        let lab = kit::builder(&[V28_5, V20_10_24], StoreKind::Etcd).family(Family::V6).build().unwrap();
-        everyday::whole_life(&lab, 1430);
-    }
+fn three_hosts_on_the_embedded_store_by_the_bridge() {
+    both_ways(&[V28_5, V26_1, V20_10_24], StoreKind::Embedded, Family::V4, 1450, "off");
+}
+
+#[test]
+fn three_hosts_on_the_embedded_store_by_the_fast_path() {
+    both_ways(&[V28_5, V26_1, V20_10_24], StoreKind::Embedded, Family::V4, 1450, "on");
+}
+
+#[test]
+fn two_hosts_on_an_ipv6_underlay_by_the_bridge() {
+    both_ways(&[V28_5, V20_10_24], StoreKind::Etcd, Family::V6, 1430, "off");
+}
+
+#[test]
+fn two_hosts_on_an_ipv6_underlay_by_the_fast_path() {
+    both_ways(&[V28_5, V20_10_24], StoreKind::Etcd, Family::V6, 1430, "on");
 }

@@ -74,6 +74,9 @@ impl KernelView<'_> {
         } else if w.mtu != f.mtu {
             tell("MTU".into(), w.mtu.to_string(), known(f.mtu != 0, &f.mtu, "differs between its links"));
         }
+        if f.port != 0 && wanted.fast != found.fast {
+            tell("way into containers".into(), way(wanted.fast).into(), way(found.fast).into());
+        }
         unequal(&wanted.ports, &found.ports, |endpoint, wanted, found| {
             tell(format!("port of {}", self.container(endpoint)), port(wanted), port(found));
         });
@@ -121,8 +124,15 @@ fn port(port: Option<&Port>) -> String {
     match port {
         None => "none".to_owned(),
         Some(port) if port.mtu == 0 => "down, unlocked or changed".to_owned(),
-        Some(port) => format!("for {} with MTU {}", port.mac, port.mtu),
+        Some(port) => {
+            let Port { mac, mtu, sources, fast } = port;
+            format!("for {mac} with MTU {mtu}, from {sources}, by {}", way(*fast))
+        }
     }
+}
+
+fn way(fast: bool) -> &'static str {
+    if fast { "the fast path" } else { "the bridge" }
 }
 
 fn known(known: bool, value: &impl ToString, otherwise: &str) -> String {
@@ -132,14 +142,19 @@ fn known(known: bool, value: &impl ToString, otherwise: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::MacAddr, plan::Vxlan};
+    use crate::{
+        model::MacAddr,
+        plan::{Sources, Vxlan},
+    };
 
     fn overlay() -> Overlay {
         let mac = MacAddr::from_ip([10, 9, 0, 3].into());
+        let port = Port { mac, mtu: 1450, sources: Sources::of(&[[10, 9, 0, 3].into()]), fast: true };
         let segment = Segment {
+            fast: true,
             network: NetworkId::new("n1").unwrap(),
             vxlan: Vxlan { local: [192, 0, 2, 1].into(), port: 4789, mtu: 1450, flood: false },
-            ports: BTreeMap::from([(EndpointId::new("e1").unwrap(), Port { mac, mtu: 1450 })]),
+            ports: BTreeMap::from([(EndpointId::new("e1").unwrap(), port)]),
             fdb: BTreeMap::from([(mac, [192, 0, 2, 2].into())]),
             neighbours: BTreeMap::from([([10, 9, 0, 3].into(), mac)]),
             flood: BTreeSet::new(),
@@ -187,7 +202,13 @@ mod tests {
             (meddled(|s| s.neighbours.clear()), format!("{start}, neighbour 10.9.0.3: at {mac} / none")),
             (
                 meddled(|s| s.ports.values_mut().next().unwrap().mtu = 0),
-                format!("{start}, port of container c1: for {mac} with MTU 1450 / down, unlocked or changed"),
+                format!(
+                    "{start}, port of container c1: for {mac} with MTU 1450, from 10.9.0.3, by the fast path / down, unlocked or changed"
+                ),
+            ),
+            (
+                meddled(|s| s.fast = false),
+                format!("{start}, way into containers: the fast path / the bridge"),
             ),
             (
                 meddled(|s| s.vxlan.flood = true),

@@ -4,7 +4,8 @@ use anyhow::bail;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::admin::{
-    GcReport, NameRow, NetworkRow, NodeRow, RepairRow, StatusReport, UnderlayStatus, VerifyReport,
+    DataPathStatus, GcReport, NameRow, NetworkRow, NodeRow, RepairRow, StatusReport, UnderlayStatus,
+    VerifyReport,
 };
 
 /// `network ls`.
@@ -159,6 +160,8 @@ pub(super) fn status(status: &StatusReport, now: u64) -> String {
             "Underlay",
             status.underlay.as_ref().map_or_else(|| "not known yet".to_owned(), |way| underlay(way, now)),
         ),
+        ("Data path", status.data_path.as_ref().map_or_else(|| "not known".to_owned(), data_path)),
+        ("Forged frames", status.data_path.as_ref().map_or_else(|| "not known".to_owned(), forged)),
         ("Mode", status.mode_because.clone()),
         ("Scope", status.scope.clone()),
         ("Store", format!("{} {}, {connection} for {}", store.kind, store.url, span(store.since, now))),
@@ -193,6 +196,18 @@ fn underlay(way: &UnderlayStatus, now: u64) -> String {
             before.mtu,
             ago(before.until, now)
         ),
+    }
+}
+
+fn data_path(path: &DataPathStatus) -> String {
+    format!("{} ({})", if path.fast { "fast path" } else { "bridge" }, path.because)
+}
+
+fn forged(path: &DataPathStatus) -> String {
+    match &path.trouble {
+        Some(trouble) => format!("not known: {trouble}"),
+        None if (path.forged_macs, path.forged_addresses) == (0, 0) => "none".to_owned(),
+        None => format!("{} by MAC, {} by address, dropped", path.forged_macs, path.forged_addresses),
     }
 }
 

@@ -38,6 +38,11 @@ pub struct Flags {
     #[arg(long, value_name = "auto|local|global")]
     pub scope: Option<String>,
 
+    /// Whether packets go past the bridges (eBPF, Linux 6.6): auto where the kernel can, on to start in no other
+    /// way, off [default: auto]
+    #[arg(long, value_name = "auto|on|off")]
+    pub fast_path: Option<String>,
+
     /// UDP port of VXLAN, the same on all hosts [default: 4789]
     #[arg(long, value_name = "PORT")]
     pub vxlan_port: Option<String>,

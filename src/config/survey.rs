@@ -84,6 +84,7 @@ fn of(setting: &str, config: &DaemonConfig) -> String {
         "socket" => config.socket.display().to_string(),
         "docker-host" => format!("unix://{}", config.docker_host.display()),
         "scope" => config.scope.as_str().to_owned(),
+        "fast-path" => config.fast_path.to_string(),
         "vxlan-port" => config.vxlan_port.to_string(),
         "default-addr-pool" => {
             config.default_addr_pools.iter().map(AddrPool::to_string).collect::<Vec<_>>().join(" ")

@@ -23,6 +23,7 @@ fn flag(setting: &str, value: &str) -> Flags {
         "socket" => flags.socket = Some(value),
         "docker-host" => flags.docker_host = Some(value),
         "scope" => flags.scope = Some(value),
+        "fast-path" => flags.fast_path = Some(value),
         "vxlan-port" => flags.vxlan_port = Some(value),
         "default-addr-pool" => flags.default_addr_pool = vec![value],
         "hostname" => flags.hostname = Some(value),
@@ -47,6 +48,7 @@ fn shown(setting: &str, config: &DaemonConfig) -> String {
         "socket" => config.socket.display().to_string(),
         "docker-host" => config.docker_host.display().to_string(),
         "scope" => config.scope.as_str().to_owned(),
+        "fast-path" => config.fast_path.to_string(),
         "vxlan-port" => config.vxlan_port.to_string(),
         "default-addr-pool" => {
             let pools = config.default_addr_pools.iter().map(|pool| format!("{}:{}", pool.base, pool.size));
@@ -62,7 +64,7 @@ fn shown(setting: &str, config: &DaemonConfig) -> String {
 /// A setting, three texts, what each comes out as, and the default.
 type Case = (&'static str, [(&'static str, &'static str); 3], &'static str);
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     (
         "cluster-store",
         [
@@ -86,6 +88,7 @@ const CASES: [Case; 12] = [
         DEFAULT_DOCKER_HOST,
     ),
     ("scope", [("global", "global"), ("local", "local"), ("global", "global")], "auto"),
+    ("fast-path", [("on", "on"), ("off", "off"), ("on", "on")], "auto"),
     ("vxlan-port", [("1", "1"), ("8472", "8472"), ("65535", "65535")], "4789"),
     (
         "default-addr-pool",
@@ -156,7 +159,7 @@ fn lists_in_the_environment_are_split_at_blanks_and_semicolons_only() {
 }
 
 /// A wrong value of each setting, and what the message says is right.
-const WRONG: [(&str, &str, &str); 26] = [
+const WRONG: [(&str, &str, &str); 27] = [
     ("cluster-store", "zk://h:2181", "etcd://"),
     ("cluster-store", "h:2379", "etcd://"),
     ("cluster-store", "consul://a,b", "consul://"),
@@ -175,6 +178,7 @@ const WRONG: [(&str, &str, &str); 26] = [
     ("docker-host", "tcp://192.0.2.1:2375", "unix:///var/run/docker.sock"),
     ("docker-host", "docker.sock", "unix:///var/run/docker.sock"),
     ("scope", "swarm", "give auto, local or global"),
+    ("fast-path", "yes", "give auto, on or off"),
     ("vxlan-port", "0", "give a number from 1 to 65535"),
     ("vxlan-port", "65536", "give a number from 1 to 65535"),
     ("vxlan-port", "+4789", "give a number from 1 to 65535"),

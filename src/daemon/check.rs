@@ -75,7 +75,12 @@ async fn all(config: &DaemonConfig) -> Vec<Finding> {
     findings.push(socket);
     findings.push(host::engine(&config.docker_host).await);
     findings.extend(
-        host::kernel(vtep.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)), config.vxlan_port).await,
+        host::kernel(
+            vtep.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+            config.vxlan_port,
+            config.fast_path,
+        )
+        .await,
     );
     findings
 }

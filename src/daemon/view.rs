@@ -11,11 +11,12 @@ use tokio::{sync::watch, task::spawn_blocking};
 use super::{hosts, losses, mtu, names, orders::Orders, verify::Verifier};
 use crate::{
     admin::{
-        EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded, NetworkMade,
-        NetworkOrder, NetworkRow, NodeRow, ReconcileStatus, RepairRow, StatusReport, StoreStatus,
-        VerifyReport,
+        DataPathStatus, EngineStatus, GcOrder, GcReport, NameQuestion, NameReport, NetworkEnd, NetworkEnded,
+        NetworkMade, NetworkOrder, NetworkRow, NodeRow, ReconcileStatus, RepairRow, StatusReport,
+        StoreStatus, VerifyReport,
     },
     clock,
+    dataplane::{Forged, netlink::Kernel},
     dns::manager::Told,
     engine::DriverName,
     http::AdminView,
@@ -29,6 +30,7 @@ use crate::{
 /// The parts that are asked.
 pub(super) struct View {
     pub(super) node: Node,
+    pub(super) kernel: Arc<Kernel>,
     pub(super) underlay: watch::Receiver<Underlay>,
     pub(super) driver: Arc<DriverName>,
     pub(super) store_url: String,
@@ -58,6 +60,7 @@ impl AdminView for View {
             hostname: self.node.hostname.clone(),
             vtep: Some(self.underlay.borrow().vtep),
             underlay: Some(mtu::status(&self.underlay.borrow())),
+            data_path: Some(self.data_path()),
             scope: role.effective_scope().unwrap_or_default().as_str().to_owned(),
             mode: role.mode().map(|mode| mode.as_str().to_owned()),
             mode_because: role.explanation(),
@@ -171,6 +174,21 @@ impl View {
             dead: hosts::by_id(dead, |death| death.id.clone()),
             ..Snapshot::clone(&self.snapshot.borrow())
         })
+    }
+
+    fn data_path(&self) -> DataPathStatus {
+        let path = self.kernel.data_path().clone();
+        let (forged, trouble) = match self.kernel.forged() {
+            Ok(forged) => (forged, None),
+            Err(error) => (Forged::default(), Some(error.to_string())),
+        };
+        DataPathStatus {
+            fast: path.fast,
+            because: path.because,
+            forged_macs: forged.mac,
+            forged_addresses: forged.address,
+            trouble,
+        }
     }
 
     fn problems(&self, health: &Health, engine: &EngineReport, applied: &Applied) -> Vec<String> {

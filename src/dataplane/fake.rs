@@ -76,6 +76,10 @@ impl Dataplane for FakeKernel {
         })
     }
 
+    fn has_fast_path(&self) -> bool {
+        true
+    }
+
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError> {
         let (sender, receiver) = mpsc::channel(1);
         self.with(|state| state.listeners.push(sender));

@@ -18,6 +18,10 @@
 //! | one of an FDB entry's two rows missing or wrong | VTEP `0.0.0.0` | `SetFdb` |
 //! | bridge that gives the tunnel frames for all, or does not | `flood` of the device | `ReplaceVxlan` |
 //! | flood entry with settings that we never make | VTEP `0.0.0.0` | `DeleteFlood`, `SetFlood` |
+//! | a port's source rules not whole | port with MTU 0 | `AddPort`, in place |
+//! | a port has a part of the fast path, or one that leads elsewhere | port with MTU 0 | `AddPort`, in place |
+//! | no program on the VXLAN device | `fast` of the segment is off | `SetPath` |
+//! | fast path's map lacks a forwarding entry, or has one too many | VTEP `0.0.0.0` | `SetFdb`, `DeleteFdb` |
 //! | neighbour of ours that is not permanent | the bridge's own MAC | `SetNeighbour` |
 //!
 //! The probe segment is one VXLAN device without a bridge (see `probe`); its address is part of being as it
@@ -32,10 +36,12 @@ mod error;
 mod events;
 mod fdb;
 mod fit;
+mod guards;
 mod link_messages;
 mod links;
 mod neighbours;
 mod observe;
+mod paths;
 mod ports;
 mod probe;
 mod routes;
@@ -60,13 +66,15 @@ pub(super) use self::{
 };
 use super::{
     Attachment, Changed, Dataplane, DataplaneError,
+    fast_path::FastPath,
     names::{Named, parse_link},
     namespace::Namespace,
     quiet,
+    sources::SourceRules,
 };
 use crate::{
     lockfile::{LockError, Lockfile, in_brackets},
-    model::EndpointId,
+    model::{EndpointId, FastPathMode},
     plan::{Op, Overlay},
 };
 
@@ -81,11 +89,22 @@ pub struct KernelConfig {
     pub namespace: PathBuf,
     /// The host's namespace; absent: the one of the thread that opens the kernel.
     pub host_namespace: Option<PathBuf>,
+    /// Whether packets may go past the bridges.
+    pub fast_path: FastPathMode,
+}
+
+/// How packets go, and why so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPath {
+    /// Known unicast goes past the bridges.
+    pub fast: bool,
+    /// The reason, for people.
+    pub because: String,
 }
 
 impl Default for KernelConfig {
     fn default() -> Self {
-        Self { namespace: DEFAULT_NAMESPACE.into(), host_namespace: None }
+        Self { namespace: DEFAULT_NAMESPACE.into(), host_namespace: None, fast_path: FastPathMode::default() }
     }
 }
 
@@ -117,12 +136,40 @@ fn lock(namespace: &Path) -> Result<Lockfile, DataplaneError> {
     })
 }
 
+/// Loads the programs, if that is wanted and they do what they should here.
+async fn choose_path(mode: FastPathMode) -> Result<(Option<FastPath>, DataPath), DataplaneError> {
+    if mode == FastPathMode::Off {
+        return Ok((None, DataPath { fast: false, because: "--fast-path off".into() }));
+    }
+    let refused = |detail| DataplaneError::Refused { what: "fast path".into(), detail };
+    let loaded = match Kernel::try_fast_path().await {
+        Ok(()) => FastPath::load().map_err(refused),
+        Err(error) => Err(error),
+    };
+    match loaded {
+        Ok(fast) => {
+            let because = "this kernel's programs pass frames past the bridges".into();
+            Ok((Some(fast), DataPath { fast: true, because }))
+        }
+        Err(error) if mode == FastPathMode::On => Err(error),
+        Err(error) => {
+            info!(%error, "packets go by the bridges");
+            Ok((None, DataPath { fast: false, because: error.to_string() }))
+        }
+    }
+}
+
 /// The kernel of this host.
 #[derive(Debug)]
 pub struct Kernel {
     inside: Channel,
     host: Channel,
     adopted: bool,
+    /// Which addresses each port may speak from.
+    sources: Mutex<SourceRules>,
+    /// The programs that take packets past the bridges.
+    fast: Mutex<Option<FastPath>>,
+    data_path: DataPath,
     /// Held for as long as this kernel is written to from here; a trial needs none.
     lock: Option<Lockfile>,
     /// Listeners for changes; they end with it.
@@ -136,9 +183,17 @@ impl Kernel {
         let lock = lock(&config.namespace)?;
         let adopted = Namespace::open(&config.namespace).is_ok();
         let inside = Namespace::pinned(&config.namespace, &host)?;
+        let sources = SourceRules::open(&inside).unwrap_or_else(|error| {
+            info!(%error, "this kernel has no packet filter for bridges: what goes by a bridge is checked for its MAC alone");
+            SourceRules::imagined()
+        });
+        let (fast, data_path) = choose_path(config.fast_path).await?;
         let kernel = Self {
+            fast: Mutex::new(fast),
+            data_path,
             lock: Some(lock),
             adopted,
+            sources: Mutex::new(sources),
             inside: Channel::new(Arc::new(inside)),
             host: Channel::new(Arc::new(host)),
             listeners: Mutex::default(),
@@ -148,6 +203,11 @@ impl Kernel {
             info!(%error, "this kernel has no packet filter for bridges; containers that confirm addresses do so across the underlay");
         }
         Ok(kernel)
+    }
+
+    /// How packets go for as long as this is open.
+    pub fn data_path(&self) -> &DataPath {
+        &self.data_path
     }
 
     /// Whether our namespace was there already. If not, every link that a former run made is gone.
@@ -192,6 +252,7 @@ impl Kernel {
             Op::AddSegment { vni, network, vxlan } => self.add_segment(*vni, network, vxlan).await,
             Op::ReplaceVxlan { vni, vxlan } => self.replace_vxlan(*vni, vxlan).await,
             Op::SetMtu { vni, mtu } => self.set_mtu(*vni, *mtu).await,
+            Op::SetPath { vni, fast } => self.set_path(*vni, *fast).await,
             Op::DeleteSegment { vni } => self.delete_segment(*vni).await,
             Op::AddPort { vni, endpoint, port } => self.add_port(*vni, endpoint, *port).await,
             Op::DeletePort { vni, endpoint } => self.delete_port(*vni, endpoint).await,
@@ -215,7 +276,7 @@ impl Kernel {
 
 impl Dataplane for Kernel {
     async fn observe(&self) -> Result<Overlay, DataplaneError> {
-        observe::observe(&self.inside, &self.host).await
+        observe::observe(self).await
     }
 
     async fn apply(&self, ops: &[Op]) -> Vec<Result<(), DataplaneError>> {
@@ -245,7 +306,12 @@ impl Dataplane for Kernel {
         self.fit_end(endpoint, sandbox, mtu).await
     }
 
+    fn has_fast_path(&self) -> bool {
+        self.data_path.fast
+    }
+
     async fn keep(&self) -> Result<bool, DataplaneError> {
+        self.sweep().await?;
         self.inside.namespace().pin_again().map_err(|error| DataplaneError::Refused {
             what: format!("pinning network namespace {} again", self.namespace().display()),
             detail: error.to_string(),

@@ -1,34 +1,25 @@
 //! Messages to `nf_tables` over netlink: just those that a table of filter rules needs. The numbers are
 //! those of `linux/netfilter/nf_tables.h` and `nfnetlink.h`.
 
+mod batch;
+pub(super) mod sets;
 pub(super) mod transaction;
 
 use std::net::Ipv4Addr;
 
-/// `NFNL_SUBSYS_NFTABLES`.
-const SUBSYSTEM: u16 = 10;
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
-const NEW_TABLE: u16 = SUBSYSTEM << 8;
-const DELETE_TABLE: u16 = (SUBSYSTEM << 8) | 2;
-const NEW_CHAIN: u16 = (SUBSYSTEM << 8) | 3;
-const NEW_RULE: u16 = (SUBSYSTEM << 8) | 6;
-/// `NFPROTO_IPV4`.
-const IPV4: u8 = 2;
-/// `NFPROTO_BRIDGE`.
-const BRIDGE: u8 = 7;
-/// `NLMSG_ERROR`: a refusal, or with code 0 an acknowledgement.
-const ERROR: u16 = 2;
-const REQUEST: u16 = 1;
-const ACKNOWLEDGE: u16 = 4;
-const EXCLUSIVE: u16 = 0x200;
-const CREATE: u16 = 0x400;
-const APPEND: u16 = 0x800;
-const NESTED: u16 = 0x8000;
-/// Length of a message's header.
-const HEADER: usize = 16;
-/// `NFT_REG_1`, the only register in use.
+use batch::{
+    Attributes, BRIDGE, Batch, CREATE, DELETE_RULE, DELETE_TABLE, EXCLUSIVE, IPV4, NEW_OBJECT, NEW_SET,
+    NEW_TABLE,
+};
+
+/// `NFT_REG_1`: 16 bytes, in which a rule looks at one thing after the other.
 const REGISTER: u32 = 1;
+/// `NFT_REG32_04`, right behind it: the second part of a key.
+const SECOND: u32 = 12;
+/// `NFT_REG32_06`: the third part, behind an Ethernet address.
+const THIRD: u32 = 14;
+/// `NFT_REG_4`, out of every key's way.
+const ASIDE: u32 = 4;
 
 /// Where in a packet something stands.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +40,16 @@ pub(super) enum Field {
     NextHeader,
     /// Type of an `ICMPv6` message that comes right behind the IPv6 header.
     Icmpv6Type,
+    /// Target of a neighbour advertisement that does (RFC 4861, section 4.4).
+    Icmpv6Target,
+    /// Source address of the IPv6 header.
+    SourceAddress6,
+    /// Source of the Ethernet header.
+    SourceStation,
+    /// The station that an ARP message says it is from (RFC 826).
+    ArpSenderStation,
+    /// The IPv4 address that it says it is from.
+    ArpSenderAddress,
 }
 
 impl Field {
@@ -63,6 +64,11 @@ impl Field {
             Self::ArpOperation => (1, 6, 2),
             Self::NextHeader => (1, 6, 1),
             Self::Icmpv6Type => (1, 40, 1),
+            Self::Icmpv6Target => (1, 48, 16),
+            Self::SourceAddress6 => (1, 8, 16),
+            Self::SourceStation => (0, 6, 6),
+            Self::ArpSenderStation => (1, 8, 6),
+            Self::ArpSenderAddress => (1, 14, 4),
         }
     }
 }
@@ -127,6 +133,80 @@ impl Rule {
         self.meta(6).compare(true, beginning.as_bytes())
     }
 
+    /// Goes on if the packet came in by a link whose name begins otherwise.
+    pub(super) fn came_not_by(self, beginning: &str) -> Self {
+        self.meta(6).compare(false, beginning.as_bytes())
+    }
+
+    /// Goes on if the protocol behind the Ethernet header, and behind one VLAN tag, is this one.
+    pub(super) fn protocol(self, ethertype: u16) -> Self {
+        self.meta(1).compare(true, &ethertype.to_be_bytes())
+    }
+
+    /// Goes on if the link by which the packet came, its source station and the field stand in the set together.
+    pub(super) fn speaker_in(self, field: Field, set: &str) -> Self {
+        let rule = self.meta(6).load_to(SECOND, Field::SourceStation).load_to(THIRD, field);
+        rule.expression("lookup", |data| data.text(1, set).number(2, REGISTER))
+    }
+
+    /// Goes on if the field has another value, as it stands in the packet.
+    pub(super) fn differs(self, field: Field, value: &[u8]) -> Self {
+        self.load(field).compare(false, value)
+    }
+
+    /// Goes on if the beginning of the field, masked, is another one.
+    pub(super) fn begins_not(self, field: Field, mask: [u8; 2], value: [u8; 2]) -> Self {
+        let (base, offset, _) = field.place();
+        self.expression("payload", |data| {
+            data.number(1, ASIDE).number(2, base).number(3, offset).number(4, 2)
+        })
+        .expression("bitwise", |data| {
+            data.number(1, ASIDE)
+                .number(2, ASIDE)
+                .number(3, 2)
+                .nest(4, |nest| nest.bytes(1, &mask))
+                .nest(5, |nest| nest.bytes(1, &[0; 2]))
+        })
+        .expression("cmp", |data| data.number(1, ASIDE).number(2, 1).nest(3, |nest| nest.bytes(1, &value)))
+    }
+
+    /// Goes on if the link by which the packet came is not in the set.
+    pub(super) fn link_not_in(self, set: &str) -> Self {
+        self.meta(6).lookup_not(set)
+    }
+
+    /// Goes on if the pair of that link and the field is not in the set.
+    pub(super) fn pair_not_in(self, field: Field, set: &str) -> Self {
+        self.meta(6).load_to(SECOND, field).lookup_not(set)
+    }
+
+    /// Adds the packet to a counter of the table.
+    pub(super) fn counted(self, counter: &str) -> Self {
+        self.expression("objref", |data| data.number(1, sets::COUNTER).text(2, counter))
+    }
+
+    /// The packet goes no further (`NF_DROP`).
+    pub(super) fn dropped(self) -> Self {
+        self.verdict(0)
+    }
+
+    /// The packet has passed this chain (`NF_ACCEPT`).
+    pub(super) fn passed(self) -> Self {
+        self.verdict(1)
+    }
+
+    /// `NFT_LOOKUP_F_INV`, with what is in the registers from the first one on.
+    fn lookup_not(self, set: &str) -> Self {
+        self.expression("lookup", |data| data.text(1, set).number(2, REGISTER).number(5, 1))
+    }
+
+    fn verdict(self, code: u32) -> Self {
+        // `NFT_REG_VERDICT`.
+        self.expression("immediate", |data| {
+            data.number(1, 0).nest(2, |value| value.nest(2, |verdict| verdict.number(1, code)))
+        })
+    }
+
     /// Goes on if the frame is for one station alone: the lowest bit of its destination's first byte says
     /// otherwise (IEEE 802).
     pub(super) fn for_one(self) -> Self {
@@ -175,9 +255,13 @@ impl Rule {
     }
 
     fn load(self, field: Field) -> Self {
+        self.load_to(REGISTER, field)
+    }
+
+    fn load_to(self, register: u32, field: Field) -> Self {
         let (base, offset, length) = field.place();
         self.expression("payload", |data| {
-            data.number(1, REGISTER).number(2, base).number(3, offset).number(4, length)
+            data.number(1, register).number(2, base).number(3, offset).number(4, length)
         })
     }
 
@@ -219,118 +303,44 @@ pub(super) fn bridge_table(table: &str, rules: Vec<Rule>) -> (Vec<u8>, usize) {
     batch.end()
 }
 
-/// The codes of the acknowledgements in a datagram: 0, or the error number of a refusal.
-fn acknowledgements(datagram: &[u8]) -> Vec<i32> {
-    let mut codes = Vec::new();
-    let mut rest = datagram;
-    while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {
-        let Some(message) = rest.get(..length).filter(|message| message.len() >= HEADER) else { break };
-        let kind = message.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
-        let code = message.get(HEADER..HEADER + 4).and_then(|bytes| bytes.try_into().ok());
-        if let (Some(ERROR), Some(code)) = (kind, code.map(i32::from_ne_bytes)) {
-            codes.push(code.saturating_abs());
-        }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    codes
-}
-
-#[derive(Debug)]
-struct Batch {
-    bytes: Vec<u8>,
-    sequence: u32,
-    family: u8,
-    /// Messages that are acknowledged.
-    wanted: usize,
-}
-
-impl Batch {
-    fn begin(family: u8) -> Self {
-        let mut batch = Self { bytes: Vec::new(), sequence: 0, family, wanted: 0 };
-        batch.edge(BATCH_BEGIN);
-        batch
-    }
-
-    fn end(mut self) -> (Vec<u8>, usize) {
-        self.edge(BATCH_END);
-        (self.bytes, self.wanted)
-    }
-
-    /// A chain of a hook, and its rules.
-    fn chain(&mut self, table: &str, chain: &str, hook: u32, priority: i32, rules: Vec<Rule>) {
-        let base = Attributes::default()
+/// One transaction that makes a table for bridges with sets, counters and one chain, or gives the one that is there
+/// these rules: what its sets hold, and what was counted, stays. It outlives its maker.
+pub(super) fn bridge_table_with_sets(
+    table: &str,
+    sets: &[sets::Set],
+    counters: &[&str],
+    rules: Vec<Rule>,
+) -> (Vec<u8>, usize) {
+    let mut batch = Batch::begin(BRIDGE);
+    batch.message(NEW_TABLE, CREATE, &Attributes::default().text(1, table));
+    for (set, id) in sets.iter().zip(1..) {
+        let set = Attributes::default()
             .text(1, table)
-            .text(3, chain)
-            .nest(4, |nest| nest.number(1, hook).bytes(2, &priority.to_be_bytes()))
-            // `NF_ACCEPT`.
-            .number(5, 1)
-            .text(7, "filter");
-        self.message(NEW_CHAIN, CREATE, &base);
-        for rule in rules {
-            let rule = Attributes::default().text(1, table).text(2, chain).nest(4, |list| list.join(rule.0));
-            self.message(NEW_RULE, CREATE | APPEND, &rule);
-        }
+            .text(2, set.name)
+            .number(3, 0)
+            .number(4, set.kind)
+            .number(5, set.length)
+            .number(10, id);
+        batch.message(NEW_SET, CREATE, &set);
     }
-
-    fn edge(&mut self, kind: u16) {
-        self.write(kind, REQUEST, [0, 0], SUBSYSTEM, &[]);
+    for counter in counters {
+        let counter = Attributes::default()
+            .text(1, table)
+            .text(2, counter)
+            .number(3, sets::COUNTER)
+            .nest(4, |data| data);
+        batch.message(NEW_OBJECT, CREATE, &counter);
     }
-
-    fn message(&mut self, kind: u16, flags: u16, attributes: &Attributes) {
-        self.wanted += 1;
-        self.write(kind, REQUEST | ACKNOWLEDGE | flags, [self.family, 0], 0, &attributes.0);
-    }
-
-    fn write(&mut self, kind: u16, flags: u16, family_version: [u8; 2], resource: u16, body: &[u8]) {
-        let length = u32::try_from(HEADER + 4 + body.len()).unwrap_or(u32::MAX);
-        self.sequence += 1;
-        self.bytes.extend(length.to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend(flags.to_ne_bytes());
-        self.bytes.extend(self.sequence.to_ne_bytes());
-        self.bytes.extend([0; 4]);
-        self.bytes.extend(family_version);
-        self.bytes.extend(resource.to_be_bytes());
-        self.bytes.extend(body);
-    }
-}
-
-/// Attributes, each padded to four bytes.
-#[derive(Debug, Default)]
-struct Attributes(Vec<u8>);
-
-impl Attributes {
-    fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
-        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-        self
-    }
-
-    fn number(self, kind: u16, value: u32) -> Self {
-        self.bytes(kind, &value.to_be_bytes())
-    }
-
-    fn text(self, kind: u16, value: &str) -> Self {
-        self.bytes(kind, &[value.as_bytes(), &[0]].concat())
-    }
-
-    fn nest(self, kind: u16, fill: impl FnOnce(Self) -> Self) -> Self {
-        let inner = fill(Self::default());
-        self.bytes(kind | NESTED, &inner.0)
-    }
-
-    fn join(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
-        self
-    }
+    // Before the rules that rewrite destinations.
+    batch.chain(table, "prerouting", 0, -310, Vec::new());
+    batch.message(DELETE_RULE, 0, &Attributes::default().text(1, table).text(2, "prerouting"));
+    batch.rules(table, "prerouting", rules);
+    batch.end()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{batch::*, *};
 
     #[test]
     fn attributes_are_padded_and_messages_say_their_length() {

@@ -16,7 +16,7 @@ use super::{
 /// Name of the table in the overlay's namespace.
 const TABLE: &str = "rs_overlay_quiet";
 /// How names of the bridges' ends of containers' links begin, and no other link's in that namespace.
-const PORTS: &str = "p";
+pub(super) const PORTS: &str = "p";
 /// All stations, as ARP asks them.
 const EVERYBODY: [u8; 6] = [0xff; 6];
 /// All stations that have IPv6 (RFC 2464, section 7).
@@ -33,13 +33,14 @@ pub(super) fn keep_questions_here(overlay: &Namespace) -> Result<(), String> {
 }
 
 fn rules() -> Vec<Rule> {
-    let to_one = || Rule::default().came_by(PORTS).for_one();
+    // What most packets are not is asked first.
+    let to_one = |rule: Rule| rule.came_by(PORTS).for_one();
     // A request (RFC 826).
-    let arp = to_one().holds(Field::EtherType, &[0x08, 0x06]).holds(Field::ArpOperation, &[0, 1]);
+    let arp = Rule::default().holds(Field::EtherType, &[0x08, 0x06]).holds(Field::ArpOperation, &[0, 1]);
     // A neighbour solicitation (RFC 4861, section 4.3).
-    let discovery = to_one()
+    let discovery = Rule::default()
         .holds(Field::EtherType, &[0x86, 0xdd])
         .holds(Field::NextHeader, &[58])
         .holds(Field::Icmpv6Type, &[135]);
-    vec![arp.set_station(EVERYBODY), discovery.set_station(ALL_NODES)]
+    vec![to_one(arp).set_station(EVERYBODY), to_one(discovery).set_station(ALL_NODES)]
 }

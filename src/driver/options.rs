@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::DriverError;
-use crate::model::{FLOOD_OPTION, Vni};
+use crate::model::{FLOOD_OPTION, SOURCE_CHECK_OPTION, Vni};
 
 /// MTU of the containers' interfaces, as the bridge driver has it.
 const MTU: &str = "com.docker.network.driver.mtu";
@@ -13,7 +13,7 @@ const VNI_LIST: &str = "com.docker.network.driver.overlay.vxlanid_list";
 const VNI: &str = "vni";
 
 /// All options, for messages.
-pub const KNOWN_OPTIONS: [&str; 4] = [MTU, VNI_LIST, VNI, FLOOD_OPTION];
+pub const KNOWN_OPTIONS: [&str; 5] = [MTU, VNI_LIST, VNI, FLOOD_OPTION, SOURCE_CHECK_OPTION];
 
 /// What the options say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct NetworkOptions {
     pub vni: Option<Vni>,
     /// Whether broadcast and multicast leave a host.
     pub flood: Option<bool>,
+    /// Whether containers may send from their own addresses alone.
+    pub source_check: Option<bool>,
 }
 
 impl NetworkOptions {
@@ -41,7 +43,14 @@ impl NetworkOptions {
                     }
                     parsed.vni = Some(vni);
                 }
-                FLOOD_OPTION => parsed.flood = Some(parse_flood(value)?),
+                FLOOD_OPTION => {
+                    let wanted = "`on` (broadcast and multicast reach all hosts) or `off`";
+                    parsed.flood = Some(parse_switch(FLOOD_OPTION, value, wanted)?);
+                }
+                SOURCE_CHECK_OPTION => {
+                    let wanted = "`on` (containers send from their own addresses) or `off` (from any)";
+                    parsed.source_check = Some(parse_switch(SOURCE_CHECK_OPTION, value, wanted)?);
+                }
                 _ => {
                     let known = KNOWN_OPTIONS.join(", ");
                     return Err(DriverError::UnknownOption { option: key.clone(), known });
@@ -59,15 +68,11 @@ fn parse_mtu(value: &str) -> Result<u32, DriverError> {
     number.ok_or_else(|| DriverError::invalid("MTU", value, wanted))
 }
 
-fn parse_flood(value: &str) -> Result<bool, DriverError> {
+fn parse_switch(option: &'static str, value: &str, wanted: &'static str) -> Result<bool, DriverError> {
     match value {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err(DriverError::invalid(
-            "flood",
-            value,
-            "`on` (broadcast and multicast reach all hosts) or `off`",
-        )),
+        _ => Err(DriverError::invalid(option, value, wanted)),
     }
 }
 
@@ -95,7 +100,11 @@ mod tests {
         let got = parse(&[(MTU, "1400"), (VNI_LIST, "5000"), (VNI, "5000")]).unwrap();
         assert_eq!(parse(&[("flood", "on")]).unwrap().flood, Some(true));
         assert_eq!(parse(&[("flood", "off")]).unwrap().flood, Some(false));
-        assert_eq!(got, NetworkOptions { mtu: Some(1400), vni: Vni::new(5000).ok(), flood: None });
+        assert_eq!(parse(&[("source-check", "off")]).unwrap().source_check, Some(false));
+        assert_eq!(
+            got,
+            NetworkOptions { mtu: Some(1400), vni: Vni::new(5000).ok(), flood: None, source_check: None }
+        );
     }
 
     #[test]
@@ -104,6 +113,7 @@ mod tests {
         assert!(text.contains("color") && KNOWN_OPTIONS.iter().all(|known| text.contains(known)), "{text}");
         for (key, value) in [
             ("flood", "yes"),
+            ("source-check", "0"),
             (MTU, "67"),
             (MTU, "big"),
             (VNI, "0"),

@@ -14,6 +14,10 @@ pub const JOIN_OPTION: &str = "rs-overlay.network";
 /// The option that has broadcast and multicast carried to all hosts with endpoints: `on`, or `off`.
 pub const FLOOD_OPTION: &str = "flood";
 
+/// The option that lets containers of a network send from addresses that are not theirs (routers, shared
+/// addresses): `off`, or `on`.
+pub const SOURCE_CHECK_OPTION: &str = "source-check";
+
 /// One layer 2 segment that spans hosts: one VNI, one or more subnets.
 #[expect(clippy::struct_excessive_bools, reason = "the flags that `docker network create` has, one by one")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +157,11 @@ impl Network {
     /// Whether broadcast and multicast leave a host.
     pub fn floods(&self) -> bool {
         self.options.get(FLOOD_OPTION).is_some_and(|value| value == "on")
+    }
+
+    /// Containers send from their own addresses alone.
+    pub fn checks_sources(&self) -> bool {
+        self.options.get(SOURCE_CHECK_OPTION).is_none_or(|value| value != "off")
     }
 
     /// The subnet that holds `ip`.

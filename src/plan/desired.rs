@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Overlay, Port, Segment, Vxlan};
+use super::{Overlay, Port, Segment, Sources, Vxlan};
 use crate::model::{
     EndpointId, MacAddr, Network, NetworkId, NodeId, PROBE_MTU, Snapshot, Vni, probe_address, probe_mac,
 };
@@ -32,6 +32,8 @@ pub struct Situation<'a> {
     pub networks: &'a BTreeMap<NetworkId, Network>,
     /// Subnets that the engine chose and that had to be refused: it should choose another next time.
     pub refused: &'a BTreeSet<Ipv4Net>,
+    /// Whether its kernel takes our programs.
+    pub fast_path: bool,
 }
 
 /// An endpoint of this host, as far as the kernel is concerned.
@@ -41,6 +43,8 @@ pub struct LocalPort {
     pub network: NetworkId,
     /// Its Ethernet address.
     pub mac: MacAddr,
+    /// Its addresses, one of a family at most.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The overlay that should be there. A network without an endpoint on this host needs no kernel state; the
@@ -53,8 +57,10 @@ pub fn desired(snapshot: &Snapshot, host: &Situation<'_>) -> Overlay {
         let segment = overlay.segments.entry(network.vni).or_insert_with(|| segment(snapshot, host, network));
         // Two networks never share a VNI in the store; a leftover of a removed one yields.
         if segment.network == network.id {
-            segment.ports.insert(endpoint.clone(), Port { mac: port.mac, mtu: segment.vxlan.mtu });
+            let sources = if network.checks_sources() { Sources::of(&port.addresses) } else { Sources::Any };
+            let port = Port { mac: port.mac, mtu: segment.vxlan.mtu, sources, fast: segment.fast };
             segment.fdb.remove(&port.mac);
+            segment.ports.insert(endpoint.clone(), port);
         }
     }
     // A network that got this VNI from a release that did not reserve it keeps it.
@@ -71,6 +77,7 @@ fn probe(snapshot: &Snapshot, host: &Situation<'_>) -> Segment {
     Segment {
         network: NetworkId::of_probes(),
         vxlan: Vxlan { local: host.vtep, port: host.vxlan_port, mtu: PROBE_MTU, flood: false },
+        fast: false,
         ports: BTreeMap::new(),
         fdb: peers.iter().map(|vtep| (probe_mac(*vtep), *vtep)).collect(),
         neighbours: peers.iter().map(|vtep| (probe_address(*vtep).into(), probe_mac(*vtep))).collect(),
@@ -83,6 +90,8 @@ fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segm
     let mut segment = Segment {
         network: network.id.clone(),
         vxlan: Vxlan { local: host.vtep, port: host.vxlan_port, mtu, flood: network.floods() },
+        // A copy for every host is the bridge's to make, and such a network is not one for speed.
+        fast: host.fast_path && !network.floods(),
         ports: BTreeMap::new(),
         fdb: BTreeMap::new(),
         neighbours: BTreeMap::new(),
@@ -195,13 +204,15 @@ mod tests {
             ports,
             networks: &BTreeMap::new(),
             refused: &BTreeSet::new(),
+            fast_path: true,
         };
         desired(&snapshot, &host)
     }
 
     fn one_port() -> BTreeMap<EndpointId, LocalPort> {
-        let mac = MacAddr::from_ip([10, 9, 0, 2].into());
-        BTreeMap::from([(EndpointId::new("e1").unwrap(), LocalPort { network: network().id, mac })])
+        let ip = IpAddr::from([10, 9, 0, 2]);
+        let port = LocalPort { network: network().id, mac: MacAddr::from_ip(ip), addresses: vec![ip] };
+        BTreeMap::from([(EndpointId::new("e1").unwrap(), port)])
     }
 
     #[test]
@@ -224,6 +235,7 @@ mod tests {
             ports: &BTreeMap::new(),
             networks: &BTreeMap::new(),
             refused: &BTreeSet::from(refused),
+            fast_path: true,
         };
         let wanted = ["10.9.0.0/24", "10.7.0.0/16"].map(|cidr| cidr.parse().unwrap());
         assert_eq!(desired(&snapshot, &host).guards, BTreeSet::from(wanted));
@@ -234,7 +246,10 @@ mod tests {
         let own = endpoint("e1", "a", [192, 0, 2, 1], 2, 0);
         let overlay = plan(vec![own, endpoint("e2", "b", [192, 0, 2, 2], 3, 0)], &one_port());
         let segment = &overlay.segments[&Vni::new(4096).unwrap()];
-        assert_eq!(segment.ports.len(), 1);
+        let sources = Sources::Only { v4: Some([10, 9, 0, 2].into()), v6: None };
+        let port = Port { mac: MacAddr::from_ip([10, 9, 0, 2].into()), mtu: 1450, sources, fast: true };
+        assert_eq!(segment.ports.values().copied().collect::<Vec<_>>(), [port]);
+        assert!(segment.fast);
         assert_eq!(segment.vxlan.mtu, 1450);
         let mac = MacAddr::from_ip([10, 9, 0, 3].into());
         assert_eq!(segment.fdb, BTreeMap::from([(mac, [192, 0, 2, 2].into())]));
@@ -290,6 +305,7 @@ mod tests {
             ports: &one_port(),
             networks: &BTreeMap::new(),
             refused: &BTreeSet::new(),
+            fast_path: true,
         };
         let overlay = desired(&three_hosts(), &host);
         let vteps: Vec<_> = overlay.segments[&Vni::new(4096).unwrap()].fdb.values().copied().collect();

@@ -22,6 +22,8 @@ pub enum Op {
     ReplaceVxlan { vni: Vni, vxlan: Vxlan },
     /// Changes only the MTU of bridge and VXLAN device.
     SetMtu { vni: Vni, mtu: u32 },
+    /// Opens the short way into the containers of a segment, for all that its device has entries for, or closes it.
+    SetPath { vni: Vni, fast: bool },
     /// Deletes the bridge and the VXLAN device. All ports are gone before.
     DeleteSegment { vni: Vni },
     /// Creates a veth pair: one end in the bridge, the other waiting in the host's namespace. A pair that
@@ -128,7 +130,7 @@ fn change_segment(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
         ops.push(Op::ReplaceVxlan { vni, vxlan: new.vxlan });
         fill_segment(
             vni,
-            Some(&Segment { fdb: BTreeMap::new(), flood: BTreeSet::new(), ..old.clone() }),
+            Some(&Segment { fdb: BTreeMap::new(), flood: BTreeSet::new(), fast: false, ..old.clone() }),
             new,
             ops,
         );
@@ -141,6 +143,9 @@ fn change_segment(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
 }
 
 fn fill_segment(vni: Vni, old: Option<&Segment>, new: &Segment, ops: &mut Vec<Op>) {
+    if old.is_some_and(|old| old.fast) != new.fast {
+        ops.push(Op::SetPath { vni, fast: new.fast });
+    }
     for (endpoint, &port) in &new.ports {
         if old.and_then(|old| old.ports.get(endpoint)) != Some(&port) {
             ops.push(Op::AddPort { vni, endpoint: endpoint.clone(), port });
@@ -182,6 +187,7 @@ fn step(op: &Op, overlay: &mut Overlay) {
             let segment = Segment {
                 network: network.clone(),
                 vxlan: *vxlan,
+                fast: false,
                 ports: BTreeMap::new(),
                 fdb: BTreeMap::new(),
                 neighbours: BTreeMap::new(),
@@ -195,6 +201,7 @@ fn step(op: &Op, overlay: &mut Overlay) {
         Op::Announce { .. } => {}
         Op::ReplaceVxlan { vni, .. }
         | Op::SetMtu { vni, .. }
+        | Op::SetPath { vni, .. }
         | Op::AddPort { vni, .. }
         | Op::DeletePort { vni, .. }
         | Op::SetFdb { vni, .. }
@@ -214,10 +221,12 @@ fn step_inside(op: &Op, segment: &mut Segment) {
     match op {
         Op::ReplaceVxlan { vxlan, .. } => {
             segment.vxlan = *vxlan;
+            segment.fast = false;
             segment.fdb.clear();
             segment.flood.clear();
         }
         Op::SetMtu { mtu, .. } => segment.vxlan.mtu = *mtu,
+        Op::SetPath { fast, .. } => segment.fast = *fast,
         Op::AddPort { endpoint, port, .. } => {
             segment.ports.insert(endpoint.clone(), *port);
         }
@@ -250,6 +259,10 @@ fn step_inside(op: &Op, segment: &mut Segment) {
     }
 }
 
+fn path(fast: bool) -> &'static str {
+    if fast { "programs" } else { "bridge" }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -260,14 +273,17 @@ impl fmt::Display for Op {
                 write!(f, "replace vxlan vni {vni} {vxlan}")
             }
             Op::SetMtu { vni, mtu } => write!(f, "set mtu vni {vni} to {mtu}"),
+            Op::SetPath { vni, fast } => write!(f, "set path vni {vni} to {}", path(*fast)),
             Op::DeleteSegment { vni } => write!(f, "delete segment vni {vni}"),
             Op::AddPort { vni, endpoint, port } => {
                 write!(
                     f,
-                    "add port vni {vni} endpoint {} mac {} mtu {}",
+                    "add port vni {vni} endpoint {} mac {} mtu {} from {} by {}",
                     endpoint.short(),
                     port.mac,
-                    port.mtu
+                    port.mtu,
+                    port.sources,
+                    path(port.fast)
                 )
             }
             Op::DeletePort { vni, endpoint } => {

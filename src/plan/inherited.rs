@@ -38,16 +38,17 @@ mod tests {
     use super::*;
     use crate::{
         model::{EndpointId, MacAddr, Vni},
-        plan::{Port, Segment, Vxlan, diff},
+        plan::{Port, Segment, Sources, Vxlan, diff},
     };
 
     fn overlay(remote: &[u8]) -> Overlay {
         let ip = |last: u8| IpAddr::from([10, 9, 0, last]);
         let mac = |last: u8| MacAddr::from_ip(ip(last));
-        let port = Port { mac: mac(2), mtu: 1450 };
+        let port = Port { mac: mac(2), mtu: 1450, sources: Sources::Any, fast: true };
         let segment = Segment {
             network: NetworkId::new("n").unwrap(),
             vxlan: Vxlan { local: [192, 0, 2, 1].into(), port: 4789, mtu: 1450, flood: true },
+            fast: true,
             ports: BTreeMap::from([(EndpointId::new("e").unwrap(), port)]),
             fdb: remote.iter().map(|last| (mac(*last), [192, 0, 2, 2].into())).collect(),
             neighbours: remote.iter().map(|last| (ip(*last), mac(*last))).collect(),

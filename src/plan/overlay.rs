@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::Ipv4Net;
@@ -36,6 +36,9 @@ pub struct Segment {
     pub network: NetworkId,
     /// The tunnel device.
     pub vxlan: Vxlan,
+    /// The short way past the bridge: what comes by the tunnel for a container here is handed straight into it,
+    /// and each address of `fdb` stands in the map that the programs of the ports look into.
+    pub fast: bool,
     /// Containers of this host.
     pub ports: BTreeMap<EndpointId, Port>,
     /// Ethernet addresses of containers elsewhere, and the VTEP behind which each one is.
@@ -75,4 +78,51 @@ pub struct Port {
     /// MTU of both ends at their creation, in bytes; of an end that is in its container by now, only that of
     /// the bridge's end. 0 is observed where a port is there but not as it should be: adding it again repairs it in place.
     pub mtu: u32,
+    /// The only addresses that it may speak from.
+    pub sources: Sources,
+    /// What the container sends to a known station takes the short way past the bridge.
+    pub fast: bool,
+}
+
+/// The addresses from which a container may send, and for which it may answer ARP and neighbour discovery. Those of
+/// the link (`fe80::/10`) and the unspecified one are anybody's: they follow from no claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sources {
+    /// Whatever it likes: nobody has told its addresses, or the network's option says so.
+    Any,
+    /// Its own.
+    Only {
+        /// Its IPv4 address; without one it sends no IPv4.
+        v4: Option<Ipv4Addr>,
+        /// Its IPv6 address; without one it sends no IPv6 but on the link.
+        v6: Option<Ipv6Addr>,
+    },
+}
+
+impl Sources {
+    /// Those of an endpoint with these addresses, of which there is one of a family at most. One without any gets
+    /// them from somebody we do not know (`--ipam-driver null`).
+    pub fn of(addresses: &[IpAddr]) -> Self {
+        let v4 = addresses.iter().find_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = addresses.iter().find_map(|ip| match ip {
+            IpAddr::V6(ip) => Some(*ip),
+            IpAddr::V4(_) => None,
+        });
+        if v4.is_none() && v6.is_none() { Self::Any } else { Self::Only { v4, v6 } }
+    }
+}
+
+impl fmt::Display for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any address"),
+            Self::Only { v4: Some(v4), v6: Some(v6) } => write!(f, "{v4} and {v6}"),
+            Self::Only { v4: Some(v4), v6: None } => write!(f, "{v4}"),
+            Self::Only { v4: None, v6: Some(v6) } => write!(f, "{v6}"),
+            Self::Only { v4: None, v6: None } => f.write_str("no address"),
+        }
+    }
 }

@@ -302,7 +302,12 @@ impl<D: Dataplane> Worker<D> {
         let (ports, networks) = self.local.read(|data| {
             let ports: BTreeMap<_, _> = data
                 .connected()
-                .map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac }))
+                .map(|e| {
+                    (
+                        e.id.clone(),
+                        LocalPort { network: e.network.clone(), mac: e.mac, addresses: e.addresses.clone() },
+                    )
+                })
                 .collect();
             let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
             (ports, networks.collect::<BTreeMap<_, _>>())
@@ -319,6 +324,7 @@ impl<D: Dataplane> Worker<D> {
             ports: &ports,
             networks: &networks,
             refused: &refused,
+            fast_path: self.dataplane.has_fast_path(),
         };
         let snapshot = self.snapshot.borrow();
         let mut wanted = desired(&snapshot, &situation);
@@ -354,6 +360,7 @@ fn network_of(op: &Op, from: &Overlay, to: &Overlay) -> Option<NetworkId> {
         Op::AddSegment { network, .. } => return Some(network.clone()),
         Op::ReplaceVxlan { vni, .. }
         | Op::SetMtu { vni, .. }
+        | Op::SetPath { vni, .. }
         | Op::DeleteSegment { vni }
         | Op::AddPort { vni, .. }
         | Op::DeletePort { vni, .. }

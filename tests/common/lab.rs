@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -17,7 +17,7 @@ use rs_overlay::{
         namespace::Namespace,
         netlink::{Kernel, KernelConfig},
     },
-    model::{EndpointId, MacAddr, NetworkId, Vni},
+    model::{EndpointId, FastPathMode, MacAddr, NetworkId, Vni},
     plan::{Op, Overlay, diff},
 };
 
@@ -32,6 +32,46 @@ pub(crate) fn allowed() -> bool {
     );
     eprintln!("skipped: needs root");
     false
+}
+
+thread_local! {
+    /// Whether hosts of the test that runs on this thread have the fast path.
+    static FAST: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Chooses for the test that runs on this thread.
+pub(crate) fn choose_path(fast: bool) {
+    FAST.set(fast);
+}
+
+pub(crate) fn is_fast() -> bool {
+    FAST.get()
+}
+
+/// Makes two tests of one: containers' packets go by the bridge, or by the fast path.
+#[macro_export]
+macro_rules! both_ways {
+    ($($(#[$about:meta])* $name:ident => $test:expr;)+) => {
+        $($(#[$about])* mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn by_the_bridge() {
+                if $crate::lab::allowed() {
+                    $crate::lab::choose_path(false);
+                    $test.await;
+                }
+            }
+
+            #[tokio::test]
+            async fn by_the_fast_path() {
+                if $crate::lab::allowed() {
+                    $crate::lab::choose_path(true);
+                    $test.await;
+                }
+            }
+        })+
+    };
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -70,7 +110,9 @@ impl Lab {
     /// A host whose kernel is under test.
     pub(crate) async fn host(&self, name: &str) -> Host {
         let net = self.namespace(name);
-        let config = KernelConfig { namespace: self.pin("overlay"), host_namespace: Some(net.path()) };
+        let fast_path = if is_fast() { FastPathMode::On } else { FastPathMode::Off };
+        let config =
+            KernelConfig { namespace: self.pin("overlay"), host_namespace: Some(net.path()), fast_path };
         let facts = Facts::open(Some(&net.path())).unwrap();
         Host { kernel: open(&config).await, facts, net, config }
     }
@@ -138,14 +180,29 @@ impl Host {
     /// One round of the reconciler; every step must succeed and the result must be what was wanted.
     pub(crate) async fn make(&self, wanted: &Overlay) -> Vec<Op> {
         let steps = self.apply(wanted).await;
-        assert_eq!(&self.kernel.observe().await.unwrap(), wanted, "after {steps:#?}");
+        self.assert_is(wanted, &format!("after {steps:#?}")).await;
         steps
+    }
+
+    /// The kernel is what was wanted.
+    pub(crate) async fn assert_is(&self, wanted: &Overlay, about: &str) {
+        assert_eq!(self.kernel.observe().await.unwrap(), self.can(wanted), "{about}");
+    }
+
+    /// What this kernel is asked for: a test describes the fast path, and one without it has the bridge.
+    pub(crate) fn can(&self, wanted: &Overlay) -> Overlay {
+        let mut wanted = wanted.clone();
+        for segment in wanted.segments.values_mut().filter(|_| !self.kernel.has_fast_path()) {
+            segment.fast = false;
+            segment.ports.values_mut().for_each(|port| port.fast = false);
+        }
+        wanted
     }
 
     /// The same without a look at the result.
     pub(crate) async fn apply(&self, wanted: &Overlay) -> Vec<Op> {
         let found = self.kernel.observe().await.unwrap();
-        let steps = diff(&found, wanted);
+        let steps = diff(&found, &self.can(wanted));
         for (step, result) in steps.iter().zip(self.kernel.apply(&steps).await) {
             assert!(result.is_ok(), "{step}: {}", result.unwrap_err());
         }

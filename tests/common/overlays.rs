@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use proptest::{
@@ -12,7 +12,7 @@ use proptest::{
 };
 use rs_overlay::{
     model::{EndpointId, MacAddr, NetworkId, Vni},
-    plan::{Overlay, Port, Segment, Vxlan},
+    plan::{Overlay, Port, Segment, Sources, Vxlan},
 };
 
 fn endpoint() -> impl Strategy<Value = EndpointId> {
@@ -31,7 +31,15 @@ fn vxlan() -> impl Strategy<Value = Vxlan> {
 
 fn segment() -> impl Strategy<Value = Segment> {
     let network = (0..2_u8).prop_map(|n| NetworkId::new(format!("{n}a").repeat(32)).unwrap());
-    let port = (mac(), select(vec![1400_u32, 1450])).prop_map(|(mac, mtu)| Port { mac, mtu });
+    let own = Ipv4Addr::new(10, 9, 0, 7);
+    let sources = vec![
+        Sources::Any,
+        Sources::Only { v4: Some(own), v6: None },
+        Sources::Only { v4: Some(own), v6: Some("fd00::7".parse().unwrap()) },
+        Sources::Only { v4: None, v6: Some("fd00::8".parse().unwrap()) },
+    ];
+    let port = (mac(), select(vec![1400_u32, 1450]), select(sources), any::<bool>())
+        .prop_map(|(mac, mtu, sources, fast)| Port { mac, mtu, sources, fast });
     let vtep = || (11..14_u8).prop_map(|n| IpAddr::from([192, 0, 2, n]));
     let ips: Vec<IpAddr> =
         ["10.9.0.2", "10.9.0.3", "10.9.0.4", "fd00::2", "fd00::3"].map(|ip| ip.parse().unwrap()).into();
@@ -42,10 +50,12 @@ fn segment() -> impl Strategy<Value = Segment> {
         btree_map(mac(), vtep(), 0..4),
         btree_map(select(ips), mac(), 0..4),
         btree_set(vtep(), 0..3),
+        any::<bool>(),
     )
-        .prop_map(|(network, vxlan, ports, fdb, neighbours, flood)| Segment {
+        .prop_map(|(network, vxlan, ports, fdb, neighbours, flood, fast)| Segment {
             network,
             vxlan,
+            fast,
             ports,
             fdb,
             neighbours,
@@ -62,13 +72,15 @@ pub(crate) fn overlay() -> impl Strategy<Value = Overlay> {
         .prop_map(|(segments, guards)| Overlay { segments, guards })
 }
 
-/// The nearest overlay that a kernel can hold: an endpoint is in one segment, a MAC behind one thing, and
-/// VTEPs are of the family of the local address.
+/// The nearest overlay that a kernel can hold: an endpoint is in one segment, a MAC behind one thing, VTEPs are
+/// of the family of the local address, and the short way is open to all of a segment's ports or to none.
 #[allow(dead_code, reason = "not every test needs it")]
 pub(crate) fn possible(mut overlay: Overlay) -> Overlay {
     let mut endpoints = BTreeSet::new();
     for segment in overlay.segments.values_mut() {
         segment.ports.retain(|endpoint, _| endpoints.insert(endpoint.clone()));
+        let fast = segment.fast;
+        segment.ports.values_mut().for_each(|port| port.fast = fast);
         let mut macs = BTreeSet::new();
         segment.ports.retain(|_, port| macs.insert(port.mac));
         let six = segment.vxlan.local.is_ipv6();

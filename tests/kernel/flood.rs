@@ -11,7 +11,8 @@ use rs_overlay::{
     plan::Overlay,
 };
 
-use crate::lab::{Host, Lab, Net, allowed, mac, vni};
+use crate::both_ways;
+use crate::lab::{Host, Lab, Net, mac, vni};
 use crate::scene::{VNI, container, must_ping, view};
 
 const PORT: u16 = 5000;
@@ -24,6 +25,8 @@ fn flooding(here: usize, six: bool, places: &[(char, u8, usize)], peers: &[usize
     let mut wanted = view(here, six, places);
     let segment = wanted.segments.get_mut(&vni(VNI)).unwrap();
     segment.vxlan.flood = true;
+    segment.fast = false;
+    segment.ports.values_mut().for_each(|port| port.fast = false);
     let address = |n: &usize| -> IpAddr {
         if six { format!("2001:db8::{n}").parse().unwrap() } else { format!("192.0.2.{n}").parse().unwrap() }
     };
@@ -171,16 +174,7 @@ async fn flood(six: bool) {
     assert!(macs.contains(mac(4).to_string().as_str()), "{entries}");
 }
 
-#[tokio::test]
-async fn a_network_that_floods_does_so_over_ipv4() {
-    if allowed() {
-        flood(false).await;
-    }
-}
-
-#[tokio::test]
-async fn a_network_that_floods_does_so_over_ipv6() {
-    if allowed() {
-        flood(true).await;
-    }
+both_ways! {
+    a_network_that_floods_does_so_over_ipv4 => flood(false);
+    a_network_that_floods_does_so_over_ipv6 => flood(true);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test may fail")]
 
 mod flood;
+mod forged;
 #[path = "../common/lab.rs"]
 mod lab;
 mod notices;

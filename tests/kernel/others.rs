@@ -7,7 +7,7 @@ use rs_overlay::{
         netlink::{Kernel, KernelConfig},
     },
     model::ForeignVxlan,
-    plan::{Overlay, diff},
+    plan::{Op, Overlay, diff},
 };
 
 use crate::lab::{Host, Lab, allowed, endpoint, open};
@@ -29,7 +29,13 @@ async fn the_pin_outlives_the_kernel_and_is_adopted() {
     let Host { kernel, config, net: _net, .. } = a;
     drop(kernel);
     must_ping(&one, 4);
+    // The programs have ended with their daemon, and nothing else.
     let again = open(&config).await;
+    let missing = diff(&again.observe().await.unwrap(), &wanted);
+    let of_programs = |step: &Op| matches!(step, Op::SetPath { .. } | Op::AddPort { .. });
+    assert!(missing.len() == 2 && missing.iter().all(of_programs), "{missing:?}");
+    must_ping(&one, 4);
+    assert!(again.apply(&missing).await.iter().all(Result::is_ok));
     assert_eq!(diff(&again.observe().await.unwrap(), &wanted), vec![]);
     must_ping(&one, 4);
 }

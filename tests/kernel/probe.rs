@@ -38,6 +38,7 @@ fn wanted(here: usize, known: &[usize], six: bool) -> Overlay {
         ports: &std::collections::BTreeMap::new(),
         networks: &std::collections::BTreeMap::new(),
         refused: &std::collections::BTreeSet::new(),
+        fast_path: true,
     };
     desired(&snapshot, &situation)
 }

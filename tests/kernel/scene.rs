@@ -5,11 +5,16 @@ use std::{
     net::IpAddr,
 };
 
-use rs_overlay::plan::{Overlay, Port, Segment, Vxlan};
+use rs_overlay::plan::{Overlay, Port, Segment, Sources, Vxlan};
 
-use crate::lab::{Host, Lab, Net, endpoint, mac, network, vni};
+use crate::lab::{Host, Lab, Net, endpoint, is_fast, mac, network, vni};
 
 pub(crate) const VNI: u32 = 4096;
+
+/// The addresses of container `n`.
+pub(crate) fn addresses(n: u8) -> [IpAddr; 2] {
+    [IpAddr::from([10, 9, 0, n]), format!("fd00::{n}").parse().unwrap()]
+}
 
 /// One network with containers on two hosts, 1 and 2, seen from host `here`. Container `n` has the
 /// addresses 10.9.0.n and `fd00::n`.
@@ -25,6 +30,7 @@ pub(crate) fn view(here: usize, six: bool, places: &[(char, u8, usize)]) -> Over
     let mut segment = Segment {
         network: network('a'),
         vxlan: Vxlan { local: underlay(here), port: 4789, mtu, flood: false },
+        fast: is_fast(),
         ports: BTreeMap::new(),
         fdb: BTreeMap::new(),
         neighbours: BTreeMap::new(),
@@ -32,11 +38,13 @@ pub(crate) fn view(here: usize, six: bool, places: &[(char, u8, usize)]) -> Over
     };
     for &(id, n, host) in places {
         if host == here {
-            segment.ports.insert(endpoint(id), Port { mac: mac(n), mtu });
+            segment.ports.insert(
+                endpoint(id),
+                Port { mac: mac(n), mtu, sources: Sources::of(&addresses(n)), fast: is_fast() },
+            );
         } else {
             segment.fdb.insert(mac(n), underlay(host));
-            segment.neighbours.insert(IpAddr::from([10, 9, 0, n]), mac(n));
-            segment.neighbours.insert(format!("fd00::{n}").parse().unwrap(), mac(n));
+            segment.neighbours.extend(addresses(n).map(|ip| (ip, mac(n))));
         }
     }
     Overlay { segments: [(vni(VNI), segment)].into(), ..Overlay::default() }

@@ -10,7 +10,8 @@ use rs_overlay::{
     plan::{Op, Overlay},
 };
 
-use crate::lab::{Lab, allowed, endpoint, mac, vni};
+use crate::both_ways;
+use crate::lab::{Lab, endpoint, mac, vni};
 use crate::scene::{VNI, container, must_ping, view};
 
 async fn two_hosts(six: bool) {
@@ -86,25 +87,13 @@ async fn two_hosts(six: bool) {
     assert!(!a.net.sh("ss -lun").contains("4789"));
 }
 
-#[tokio::test]
-async fn containers_of_two_hosts_talk_over_ipv4() {
-    if allowed() {
-        two_hosts(false).await;
-    }
+both_ways! {
+    containers_of_two_hosts_talk_over_ipv4 => two_hosts(false);
+    containers_of_two_hosts_talk_over_ipv6 => two_hosts(true);
+    a_changed_mac_reaches_containers_that_hold_the_old_one => changed_mac();
 }
 
-#[tokio::test]
-async fn containers_of_two_hosts_talk_over_ipv6() {
-    if allowed() {
-        two_hosts(true).await;
-    }
-}
-
-#[tokio::test]
-async fn a_changed_mac_reaches_containers_that_hold_the_old_one() {
-    if !allowed() {
-        return;
-    }
+async fn changed_mac() {
     let lab = Lab::new();
     let host = lab.host("a").await;
     let mut wanted = view(1, false, &[('1', 2, 1), ('3', 4, 2)]);

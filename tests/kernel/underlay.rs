@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use rs_overlay::{dataplane::Dataplane, plan::Overlay};
 
+use crate::both_ways;
 use crate::lab::{Host, Lab, Net, allowed, endpoint, vni};
 use crate::scene::{VNI, container, must_ping, view};
 
@@ -67,18 +68,9 @@ async fn sizes(six: bool) {
     );
 }
 
-#[tokio::test]
-async fn wide_narrow_and_mixed_underlays_carry_packets_of_full_size_over_ipv4() {
-    if allowed() {
-        sizes(false).await;
-    }
-}
-
-#[tokio::test]
-async fn wide_narrow_and_mixed_underlays_carry_packets_of_full_size_over_ipv6() {
-    if allowed() {
-        sizes(true).await;
-    }
+both_ways! {
+    wide_narrow_and_mixed_underlays_carry_packets_of_full_size_over_ipv4 => sizes(false);
+    wide_narrow_and_mixed_underlays_carry_packets_of_full_size_over_ipv6 => sizes(true);
 }
 
 /// Counts tunnel packets that arrive at `host`, by whom they are from.

@@ -61,8 +61,12 @@ pub(crate) fn snapshots(
 /// What differs between a host's kernel and what it should be.
 fn kernel_of(number: usize, daemon: &Daemon, truth: &Snapshot) -> Option<String> {
     let (ports, networks) = daemon.local.read(|data| {
-        let ports =
-            data.connected().map(|e| (e.id.clone(), LocalPort { network: e.network.clone(), mac: e.mac }));
+        let ports = data.connected().map(|e| {
+            (
+                e.id.clone(),
+                LocalPort { network: e.network.clone(), mac: e.mac, addresses: e.addresses.clone() },
+            )
+        });
         let networks = data.bindings.values().map(|b| (b.network.id.clone(), b.network.clone()));
         (ports.collect(), networks.collect())
     });
@@ -78,6 +82,7 @@ fn kernel_of(number: usize, daemon: &Daemon, truth: &Snapshot) -> Option<String>
         ports: &ports,
         networks: &networks,
         refused: &refused,
+        fast_path: true,
     };
     let wanted = desired(truth, &situation);
     (overlay != wanted).then(|| format!("host{number}: the kernel has {overlay:?} and not {wanted:?}"))

@@ -35,6 +35,13 @@ fn report() -> StatusReport {
             mtu: 1400,
             before: Some(UnderlayBefore { vtep: "192.0.2.9".parse().unwrap(), mtu: 1500, until: 880 }),
         }),
+        data_path: Some(DataPathStatus {
+            fast: true,
+            because: "Linux 6.18 takes the programs".to_owned(),
+            forged_macs: 0,
+            forged_addresses: 3,
+            trouble: None,
+        }),
         scope: "local".to_owned(),
         mode: Some("plain".to_owned()),
         mode_because: "plain: the engine is in no swarm and has no cluster store of its own".to_owned(),
@@ -122,6 +129,8 @@ Node ID:        00112233445566ff
 Hostname:       a
 VTEP:           192.0.2.1
 Underlay:       packets of 1400 bytes; 192.0.2.9 with 1500 bytes until 2 min ago
+Data path:      fast path (Linux 6.18 takes the programs)
+Forged frames:  0 by MAC, 3 by address, dropped
 Mode:           plain: the engine is in no swarm and has no cluster store of its own
 Scope:          local
 Store:          etcd etcd://h1:2379, NOT connected for 60 s

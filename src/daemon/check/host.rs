@@ -11,7 +11,7 @@ use crate::{
     daemon::underlay::first_address,
     dataplane::{host::Host, interception::Interception, netlink::Kernel},
     engine::{Deadlines, DockerEngine, EngineApi as _},
-    model::HostRoute,
+    model::{FastPathMode, HostRoute},
 };
 
 /// The address at which other hosts reach this one, and what was found out about it.
@@ -106,7 +106,7 @@ pub(super) async fn engine(socket: &Path) -> Finding {
 }
 
 /// What the kernel can do, tried out in namespaces that end with the trial.
-pub(super) async fn kernel(vtep: IpAddr, port: u16) -> Vec<Finding> {
+pub(super) async fn kernel(vtep: IpAddr, port: u16, fast_path: FastPathMode) -> Vec<Finding> {
     const SUBJECT: &str = "kernel";
     if !nix::unistd::geteuid().is_root() {
         let told = "only root can try out what the kernel does; run this as root to know";
@@ -122,6 +122,15 @@ pub(super) async fn kernel(vtep: IpAddr, port: u16) -> Vec<Finding> {
             ),
         ),
     });
+    if fast_path != FastPathMode::Off {
+        findings.push(match (Kernel::try_fast_path().await, fast_path) {
+            (Ok(()), _) => Finding::ok(SUBJECT, "takes the programs of the fast path, and they pass frames"),
+            (Err(error), FastPathMode::On) => {
+                Finding::problem(SUBJECT, format!("{error}; set --fast-path auto"))
+            }
+            (Err(error), _) => Finding::warning(SUBJECT, format!("{error}: packets go by the bridges")),
+        });
+    }
     let names = tokio::task::spawn_blocking(Interception::try_out).await;
     findings.push(match names {
         Ok(Ok(())) => Finding::ok(SUBJECT, "takes packet filter rules that end with the daemon, for names"),

@@ -68,6 +68,9 @@ impl Kernel {
                 Err(error) => results.push(Err(error)),
             }
         }
+        if let Err(error) = self.forget_stations(ops) {
+            tracing::warn!(%error, "a station that is gone stays in the fast path's map until the next look");
+        }
         for (place, answer) in owners.into_iter().zip(self.inside.batch(requests).await) {
             let Some(op) = ops.get(place) else { continue };
             let answer = match (op, answer) {
@@ -78,6 +81,12 @@ impl Kernel {
             };
             if let (Err(failure), Some(result @ Ok(()))) = (answer, results.get_mut(place)) {
                 *result = Err(failure.during(op.to_string()));
+            }
+        }
+        for (op, result) in ops.iter().zip(&mut results) {
+            if let (Op::SetFdb { vni, mac, .. }, Ok(())) = (op, &*result) {
+                let added = self.add_station(*vni, *mac);
+                *result = added.map_err(|detail| DataplaneError::Refused { what: op.to_string(), detail });
             }
         }
         let news = ops.iter().filter_map(|op| match op {

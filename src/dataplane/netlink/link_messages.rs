@@ -101,6 +101,10 @@ pub(crate) fn set_up(index: u32) -> Request {
     set(LinkUnspec::new_with_index(index).up().build())
 }
 
+pub(crate) fn set_down(index: u32) -> Request {
+    set(LinkUnspec::new_with_index(index).down().build())
+}
+
 pub(crate) fn set_mtu(name: &str, mtu: u32) -> Request {
     set(LinkUnspec::new_with_name(name).mtu(mtu).build())
 }

@@ -8,15 +8,16 @@ use std::{
 use netlink_packet_route::link::InfoKind;
 
 use super::{
-    error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, probe::good_probe, socket::Channel,
+    Kernel, error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, paths::Paths, probe::good_probe,
 };
 use crate::{
     dataplane::{
         DataplaneError,
         names::{Named, host_link, parse_link},
+        sources::Guarded,
     },
     model::{EndpointId, MacAddr, NetworkId, Vni},
-    plan::{Overlay, Port, Segment, Vxlan},
+    plan::{Overlay, Port, Segment, Sources, Vxlan},
 };
 
 /// Network of a segment of which no link tells it.
@@ -27,7 +28,8 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// A tunnel that is not as we make it.
 const NO_TUNNEL: Vxlan = Vxlan { local: NOWHERE, port: 0, mtu: 0, flood: false };
 
-pub(super) async fn observe(inside: &Channel, host: &Channel) -> Result<Overlay, DataplaneError> {
+pub(super) async fn observe(kernel: &Kernel) -> Result<Overlay, DataplaneError> {
+    let (inside, host) = (&kernel.inside, &kernel.host);
     let during = |what: &'static str| move |failure: Failure| failure.during(format!("reading {what}"));
     let links = inside.links().await.map_err(during("links"))?;
     let probe = links.iter().find(|link| parse_link(&link.name) == Some(Named::Vxlan(Vni::PROBE)));
@@ -35,22 +37,29 @@ pub(super) async fn observe(inside: &Channel, host: &Channel) -> Result<Overlay,
         Some(link) => inside.addresses_of(link.index).await.map_err(during("addresses"))?,
         None => BTreeSet::new(),
     };
+    let indices: Vec<_> = links.iter().map(|link| link.index).collect();
     let found = Found {
+        paths: kernel.paths(&indices)?,
         links,
         probe,
         rows: inside.fdb().await.map_err(during("forwarding entries"))?,
         neighbours: inside.neighbours().await.map_err(during("neighbours"))?,
+        guarded: kernel.guarded()?,
     };
     let guards = host.guards().await.map_err(during("guard routes"))?;
     Ok(Overlay { segments: found.segments(), guards })
 }
 
 struct Found {
+    /// Of the fast path.
+    paths: Paths,
     links: Vec<Link>,
     /// Addresses of the probe device.
     probe: BTreeSet<Ipv6Addr>,
     rows: BTreeMap<u32, Rows>,
     neighbours: BTreeMap<u32, Neighbours>,
+    /// What the rules say of each port, by its name.
+    guarded: BTreeMap<String, Guarded>,
 }
 
 /// The links of one VNI.
@@ -93,6 +102,7 @@ impl Found {
             return Some(Segment {
                 network,
                 vxlan: vxlan.unwrap_or(NO_TUNNEL),
+                fast: false,
                 ports: BTreeMap::new(),
                 fdb: if vxlan.is_some() { self.probe_fdb(link.index) } else { BTreeMap::new() },
                 neighbours: if vxlan.is_some() { self.neighbours(vni, link.index) } else { BTreeMap::new() },
@@ -108,28 +118,47 @@ impl Found {
             Some((vxlan.index, settings))
         });
         let index = parts.bridge.map(|bridge| bridge.index);
+        let tunnel = vxlan.map(|(index, _)| index);
+        let fast = tunnel.filter(|tunnel| self.paths.is_open(vni, *tunnel));
+        let containers: BTreeMap<_, _> = parts
+            .ports
+            .iter()
+            .map(|(endpoint, link)| ((*endpoint).clone(), self.port(vni, index, fast, link)))
+            .collect();
+        let mut fdb = tunnel.map(|index| self.fdb(index)).unwrap_or_default();
+        if fast.is_some() {
+            let own: BTreeSet<_> = containers.values().map(|port| port.mac).collect();
+            self.paths.mark(vni, |mac| own.contains(mac), &mut fdb);
+        }
         Some(Segment {
             network,
             vxlan: vxlan.map_or(NO_TUNNEL, |(_, settings)| settings),
-            ports: parts
-                .ports
-                .iter()
-                .map(|(endpoint, link)| ((*endpoint).clone(), self.port(vni, index, link)))
-                .collect(),
-            fdb: vxlan.map(|(index, _)| self.fdb(index)).unwrap_or_default(),
+            fast: fast.is_some(),
+            ports: containers,
+            fdb,
             neighbours: index.map(|index| self.neighbours(vni, index)).unwrap_or_default(),
-            flood: vxlan.map(|(index, _)| self.flood(index)).unwrap_or_default(),
+            flood: tunnel.map(|index| self.flood(index)).unwrap_or_default(),
         })
     }
 
-    fn port(&self, vni: Vni, bridge: Option<u32>, link: &Link) -> Port {
+    fn port(&self, vni: Vni, bridge: Option<u32>, tunnel: Option<u32>, link: &Link) -> Port {
         let mut rows = self.rows.get(&link.index).map(|rows| rows.bridge.iter()).into_iter().flatten();
-        match (rows.next(), rows.next()) {
-            (Some((mac, false)), None) if bridge.is_some_and(|bridge| link.is_good_port(bridge)) => {
-                Port { mac: *mac, mtu: link.mtu }
-            }
-            (row, _) => Port { mac: row.map_or(MacAddr::of_bridge(vni), |(mac, _)| *mac), mtu: 0 },
+        let guarded = self.guarded.get(&link.name);
+        let sources = guarded.map_or(Some(Sources::Any), |guarded| guarded.sources);
+        let row = rows.next();
+        let mac = row.map_or(MacAddr::of_bridge(vni), |(mac, _)| *mac);
+        let whole = row.is_some_and(|(_, sticky)| !sticky)
+            && rows.next().is_none()
+            && bridge.is_some_and(|bridge| link.is_good_port(bridge))
+            && sources.is_some()
+            && guarded.is_none_or(|guarded| guarded.mac == Some(mac));
+        let mut port = Port { mac, mtu: link.mtu, sources: sources.unwrap_or(Sources::Any), fast: false };
+        let fast = self.paths.of_port(vni, link.index, &port, tunnel);
+        port.fast = fast.unwrap_or_default();
+        if !whole || fast.is_none() {
+            port.mtu = 0;
         }
+        port
     }
 
     fn fdb(&self, vxlan: u32) -> BTreeMap<MacAddr, IpAddr> {

@@ -65,18 +65,26 @@ impl Kernel {
         for mac in rows.bridge.into_keys().filter(|mac| *mac != port.mac) {
             gone_is_fine(self.inside.call(delete_local(link.index, mac)).await).map_err(during)?;
         }
-        self.inside.call(set_local(link.index, port.mac)).await.map_err(during)
+        self.inside.call(set_local(link.index, port.mac)).await.map_err(during)?;
+        self.guard(&name, port).map_err(|error| refused(&what, &error))?;
+        self.set_port_path(vni, link.index, port).await
     }
 
     /// The other end goes with it, in whatever namespace it is.
     pub(super) async fn delete_port(&self, vni: Vni, endpoint: &EndpointId) -> Result<(), DataplaneError> {
         let what = format!("port of endpoint {}", endpoint.short());
-        match self.inside.link(&host_link(endpoint)).await.map_err(|failure| failure.during(&what))? {
+        let name = host_link(endpoint);
+        match self.inside.link(&name).await.map_err(|failure| failure.during(&what))? {
             Some(link) if may_be(&link, endpoint) && in_segment(&link, vni) => {
-                self.inside.delete_link(link.index).await.map_err(|failure| failure.during(&what))
+                self.drop_port_path(link.index)
+                    .map_err(|detail| DataplaneError::Refused { what: what.clone(), detail })?;
+                self.inside.delete_link(link.index).await.map_err(|failure| failure.during(&what))?;
             }
-            _ => Ok(()),
+            // It has another owner by now.
+            Some(_) => return Ok(()),
+            None => {}
         }
+        self.unguard(&name).map_err(|error| refused(&what, &error))
     }
 
     async fn make_pair(
@@ -107,6 +115,10 @@ impl Kernel {
             None => self.inside.call(request).await.map_err(|failure| failure.during(what)),
         }
     }
+}
+
+fn refused(what: &str, error: &impl ToString) -> DataplaneError {
+    DataplaneError::Refused { what: format!("source rules of {what}"), detail: error.to_string() }
 }
 
 /// A link with the name of this endpoint's port that carries its alias, or none yet.

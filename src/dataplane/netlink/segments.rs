@@ -91,6 +91,7 @@ impl Kernel {
 
     pub(super) async fn delete_segment(&self, vni: Vni) -> Result<(), DataplaneError> {
         let what = format!("segment {vni}");
+        self.forget_paths(vni).map_err(|detail| DataplaneError::Refused { what: what.clone(), detail })?;
         let links = self.inside.links().await.map_err(|failure| failure.during(&what))?;
         let bridge = links.iter().find(|link| is_bridge(link, vni)).map(|link| link.index);
         for link in &links {
@@ -146,6 +147,8 @@ impl Kernel {
             if !is_vxlan(&old, vni) {
                 return Err(self.foreign(what, &name, "VXLAN device"));
             }
+            let closed = self.close_path(vni);
+            closed.map_err(|detail| DataplaneError::Refused { what: what.to_owned(), detail })?;
             self.inside.delete_link(old.index).await.map_err(during)?;
         }
         match self.host.call(create_vxlan(&name, vni, vxlan, self.inside.namespace())).await {

@@ -13,7 +13,10 @@ use nix::{
     },
 };
 
-use super::acknowledgements;
+use super::{
+    batch::acknowledgements,
+    sets::{Answer, read},
+};
 
 /// How long the kernel may take.
 const DEADLINE_SECONDS: i64 = 2;
@@ -38,10 +41,35 @@ pub(in crate::dataplane) fn commit(
         let received = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
         for code in acknowledgements(answer.get(..received).unwrap_or_default()) {
             if code != 0 {
+                drain(socket);
                 return Ok(Err(Errno::from_raw(code)));
             }
             wanted = wanted.saturating_sub(1);
         }
     }
     Ok(Ok(()))
+}
+
+/// Acknowledgements behind a refusal, all of which are there when the transaction ends, are none of the next one's.
+fn drain(socket: &OwnedFd) {
+    let mut rest = [0; 8192];
+    while recv(socket.as_raw_fd(), &mut rest, MsgFlags::MSG_DONTWAIT).is_ok() {}
+}
+
+/// Asks a question that is answered by a list. The inner error is the kernel's refusal.
+pub(in crate::dataplane) fn ask(socket: &OwnedFd, question: &[u8]) -> Result<Result<Answer, Errno>, Errno> {
+    sendto(socket.as_raw_fd(), question, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+    let mut whole = Answer::default();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let received = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let part = read(buffer.get(..received).unwrap_or_default());
+        whole.keys.extend(part.keys);
+        whole.counters.extend(part.counters);
+        match part.ended {
+            None => {}
+            Some(0) => return Ok(Ok(whole)),
+            Some(code) => return Ok(Err(Errno::from_raw(code))),
+        }
+    }
 }

@@ -21,6 +21,7 @@ impl AdminView for Nobody {
             hostname: String::new(),
             vtep: None,
             underlay: None,
+            data_path: None,
             scope: String::new(),
             mode: None,
             mode_because: String::new(),
