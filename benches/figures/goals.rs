@@ -61,10 +61,10 @@ const GOALS: [Goal; 13] = [
         Of::Worst,
         Bound::AtMost(1000.0),
     ),
-    goal("Resync of 100,000 endpoints", "resync-100k", Of::Median, Bound::AtMost(1500.0)),
+    goal("Resync of 100,000 endpoints", "resync-empty-100k", Of::Median, Bound::AtMost(1500.0)),
     goal("Memory of an idle daemon", "memory-idle", Of::Median, Bound::AtMost(25.0)),
-    goal("Memory of a remote endpoint", "memory-per-endpoint", Of::Median, Bound::AtMost(1024.0)),
-    goal("Names answered by one core", "names-rate", Of::Median, Bound::AtLeast(50_000.0)),
+    goal("Memory of a remote endpoint", "memory-endpoint", Of::Median, Bound::AtMost(1024.0)),
+    goal("Names answered by one core", "names-per-core", Of::Median, Bound::AtLeast(50_000.0)),
     goal("Size of the binary that is released", "binary-size-dist", Of::Median, Bound::AtMost(15.0)),
 ];
 
