@@ -14,8 +14,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # More arguments for the test run: make test T='-E "binary(kernel)"'
 T ?=
 
-.PHONY: build demo test test-all sim faults bench lint static plugin dist deb clean-labs deps deps-rust deps-test deps-lint \
-	deps-bench
+.PHONY: build demo bpf bpf-check test test-all sim faults bench lint static plugin dist deb clean-labs deps deps-rust deps-test deps-lint \
+	deps-bench deps-bpf
 
 build: deps-rust
 	cargo build --locked --workspace
@@ -70,6 +70,22 @@ dist: plugin
 # The Debian package alone.
 deb: static
 	packaging/build-deb $(STATIC) $(DIST)
+
+# The fast path's programs for the kernel. The object is committed, so that nobody who only builds needs clang; its
+# version is fixed, because another one would make another object of the same source.
+BPF := src/dataplane/fast_path/program
+BPF_CLANG := clang-14 -O2 -g -target bpf -mcpu=v3 -fno-addrsig -fdebug-compilation-dir=. -Wall -Wextra -Werror -c
+
+bpf: deps-bpf
+	$(BPF_CLANG) $(BPF).c -o $(BPF).o
+	llvm-strip-14 -g $(BPF).o
+
+bpf-check: deps-bpf
+	@made="$$(mktemp)"
+	trap 'rm -f "$$made"' EXIT
+	$(BPF_CLANG) $(BPF).c -o "$$made"
+	llvm-strip-14 -g "$$made"
+	cmp -s "$$made" $(BPF).o || { echo "$(BPF).o is not what $(BPF).c makes: run 'make bpf'" >&2; exit 1; }
 
 # Doc tests first, so that the output ends with the summary of all others. An ignored test is a test that
 # nobody runs: ALLOW_SKIP=1 lets one pass.
@@ -130,7 +146,7 @@ bench: deps deps-bench
 
 # Advisories are not checked here: their database is fetched from a git host, and a check that needs one
 # fails on machines that reach the crate registry only. Where it can be had: cargo deny check advisories
-lint: deps-rust deps-lint
+lint: deps-rust deps-lint bpf-check
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
@@ -147,5 +163,5 @@ clean-labs: deps-rust
 deps:
 	@.ci/deps rust lab
 
-deps-rust deps-test deps-lint deps-bench: deps-%:
+deps-rust deps-test deps-lint deps-bench deps-bpf: deps-%:
 	@.ci/deps $*

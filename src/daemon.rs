@@ -99,8 +99,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     let listener = http::bind(&config.socket)?;
     let opened = async {
         let store = open::open(&url, &config.store_options, Timeouts::default()).await?;
-        let kernel =
-            Kernel::open(KernelConfig { fast_path: config.fast_path, ..KernelConfig::default() }).await?;
+        let kernel = Kernel::open(KernelConfig::default()).await?;
         anyhow::Ok((store, Arc::new(kernel)))
     };
     let (store, kernel) = opened.await.inspect_err(|_| remove_socket(&config.socket))?;
@@ -295,6 +294,7 @@ async fn start(
         footing: gate.footing(),
     };
     let store_url = config.cluster_store.clone();
+    let (way, mode) = (kernel.clone(), config.fast_path);
     let view = View {
         node,
         kernel,
@@ -320,6 +320,14 @@ async fn start(
         if let Err(error) = worker.run(ended).await {
             error!(%error, "the kernel can no longer be followed");
         }
+    });
+    let ended = cancel.clone();
+    tasks.spawn(async move {
+        // Beside all else: an engine need not wait for what makes its containers faster.
+        if let Err(error) = way.choose_path(mode).await {
+            error!(%error, "packets go by the bridges");
+        }
+        ended.cancelled().await;
     });
     tasks.spawn(refill.run(cancel.clone()));
     tasks.spawn(publisher.run(cancel.clone()));

@@ -19,7 +19,7 @@ use rs_overlay::{
         namespace::Namespace,
         netlink::{Kernel, KernelConfig},
     },
-    model::{Snapshot, Vni},
+    model::{FastPathMode, Snapshot, Vni},
     plan::{LocalPort, Op, Overlay, Situation, desired, diff},
 };
 
@@ -58,8 +58,9 @@ pub(crate) fn run(_: &Context) -> Result<Vec<Figure>> {
 async fn measure(pin: &Path, count: usize, rounds: usize) -> Result<Vec<Figure>> {
     let address = Command::new("ip").args(["addr", "add", "192.0.2.1/24", "dev", "lo"]).status()?;
     ensure!(address.success(), "cannot give a loopback an address");
-    let kernel = Kernel::open(KernelConfig { namespace: pin.to_owned(), ..KernelConfig::default() }).await?;
-    let host = Scene::new(count)?;
+    let kernel = Kernel::open(KernelConfig { namespace: pin.to_owned(), host_namespace: None }).await?;
+    kernel.choose_path(FastPathMode::Auto).await?;
+    let host = Scene::new(count, kernel.has_fast_path())?;
     let (mut nothing, mut wrong) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..rounds {
         nothing[0].push(host.round(&kernel, 2 * count).await?);
@@ -68,7 +69,8 @@ async fn measure(pin: &Path, count: usize, rounds: usize) -> Result<Vec<Figure>>
         clear(&kernel).await?;
 
         // The links alone; the probe segment goes with the rest.
-        let wanted = host.wanted();
+        // The messages know nothing of the fast path's map.
+        let wanted = Scene::new(count, false)?.wanted();
         let mut bare = wanted.clone();
         for segment in bare.segments.values_mut() {
             segment.fdb.clear();
@@ -103,7 +105,8 @@ async fn measure(pin: &Path, count: usize, rounds: usize) -> Result<Vec<Figure>>
             "into an empty kernel",
             nothing,
             "ours: read the kernel, plan, compare, make bridge, tunnel, port and three rows for each container \
-             (two forwarding entries, one neighbour); the other writes the same rows",
+             (two forwarding entries, one neighbour), and where there is a fast path one in its map; the other writes \
+             the same rows, and no map",
         ),
         figure(
             of_wrong,
@@ -129,10 +132,11 @@ struct Scene {
     ports: BTreeMap<rs_overlay::model::EndpointId, LocalPort>,
     node: rs_overlay::model::NodeId,
     vni: Vni,
+    fast_path: bool,
 }
 
 impl Scene {
-    fn new(count: usize) -> Result<Self> {
+    fn new(count: usize, fast_path: bool) -> Result<Self> {
         let network = layout::network(0)?;
         let own = layout::local(Place { host: 0, network: 0, number: 0 })?;
         let port = LocalPort { network: own.network, mac: own.mac, addresses: own.addresses };
@@ -145,7 +149,13 @@ impl Scene {
             members.insert(endpoint.id.clone(), endpoint);
         }
         snapshot.networks.insert(network.id.clone(), network);
-        Ok(Self { snapshot, ports: BTreeMap::from([(own.id, port)]), node: layout::node_id(0)?, vni })
+        Ok(Self {
+            snapshot,
+            ports: BTreeMap::from([(own.id, port)]),
+            node: layout::node_id(0)?,
+            vni,
+            fast_path,
+        })
     }
 
     fn wanted(&self) -> Overlay {
@@ -157,7 +167,7 @@ impl Scene {
             ports: &self.ports,
             networks: &BTreeMap::new(),
             refused: &BTreeSet::new(),
-            fast_path: true,
+            fast_path: self.fast_path,
         };
         desired(&self.snapshot, &situation)
     }

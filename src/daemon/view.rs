@@ -177,7 +177,7 @@ impl View {
     }
 
     fn data_path(&self) -> DataPathStatus {
-        let path = self.kernel.data_path().clone();
+        let path = self.kernel.data_path();
         let (forged, trouble) = match self.kernel.forged() {
             Ok(forged) => (forged, None),
             Err(error) => (Forged::default(), Some(error.to_string())),

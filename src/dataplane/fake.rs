@@ -48,6 +48,16 @@ impl FakeKernel {
         });
     }
 
+    /// The daemon has ended, and with it what belongs to it and not to the kernel: the fast path's programs.
+    pub fn end_programs(&self) {
+        self.with(|state| {
+            for segment in state.overlay.segments.values_mut() {
+                segment.fast = false;
+                segment.ports.values_mut().for_each(|port| port.fast = false);
+            }
+        });
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }

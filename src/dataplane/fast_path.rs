@@ -145,6 +145,12 @@ impl FastPath {
 
     /// Takes a port's program, its entry and its station away, as far as there are such.
     pub(super) fn drop_port(&mut self, link: u32) -> Result<(), String> {
+        self.links.remove(&link);
+        self.forget_port(link)
+    }
+
+    /// Takes away its entry and its station: what it sends goes by the bridge, and so does what is for it.
+    pub(super) fn forget_port(&mut self, link: u32) -> Result<(), String> {
         let entry = self.ports.get(&link.to_ne_bytes(), 0).ok().and_then(|value| PortEntry::decode(&value));
         if let Some(entry) = entry {
             let key = station(entry.vni, entry.mac);
@@ -152,7 +158,6 @@ impl FastPath {
                 gone_is_fine(self.stations.remove(&key))?;
             }
         }
-        self.links.remove(&link);
         gone_is_fine(self.ports.remove(&link.to_ne_bytes()))
     }
 

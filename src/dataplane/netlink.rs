@@ -89,8 +89,6 @@ pub struct KernelConfig {
     pub namespace: PathBuf,
     /// The host's namespace; absent: the one of the thread that opens the kernel.
     pub host_namespace: Option<PathBuf>,
-    /// Whether packets may go past the bridges.
-    pub fast_path: FastPathMode,
 }
 
 /// How packets go, and why so.
@@ -104,7 +102,7 @@ pub struct DataPath {
 
 impl Default for KernelConfig {
     fn default() -> Self {
-        Self { namespace: DEFAULT_NAMESPACE.into(), host_namespace: None, fast_path: FastPathMode::default() }
+        Self { namespace: DEFAULT_NAMESPACE.into(), host_namespace: None }
     }
 }
 
@@ -136,29 +134,6 @@ fn lock(namespace: &Path) -> Result<Lockfile, DataplaneError> {
     })
 }
 
-/// Loads the programs, if that is wanted and they do what they should here.
-async fn choose_path(mode: FastPathMode) -> Result<(Option<FastPath>, DataPath), DataplaneError> {
-    if mode == FastPathMode::Off {
-        return Ok((None, DataPath { fast: false, because: "--fast-path off".into() }));
-    }
-    let refused = |detail| DataplaneError::Refused { what: "fast path".into(), detail };
-    let loaded = match Kernel::try_fast_path().await {
-        Ok(()) => FastPath::load().map_err(refused),
-        Err(error) => Err(error),
-    };
-    match loaded {
-        Ok(fast) => {
-            let because = "this kernel's programs pass frames past the bridges".into();
-            Ok((Some(fast), DataPath { fast: true, because }))
-        }
-        Err(error) if mode == FastPathMode::On => Err(error),
-        Err(error) => {
-            info!(%error, "packets go by the bridges");
-            Ok((None, DataPath { fast: false, because: error.to_string() }))
-        }
-    }
-}
-
 /// The kernel of this host.
 #[derive(Debug)]
 pub struct Kernel {
@@ -169,7 +144,9 @@ pub struct Kernel {
     sources: Mutex<SourceRules>,
     /// The programs that take packets past the bridges.
     fast: Mutex<Option<FastPath>>,
-    data_path: DataPath,
+    data_path: Mutex<DataPath>,
+    /// Those who want to know that something has changed.
+    told: Mutex<Vec<mpsc::WeakSender<Changed>>>,
     /// Held for as long as this kernel is written to from here; a trial needs none.
     lock: Option<Lockfile>,
     /// Listeners for changes; they end with it.
@@ -187,10 +164,13 @@ impl Kernel {
             info!(%error, "this kernel has no packet filter for bridges: what goes by a bridge is checked for its MAC alone");
             SourceRules::imagined()
         });
-        let (fast, data_path) = choose_path(config.fast_path).await?;
         let kernel = Self {
-            fast: Mutex::new(fast),
-            data_path,
+            fast: Mutex::default(),
+            data_path: Mutex::new(DataPath {
+                fast: false,
+                because: "the fast path has not been tried yet".into(),
+            }),
+            told: Mutex::default(),
             lock: Some(lock),
             adopted,
             sources: Mutex::new(sources),
@@ -199,15 +179,49 @@ impl Kernel {
             listeners: Mutex::default(),
         };
         kernel.prepare().await?;
+        if let Err(error) = quiet::keep_filters_out(kernel.inside.namespace()) {
+            info!(%error, "bridged packets meet the packet filters that are made for hosts, which costs time");
+        }
         if let Err(error) = quiet::keep_questions_here(kernel.inside.namespace()) {
             info!(%error, "this kernel has no packet filter for bridges; containers that confirm addresses do so across the underlay");
         }
         Ok(kernel)
     }
 
-    /// How packets go for as long as this is open.
-    pub fn data_path(&self) -> &DataPath {
-        &self.data_path
+    /// How packets go.
+    pub fn data_path(&self) -> DataPath {
+        self.data_path.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loads the programs that take packets past the bridges, if that is wanted and they do here what they should,
+    /// and has whoever listens for changes look again. Takes some tens of milliseconds, in which all goes by the
+    /// bridges. An error, with `On`, changes nothing.
+    pub async fn choose_path(&self, mode: FastPathMode) -> Result<(), DataplaneError> {
+        let loaded = match mode {
+            FastPathMode::Off => Err("--fast-path off".to_owned()),
+            _ => match Self::try_fast_path().await {
+                Ok(()) => FastPath::load(),
+                Err(error) if mode == FastPathMode::On => return Err(error),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        let data_path = match &loaded {
+            Ok(_) => {
+                DataPath { fast: true, because: "this kernel's programs pass frames past the bridges".into() }
+            }
+            Err(because) => DataPath { fast: false, because: because.clone() },
+        };
+        info!(fast = data_path.fast, because = %data_path.because, "chose the way of containers' packets");
+        *self.fast_path_lock() = loaded.ok();
+        *self.data_path.lock().unwrap_or_else(PoisonError::into_inner) = data_path;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|listener| {
+            // A full channel already says "look again".
+            listener
+                .upgrade()
+                .is_some_and(|listener| listener.try_send(Changed).is_ok() || !listener.is_closed())
+        });
+        Ok(())
     }
 
     /// Whether our namespace was there already. If not, every link that a former run made is gone.
@@ -255,6 +269,7 @@ impl Kernel {
             Op::SetPath { vni, fast } => self.set_path(*vni, *fast).await,
             Op::DeleteSegment { vni } => self.delete_segment(*vni).await,
             Op::AddPort { vni, endpoint, port } => self.add_port(*vni, endpoint, *port).await,
+            Op::SetPortPath { vni, endpoint, port } => self.set_path_of(*vni, endpoint, *port).await,
             Op::DeletePort { vni, endpoint } => self.delete_port(*vni, endpoint).await,
             Op::AddGuard(cidr) => self
                 .host
@@ -307,7 +322,7 @@ impl Dataplane for Kernel {
     }
 
     fn has_fast_path(&self) -> bool {
-        self.data_path.fast
+        self.fast_path_lock().is_some()
     }
 
     async fn keep(&self) -> Result<bool, DataplaneError> {
@@ -320,6 +335,9 @@ impl Dataplane for Kernel {
 
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError> {
         let (sender, receiver) = mpsc::channel(1);
+        // Not held for longer than the listener: the channel ends with that.
+        let weak = sender.downgrade();
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(weak);
         let listener =
             events::listener(self.inside.namespace(), self.host.namespace(), sender).map_err(|error| {
                 DataplaneError::Refused { what: "netlink notices".into(), detail: error.to_string() }

@@ -6,6 +6,8 @@
 //! question into one for all, so that it is answered like the first one. Who lives on the same bridge hears
 //! it and answers as always.
 
+use std::{fs, io, path::Path};
+
 use nix::errno::Errno;
 
 use super::{
@@ -30,6 +32,27 @@ pub(super) fn keep_questions_here(overlay: &Namespace) -> Result<(), String> {
         transaction::commit(&socket, bridge_table(TABLE, rules()))?
     });
     made.map_err(|error| error.to_string())?.map_err(|errno: Errno| errno.to_string())
+}
+
+/// Where a kernel with `br_netfilter` has it that bridged packets meet filters of IP, IPv6 and ARP (since Linux 5.3 for
+/// each namespace by itself). A new namespace begins with all of them on. It has no such filters, but being asked for
+/// them costs a packet a tenth of its way.
+const FILTERED: &str = "/proc/sys/net/bridge";
+const FILTERS: [&str; 3] =
+    ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"];
+
+/// Bridged packets meet the bridges' own rules alone.
+pub(super) fn keep_filters_out(overlay: &Namespace) -> io::Result<()> {
+    overlay.run(|| {
+        for filter in FILTERS {
+            match fs::write(Path::new(FILTERED).join(filter), "0") {
+                // A kernel without them.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    })?
 }
 
 fn rules() -> Vec<Rule> {

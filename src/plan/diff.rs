@@ -29,6 +29,8 @@ pub enum Op {
     /// Creates a veth pair: one end in the bridge, the other waiting in the host's namespace. A pair that
     /// is there already is repaired in place.
     AddPort { vni: Vni, endpoint: EndpointId, port: Port },
+    /// Opens the short way for what a port sends. It takes the kernel some milliseconds, so it comes last.
+    SetPortPath { vni: Vni, endpoint: EndpointId, port: Port },
     /// Deletes a veth pair, wherever its other end is.
     DeletePort { vni: Vni, endpoint: EndpointId },
     /// Sends frames for `mac` to `vtep`, and to no other.
@@ -52,6 +54,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether all goes on without it, if more slowly.
+    pub fn can_wait(&self) -> bool {
+        matches!(self, Op::SetPortPath { .. })
+    }
+
     /// Whether it only takes something away.
     pub fn is_deletion(&self) -> bool {
         matches!(
@@ -146,9 +153,16 @@ fn fill_segment(vni: Vni, old: Option<&Segment>, new: &Segment, ops: &mut Vec<Op
     if old.is_some_and(|old| old.fast) != new.fast {
         ops.push(Op::SetPath { vni, fast: new.fast });
     }
+    let mut paths = Vec::new();
     for (endpoint, &port) in &new.ports {
-        if old.and_then(|old| old.ports.get(endpoint)) != Some(&port) {
-            ops.push(Op::AddPort { vni, endpoint: endpoint.clone(), port });
+        let old = old.and_then(|old| old.ports.get(endpoint));
+        // A container need not wait for its short way.
+        let first = Port { fast: port.fast && old.is_some_and(|old| old.fast), ..port };
+        if old != Some(&first) {
+            ops.push(Op::AddPort { vni, endpoint: endpoint.clone(), port: first });
+        }
+        if first != port {
+            paths.push(Op::SetPortPath { vni, endpoint: endpoint.clone(), port });
         }
     }
     for (&mac, &vtep) in &new.fdb {
@@ -164,6 +178,7 @@ fn fill_segment(vni: Vni, old: Option<&Segment>, new: &Segment, ops: &mut Vec<Op
             ops.push(Op::SetNeighbour { vni, ip, mac });
         }
     }
+    ops.append(&mut paths);
 }
 
 /// What is there once `ops` have been carried out on `from`: the law that the kernel has to follow,
@@ -203,6 +218,7 @@ fn step(op: &Op, overlay: &mut Overlay) {
         | Op::SetMtu { vni, .. }
         | Op::SetPath { vni, .. }
         | Op::AddPort { vni, .. }
+        | Op::SetPortPath { vni, .. }
         | Op::DeletePort { vni, .. }
         | Op::SetFdb { vni, .. }
         | Op::DeleteFdb { vni, .. }
@@ -229,6 +245,11 @@ fn step_inside(op: &Op, segment: &mut Segment) {
         Op::SetPath { fast, .. } => segment.fast = *fast,
         Op::AddPort { endpoint, port, .. } => {
             segment.ports.insert(endpoint.clone(), *port);
+        }
+        Op::SetPortPath { endpoint, port, .. } => {
+            if let Some(there) = segment.ports.get_mut(endpoint) {
+                there.fast = port.fast;
+            }
         }
         Op::DeletePort { endpoint, .. } => {
             segment.ports.remove(endpoint);
@@ -285,6 +306,9 @@ impl fmt::Display for Op {
                     port.sources,
                     path(port.fast)
                 )
+            }
+            Op::SetPortPath { vni, endpoint, port } => {
+                write!(f, "set path vni {vni} endpoint {} to {}", endpoint.short(), path(port.fast))
             }
             Op::DeletePort { vni, endpoint } => {
                 write!(f, "delete port vni {vni} endpoint {}", endpoint.short())

@@ -20,7 +20,7 @@ pub fn repaired_thing(op: &Op) -> &'static str {
         Op::AddSegment { .. } | Op::DeleteSegment { .. } => "bridge",
         Op::ReplaceVxlan { .. } => "VXLAN device",
         Op::SetMtu { .. } => "MTU",
-        Op::SetPath { .. } => "fast path",
+        Op::SetPath { .. } | Op::SetPortPath { .. } => "fast path",
         Op::AddPort { .. } | Op::DeletePort { .. } => "port",
         Op::SetFdb { .. } | Op::DeleteFdb { .. } => "forwarding entry",
         Op::SetNeighbour { .. } | Op::DeleteNeighbour { .. } => "neighbour",

@@ -207,7 +207,17 @@ impl<D: Dataplane> Worker<D> {
         let mut complaints: BTreeMap<NetworkId, String> = BTreeMap::new();
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
-        let results = if ops.is_empty() { Vec::new() } else { self.dataplane.apply(&ops).await };
+        let urgent = ops.iter().position(Op::can_wait).unwrap_or(ops.len());
+        let (first, rest) = ops.split_at(urgent);
+        let mut results = if first.is_empty() { Vec::new() } else { self.dataplane.apply(first).await };
+        if !rest.is_empty() {
+            // Whoever waits for a link need not wait for what makes it faster.
+            let so_far = first.iter().zip(&results).filter(|(_, result)| result.is_ok());
+            let so_far: Vec<_> = so_far.map(|(op, _)| op.clone()).collect();
+            let reached = crate::plan::apply(&so_far, from.clone());
+            self.applied.send_modify(|applied| Arc::make_mut(applied).overlay = reached);
+            results.extend(self.dataplane.apply(rest).await);
+        }
         let (plan_us, kernel_us) =
             (clock::micros(planned), clock::micros(begun.elapsed().saturating_sub(planned)));
         debug!(steps = ops.len(), plan_us, kernel_us, "planned and applied");
@@ -363,6 +373,7 @@ fn network_of(op: &Op, from: &Overlay, to: &Overlay) -> Option<NetworkId> {
         | Op::SetPath { vni, .. }
         | Op::DeleteSegment { vni }
         | Op::AddPort { vni, .. }
+        | Op::SetPortPath { vni, .. }
         | Op::DeletePort { vni, .. }
         | Op::SetFdb { vni, .. }
         | Op::DeleteFdb { vni, .. }

@@ -110,9 +110,7 @@ impl Lab {
     /// A host whose kernel is under test.
     pub(crate) async fn host(&self, name: &str) -> Host {
         let net = self.namespace(name);
-        let fast_path = if is_fast() { FastPathMode::On } else { FastPathMode::Off };
-        let config =
-            KernelConfig { namespace: self.pin("overlay"), host_namespace: Some(net.path()), fast_path };
+        let config = KernelConfig { namespace: self.pin("overlay"), host_namespace: Some(net.path()) };
         let facts = Facts::open(Some(&net.path())).unwrap();
         Host { kernel: open(&config).await, facts, net, config }
     }
@@ -166,7 +164,10 @@ impl Drop for Lab {
 }
 
 pub(crate) async fn open(config: &KernelConfig) -> Kernel {
-    Kernel::open(config.clone()).await.unwrap()
+    let kernel = Kernel::open(config.clone()).await.unwrap();
+    let mode = if is_fast() { FastPathMode::On } else { FastPathMode::Off };
+    kernel.choose_path(mode).await.unwrap();
+    kernel
 }
 
 pub(crate) struct Host {

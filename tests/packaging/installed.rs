@@ -111,6 +111,14 @@ fn the_service_runs_restarts_and_is_upgraded_without_touching_a_link() {
     let checked = machine.good("rs-overlay config check --service");
     assert!(checked.contains("no problem") && checked.contains("serves /run/docker"), "{checked}");
     assert!(machine.good("rs-overlay version").contains("Daemon: 0."));
+    // The service can do what root can who is not confined.
+    let able = checked.contains("takes the programs of the fast path");
+    assert_eq!(
+        able,
+        !machine.journal().contains("packets go by the bridges"),
+        "{checked}\n{}",
+        machine.journal()
+    );
 
     let before = a_container(&machine);
     machine.good("systemctl restart rs-overlay");

@@ -77,7 +77,7 @@ impl Machine {
         let directory = TempDir::new().unwrap();
         let inside = format!(
             r#"{LAYER} exec systemd-nspawn --quiet --directory="$2/root" --bind-ro="$3:/packages" \
-                --private-network --register=no --keep-unit --console=pipe --boot >"$2/console" 2>&1"#
+                --private-network --system-call-filter=bpf --register=no --keep-unit --console=pipe --boot >"$2/console" 2>&1"#
         );
         let process = apart()
             .args([&inside, "sh"])

@@ -68,6 +68,18 @@ fn the_service_has_the_mounts_of_the_host() {
 }
 
 #[test]
+fn the_service_and_the_managed_plugin_may_load_programs() {
+    assert!(values("SystemCallFilter").join(" ").split(' ').any(|call| call == "bpf"));
+    let config: serde_json::Value = serde_json::from_str(&file("plugin-config.json")).unwrap();
+    for capability in ["sys_admin", "net_admin"] {
+        assert!(capabilities().contains(&capability.to_owned()), "{capability}");
+        let name = format!("CAP_{}", capability.to_uppercase());
+        let kept = config["linux"]["capabilities"].as_array().unwrap();
+        assert!(kept.contains(&serde_json::Value::from(name.as_str())), "{name}");
+    }
+}
+
+#[test]
 fn an_engine_that_is_started_starts_its_driver_first_and_needs_it_not() {
     assert_eq!(values("Before"), ["docker.service"]);
     assert!(values("WantedBy").contains(&"docker.service".to_owned()));

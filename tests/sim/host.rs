@@ -189,6 +189,7 @@ fn boot(host: usize) {
             return;
         }
     };
+    inner.end_programs();
     if inner.overlay() == Overlay::default() {
         // As the daemon does where it has found no namespace of its own.
         let _ = local.forget_lost(|sandbox| std::path::Path::new(sandbox).exists());

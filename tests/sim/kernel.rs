@@ -41,6 +41,10 @@ impl Dataplane for SimKernel {
         results
     }
 
+    fn has_fast_path(&self) -> bool {
+        self.inner.has_fast_path()
+    }
+
     fn events(&self) -> Result<mpsc::Receiver<Changed>, DataplaneError> {
         self.inner.events()
     }

@@ -71,7 +71,7 @@ static long (*const change_type)(struct __sk_buff *skb, u32 type) = (void *)32;
 static long (*const pull_data)(struct __sk_buff *skb, u32 length) = (void *)39;
 static long (*const redirect_peer)(u32 link, u64 flags) = (void *)155;
 
-// Maps, keys and values. layout.rs has the same; a change gives the maps' names another number.
+// Maps, keys and values. layout.rs has the same.
 
 // A port: the bridge's end of a container's link, by its index.
 struct port {

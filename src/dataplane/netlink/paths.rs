@@ -14,9 +14,9 @@ use crate::{
     dataplane::{
         DataplaneError,
         fast_path::{FastPath, Found, PortEntry, Side, Target},
-        names::vxlan_link,
+        names::{host_link, vxlan_link},
     },
-    model::{MacAddr, Vni},
+    model::{EndpointId, MacAddr, Vni},
     plan::{Op, Port},
 };
 
@@ -63,7 +63,26 @@ impl Kernel {
         .map_err(|detail| refused(&what, detail))
     }
 
+    /// The same for a port that is there.
+    pub(super) async fn set_path_of(
+        &self,
+        vni: Vni,
+        endpoint: &EndpointId,
+        port: Port,
+    ) -> Result<(), DataplaneError> {
+        let name = host_link(endpoint);
+        let what = format!("fast path of port {name} in segment {vni}");
+        let link = self.inside.link(&name).await.map_err(|failure| failure.during(&what))?;
+        let link = link.ok_or_else(|| refused(&what, "it is missing".into()))?;
+        self.set_port_path(vni, link.index, port).await
+    }
+
     /// Before a port's link goes.
+    pub(super) fn forget_port_path(&self, link: u32) -> Result<(), String> {
+        self.with_fast_path(|fast| fast.forget_port(link))
+    }
+
+    /// And after that.
     pub(super) fn drop_port_path(&self, link: u32) -> Result<(), String> {
         self.with_fast_path(|fast| fast.drop_port(link))
     }

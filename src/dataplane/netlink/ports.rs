@@ -76,9 +76,11 @@ impl Kernel {
         let name = host_link(endpoint);
         match self.inside.link(&name).await.map_err(|failure| failure.during(&what))? {
             Some(link) if may_be(&link, endpoint) && in_segment(&link, vni) => {
-                self.drop_port_path(link.index)
-                    .map_err(|detail| DataplaneError::Refused { what: what.clone(), detail })?;
+                let refused = |detail| DataplaneError::Refused { what: what.clone(), detail };
+                self.forget_port_path(link.index).map_err(refused)?;
                 self.inside.delete_link(link.index).await.map_err(|failure| failure.during(&what))?;
+                // To detach a program from a link that is there takes the kernel some milliseconds.
+                self.drop_port_path(link.index).map_err(refused)?;
             }
             // It has another owner by now.
             Some(_) => return Ok(()),
