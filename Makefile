@@ -130,17 +130,19 @@ sim: deps-rust deps-test
 
 # The figures of docs/performance.md, measured anew in about ten minutes, after an optimised build of the daemon and
 # of the bench: $(TARGET)/bench has the report. Some groups only: make bench ONLY=1,3 (`make bench ARGS=--help` lists
-# them); a first look in about two minutes: QUICK=1; with the time of builds from nothing, which take minutes: COLD=1.
+# them); a first look in about two minutes: QUICK=1; with the time of builds from nothing, which take minutes: COLD=1;
+# with the tables put into docs/performance.md: DOC=1.
 ONLY ?=
 QUICK ?=
 COLD ?=
+DOC ?=
 ARGS ?=
 
 bench: deps deps-bench
 	@runner="$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')"
 	if [ -n "$(SUDO)" ]; then export "CARGO_TARGET_$${runner}_RUNNER=$(SUDO)"; fi
 	cargo bench --locked --bench figures -- --out "$(abspath $(TARGET))/bench" $(if $(ONLY),--only $(ONLY)) \
-		$(if $(QUICK),--quick) $(if $(COLD),--cold-build) $(ARGS)
+		$(if $(QUICK),--quick) $(if $(COLD),--cold-build) $(if $(DOC),--document docs/performance.md) $(ARGS)
 
 # Advisories are not checked here: their database is fetched from a git host, and a check that needs one
 # fails on machines that reach the crate registry only. Where it can be had: cargo deny check advisories

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "the bench uses all of it")]
 
+#[path = "../benches/figures/document.rs"]
+mod document;
 #[path = "../benches/figures/figure.rs"]
 mod figure;
 #[path = "../benches/figures/goals.rs"]
@@ -47,7 +49,6 @@ mod of_goals {
         goals::verdicts,
     };
     const BARE: &str = "bare VXLAN";
-    use super::goals::*;
 
     fn of(key: &'static str, series: Vec<Series>) -> Figure {
         Figure { key, title: String::new(), unit: "us", better: Better::Lower, series, note: None }
@@ -71,7 +72,6 @@ mod of_goals {
 }
 
 mod of_table {
-    use super::table::*;
     use super::{
         figure::{Better, Figure, OURS, Series},
         table::{markdown, number, of_figures, rows},
@@ -102,7 +102,6 @@ mod of_table {
 }
 
 mod of_pictures {
-    use super::pictures::*;
     use super::{
         figure::{Better, Figure, OURS, Series},
         pictures::{Kind, kind, of},
@@ -142,8 +141,8 @@ mod of_report {
 
     use serde_json::Value;
 
-    use super::report::*;
     use super::{
+        document,
         figure::{Better, Figure, OURS, Series},
         machine::Machine,
         report::{Measured, Report},
@@ -177,6 +176,12 @@ mod of_report {
         assert_eq!(json["groups"][0]["figures"][0]["series"][1]["runs"], 2);
         assert_eq!(json["goals"][0]["met"], true);
         assert!(directory.path().join("round-trip-1-core-p50.svg").is_file());
+        let document = "Before.\n<!-- written by the bench: begin -->\nold\n<!-- written by the bench: end -->\nAfter.\n";
+        let filled = document::filled(document, &report).unwrap();
+        assert!(filled.starts_with("Before.\n") && filled.ends_with("\nAfter.\n") && !filled.contains("old"));
+        assert!(filled.contains("bare VXLAN"), "{filled}");
+        assert_eq!(document::filled(&filled, &report).unwrap(), filled);
+        assert!(document::filled("no marks", &report).is_err());
         assert!(!report.is_whole() && report.printed().contains("FAILED: no engine"));
     }
 }

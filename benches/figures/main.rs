@@ -2,6 +2,7 @@
 
 mod between;
 mod clocked;
+mod document;
 mod figure;
 mod goals;
 mod machine;
@@ -119,6 +120,9 @@ fn measure(options: &Options) -> Result<bool> {
         report.groups.push(Measured { number, title, seconds, outcome });
     }
     let path = report.write(&options.out)?;
+    if let Some(document) = &options.document {
+        document::update(&report, document)?;
+    }
     writeln!(io::stdout(), "{}\nIn full, with pictures: {}", report.printed(), path.display())?;
     Ok(report.is_whole())
 }

@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub(crate) out: PathBuf,
+    /// Put the tables into this Markdown file as well, between its two marks, and the main pictures beside it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) document: Option<PathBuf>,
     /// Cargo says so when it runs a bench
     #[arg(long, hide = true)]
     bench: bool,

@@ -52,8 +52,12 @@ struct Row<'a> {
 impl Report {
     /// Goals of which something was measured.
     pub(crate) fn verdicts(&self) -> Vec<Verdict> {
-        let all: Vec<_> = self.groups.iter().flat_map(|group| group.outcome.iter().flatten()).collect();
-        verdicts(&all)
+        verdicts(&self.figures().collect::<Vec<_>>())
+    }
+
+    /// All figures that were measured.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = &Figure> {
+        self.groups.iter().flat_map(|group| group.outcome.iter().flatten())
     }
 
     /// Whether every group was measured.
@@ -89,7 +93,7 @@ impl Report {
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display())).map(|()| path)
         };
         save("report.json", format!("{:#}\n", self.json()))?;
-        for figure in self.groups.iter().flat_map(|group| group.outcome.iter().flatten()) {
+        for figure in self.figures() {
             if let Some(picture) = pictures::of(figure)? {
                 save(&pictures::name(figure), picture)?;
             }
@@ -127,25 +131,36 @@ impl Report {
         }
         text += "\nMedian, and what lies between the lowest and the highest tenth of all runs. The last column is the \
                  median of rs-overlay's value divided by the subject's, round by round.\n";
+        text += &self.tables(&|figure| Some(pictures::name(figure)))?;
+        Ok(text)
+    }
+
+    /// Goals and groups in Markdown; `picture` tells where the picture of a figure is, if it is to be shown.
+    pub(crate) fn tables(&self, picture: &dyn Fn(&Figure) -> Option<String>) -> Result<String> {
+        let mut text = String::new();
         let verdicts = self.verdicts();
         if !verdicts.is_empty() {
-            writeln!(text, "\n## Goals\n\n{}", table::markdown_goals(&verdicts))?;
+            writeln!(text, "\n## Goals\n\n{}", table::markdown_goals(&verdicts).trim_end())?;
         }
         for group in &self.groups {
             writeln!(text, "\n## {} {}\n", group.number, group.title)?;
-            match &group.outcome {
-                Ok(figures) => {
-                    writeln!(text, "{}", table::markdown(figures))?;
-                    for figure in figures {
-                        if let Some(note) = &figure.note {
-                            writeln!(text, "- {}: {note}.", figure.title)?;
-                        }
-                    }
-                    for figure in figures.iter().filter(|figure| pictures::kind(figure).is_some()) {
-                        writeln!(text, "\n![{}]({})", figure.title, pictures::name(figure))?;
-                    }
+            let figures = match &group.outcome {
+                Ok(figures) => figures,
+                Err(why) => {
+                    writeln!(text, "Failed: {why}")?;
+                    continue;
                 }
-                Err(why) => writeln!(text, "Failed: {why}")?,
+            };
+            writeln!(text, "{}", table::markdown(figures))?;
+            for (title, note) in
+                figures.iter().filter_map(|figure| Some((&figure.title, figure.note.as_ref()?)))
+            {
+                writeln!(text, "- {title}: {note}.")?;
+            }
+            for figure in figures.iter().filter(|figure| pictures::kind(figure).is_some()) {
+                if let Some(path) = picture(figure) {
+                    writeln!(text, "\n![{}]({path})", figure.title)?;
+                }
             }
         }
         Ok(text)

@@ -10,15 +10,15 @@ use plotters::{
 };
 
 use super::{colour, failed, heading};
-use crate::figure::Figure;
+use crate::figure::{Figure, Series};
 
 /// Width and height of the picture.
 pub(super) const SIZE: (u32, u32) = (720, 360);
 
 pub(super) fn draw(figure: &Figure, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<()> {
-    // The last hundredth may be far away, and would press all others against the edge.
-    let most =
-        figure.series.iter().map(|series| series.quantile(0.99)).fold(f64::MIN_POSITIVE, f64::max) * 1.1;
+    // The last samples may be far away, and would press all others against the edge.
+    let end = |series: &Series| series.quantile(0.9).max(series.quantile(0.99).min(3.0 * series.median()));
+    let most = figure.series.iter().map(end).fold(f64::MIN_POSITIVE, f64::max) * 1.1;
     let least = figure.series.iter().map(|series| series.quantile(0.0)).fold(f64::INFINITY, f64::min);
     let from = if least > most / 3.0 { least * 0.95 } else { 0.0 };
     let mut chart = ChartBuilder::on(area)
@@ -61,7 +61,11 @@ fn steps(samples: &[f64], from: f64, most: f64) -> Vec<(f64, f64)> {
     let share = |number: usize| number as f64 / count;
     let mut points = vec![(from, 0.0)];
     for (number, value) in sorted.iter().enumerate().take_while(|(_, value)| **value <= most) {
-        points.extend([(*value, share(number)), (*value, share(number + 1))]);
+        // Of many, the stairs cannot be seen.
+        if sorted.len() < 100 {
+            points.push((*value, share(number)));
+        }
+        points.push((*value, share(number + 1)));
     }
     points.push((most, points.last().map_or(0.0, |(_, share)| *share)));
     points
