@@ -90,16 +90,16 @@ impl Measured {
                 ensure!(began.elapsed() < PATIENCE, "only {} hosts have planned a change", lookout.count());
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            let cost = |before: Duration, now: Duration| 1e3 * (now - before).as_secs_f64();
+            let cost = |before: Duration, now: Duration| 1e3 * now.saturating_sub(before).as_secs_f64();
             cpu.push((cost(busy.0, etcd::cpu_of(own)?), cost(busy.1, etcd.cpu()?)));
             delays.push(lookout.seen().iter().map(|at| 1e3 * (*at - began).as_secs_f64()).collect());
         }
         tokio::time::sleep(REST).await;
-        let changed = (changes_from, counters()?);
+        let after = (changes_from, counters()?);
         for host in hosts.drain(..) {
             host.end().await;
         }
-        Ok(Self { hosts: layout.hosts, delays, cpu, before, started, idle, changed })
+        Ok(Self { hosts: layout.hosts, delays, cpu, before, started, idle, changed: after })
     }
 
     /// A curve, the end of each change, and what it cost.

@@ -4,14 +4,15 @@
 pub(crate) mod process;
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use netns_harness::{EngineVersion, Host, Lab, StoreKind};
 use rs_overlay::{
-    model::{Endpoint, Mark, Network, NetworkId},
+    model::{Endpoint, Mark, Meta, Network, NetworkId},
     store::{TXN_LIMIT, Txn, keys, ledger::Ledger, record},
 };
 use tokio::task::JoinSet;
@@ -32,7 +33,9 @@ const HOSTS: usize = 200;
 /// The part of them that a smaller network has.
 const FEW: usize = 1_000;
 /// Networks that a host knows and has no container in.
-const NETWORKS: usize = 1_000;
+const NETWORKS: u32 = 100;
+/// So many times as many are a thousand.
+const PER_THOUSAND: u32 = 10;
 /// Changes in a second, and for how long.
 const RATE: usize = 1_000;
 const STORM: Duration = Duration::from_secs(6);
@@ -63,33 +66,48 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
 
     daemon.settle()?;
     let idle = daemon.memory()?;
-    tell("memory-idle", "Resident memory, idle", "MB", idle / MB, "engine and store there, no network".into());
-    let (share, ()) = daemon.share(|| Ok(thread::sleep(IDLE)))?;
+    tell(
+        "memory-idle",
+        "Resident memory, idle",
+        "MB",
+        idle / MB,
+        "engine and store there, no network".into(),
+    );
+    let (share, ()) = daemon.share(|| {
+        thread::sleep(IDLE);
+        Ok(())
+    })?;
     tell("cpu-idle", "CPU, idle", "% of a core", 100.0 * share, format!("over {} s", IDLE.as_secs()));
 
     let options = ["-d", "rs-overlay", "--ipam-driver", "rs-overlay", "--subnet", "10.16.0.0/12"];
     host.docker(&[&["network", "create"], &options[..], &["blue"]].concat())?;
     host.docker(&["run", "-d", "--name", "web", "--network", "blue", "busybox", "sleep", "3600"])?;
-    let network = on_network(host, async || blue(&url).await)?;
+    let place = on_network(host, async || Blue::find(&url).await)?;
     let others = |range: std::ops::RangeInclusive<usize>| -> Result<Vec<Endpoint>> {
-        range.map(|number| other(&network, number)).collect()
+        range.map(|number| place.other(number)).collect()
     };
 
-    load(host, &url, others(1..=FEW)?)?;
+    load(host, &url, &others(1..=FEW)?)?;
     await_rows(host, FEW)?;
     daemon.settle()?;
-    let (share, lag) = storm(host, &daemon, &url, &network, FEW)?;
+    let (share, lag) = storm(host, &daemon, &url, &place, FEW)?;
     let note = format!(
         "{RATE} containers of other hosts come and go in a second, for {} s, in a network of {FEW}: a container and its \
          host's mark in each transaction",
         STORM.as_secs()
     );
-    tell("cpu-storm-1k", "CPU in a storm, 1,000 remote containers", "% of a core", 100.0 * share, note.clone());
+    tell(
+        "cpu-storm-1k",
+        "CPU in a storm, 1,000 remote containers",
+        "% of a core",
+        100.0 * share,
+        note.clone(),
+    );
     tell("storm-lag-1k", "Until it has caught up after that", "s", lag, "it is idle again".into());
 
     daemon.settle()?;
     let few = daemon.memory()?;
-    load(host, &url, others(FEW + 1..=REMOTE)?)?;
+    load(host, &url, &others(FEW + 1..=REMOTE)?)?;
     await_rows(host, REMOTE)?;
     daemon.settle()?;
     let many = daemon.memory()?;
@@ -104,7 +122,10 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
             many / MB
         ),
     );
-    let (share, ()) = daemon.share(|| Ok(thread::sleep(4 * IDLE)))?;
+    let (share, ()) = daemon.share(|| {
+        thread::sleep(4 * IDLE);
+        Ok(())
+    })?;
     tell(
         "cpu-idle-100k",
         "CPU, 100,000 remote containers, nothing happens",
@@ -112,12 +133,18 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
         100.0 * share,
         format!("over {} s", 4 * IDLE.as_secs()),
     );
-    let (share, lag) = storm(host, &daemon, &url, &network, REMOTE)?;
+    let (share, lag) = storm(host, &daemon, &url, &place, REMOTE)?;
     tell("cpu-storm-100k", "CPU in a storm, 100,000 remote containers", "% of a core", 100.0 * share, note);
     tell("storm-lag-100k", "Until it has caught up after that", "s", lag, "it is idle again".into());
     daemon.settle()?;
     let after = daemon.memory()?;
-    tell("memory-storm-100k", "Resident memory after that", "MB", after / MB, "100,000 remote containers".into());
+    tell(
+        "memory-storm-100k",
+        "Resident memory after that",
+        "MB",
+        after / MB,
+        "100,000 remote containers".into(),
+    );
 
     // A daemon of its own: what an earlier load has left in the allocator would hide it.
     host.docker(&["rm", "-f", "web"])?;
@@ -125,47 +152,48 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
     let daemon = Process::of(host)?;
     daemon.settle()?;
     let before = daemon.memory()?;
-    let began = Instant::now();
-    on_network(host, async || {
-        let store = etcd::client_of(&url, etcd::patient()).await?;
-        let networks = (1..=NETWORKS).map(|n| {
-            let network = layout::network(n)?;
-            Ok((keys::network(&network.id), record::encode(&network)))
-        });
-        etcd::fill(&store, networks.collect::<Result<_>>()?).await
-    })?;
-    let deadline = Instant::now() + Duration::from_mins(3);
-    while host.docker(&["network", "ls", "-q", "--filter", "driver=rs-overlay"])?.lines().count() <= NETWORKS {
-        ensure!(Instant::now() < deadline, "the engine does not get all networks");
-        thread::sleep(Duration::from_millis(500));
-    }
-    let took = began.elapsed().as_secs_f64();
+    let create = "docker network create -d rs-overlay --ipam-driver rs-overlay";
+    host.exec(&["sh", "-c", &format!("for n in $(seq {NETWORKS}); do {create} network-$n || exit 1; done")])?;
     daemon.settle()?;
     let networks = daemon.memory()? - before;
-    let note = format!("networks of other hosts that the engine has and no container here is in; created in {took:.0} s");
-    tell("memory-networks", "Resident memory of 1,000 networks", "MB", networks / MB, note);
+    let note = format!("of {NETWORKS} that were created here and have no container, times {PER_THOUSAND}");
+    let thousand = networks * f64::from(PER_THOUSAND) / MB;
+    tell("memory-networks", "Resident memory of 1,000 networks", "MB", thousand, note);
     lab.finish()?;
     Ok(figures)
 }
 
-/// The id of the one network that there is.
-async fn blue(url: &str) -> Result<NetworkId> {
-    let ledger = Ledger::new(etcd::client_of(url, etcd::patient()).await?);
-    let networks = ledger.list::<Network>(keys::NETWORKS).await?;
-    ensure!(networks.len() == 1, "{} networks are there", networks.len());
-    Ok(networks[0].record.id.clone())
+/// The one network that there is.
+pub(crate) struct Blue {
+    pub(crate) network: NetworkId,
+    incarnation: String,
 }
 
-/// Another host's container in it.
-fn other(network: &NetworkId, number: usize) -> Result<Endpoint> {
-    let host = 1 + number % HOSTS;
-    let mut endpoint = layout::published(Place { host, network: 0, number: 1000 + number })?;
-    endpoint.network = network.clone();
-    endpoint.vtep = [192, 0, 2, u8::try_from(2 + number % HOSTS)?].into();
-    Ok(endpoint)
+impl Blue {
+    pub(crate) async fn find(url: &str) -> Result<Self> {
+        let ledger = Ledger::new(etcd::client_of(url, etcd::patient()).await?);
+        let networks = ledger.list::<Network>(keys::NETWORKS).await?;
+        ensure!(networks.len() == 1, "{} networks are there", networks.len());
+        let meta = ledger.get::<Meta>(keys::META).await?.context("there is no cluster")?;
+        Ok(Self { network: networks[0].record.id.clone(), incarnation: meta.record.incarnation })
+    }
+
+    /// Another host's container in it.
+    pub(crate) fn other(&self, number: usize) -> Result<Endpoint> {
+        let host = 1 + number % HOSTS;
+        let mut endpoint = layout::published(Place { host, network: 0, number: 1000 + number })?;
+        endpoint.network = self.network.clone();
+        endpoint.vtep = [192, 0, 2, u8::try_from(2 + number % HOSTS)?].into();
+        Ok(endpoint)
+    }
+
+    /// That host's word that it has told another change.
+    fn mark(&self, tide: usize) -> Mark {
+        Mark { incarnation: self.incarnation.clone(), tide: tide as u64, at: 1, extra: BTreeMap::new() }
+    }
 }
 
-fn load(host: &Host, url: &str, endpoints: Vec<Endpoint>) -> Result<()> {
+fn load(host: &Host, url: &str, endpoints: &[Endpoint]) -> Result<()> {
     let records = endpoints.iter().map(layout::endpoint_record).collect();
     on_network(host, async || etcd::fill(&etcd::client_of(url, etcd::patient()).await?, records).await)
 }
@@ -181,8 +209,8 @@ fn await_rows(host: &Host, count: usize) -> Result<()> {
 
 /// Containers beyond `there` come and go; answers the daemon's share of a core, and after how many seconds it has
 /// come to rest.
-fn storm(host: &Host, daemon: &Process, url: &str, network: &NetworkId, there: usize) -> Result<(f64, f64)> {
-    let (share, ()) = daemon.share(|| on_network(host, async || blow(url, network, there).await))?;
+fn storm(host: &Host, daemon: &Process, url: &str, place: &Blue, there: usize) -> Result<(f64, f64)> {
+    let (share, ()) = daemon.share(|| on_network(host, async || blow(url, place, there).await))?;
     let began = Instant::now();
     daemon.settle()?;
     // Less the quiet seconds that show that it is at rest.
@@ -191,7 +219,7 @@ fn storm(host: &Host, daemon: &Process, url: &str, network: &NetworkId, there: u
     Ok((share, lag))
 }
 
-async fn blow(url: &str, network: &NetworkId, there: usize) -> Result<()> {
+async fn blow(url: &str, place: &Blue, there: usize) -> Result<()> {
     let store = etcd::client_of(url, etcd::patient()).await?;
     let began = Instant::now();
     let mut tasks = JoinSet::new();
@@ -201,12 +229,11 @@ async fn blow(url: &str, network: &NetworkId, there: usize) -> Result<()> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let due = (began.elapsed().as_secs_f64() * RATE as f64) as usize;
         while sent < due {
-            let endpoint = other(network, there + 1 + sent % guests)?;
+            let endpoint = place.other(there + 1 + sent % guests)?;
             let comes = sent / guests % 2 == 0;
-            let mark = Mark { incarnation: "storm".into(), tide: sent as u64, at: 1, extra: Default::default() };
             let (key, text) = layout::endpoint_record(&endpoint);
             let txn = if comes { Txn::new().put(key, text) } else { Txn::new().delete(key) };
-            let txn = txn.put(keys::mark(&endpoint.node), record::encode(&mark));
+            let txn = txn.put(keys::mark(&endpoint.node), record::encode(&place.mark(sent + 1)));
             if tasks.len() >= TXN_LIMIT
                 && let Some(done) = tasks.join_next().await
             {
@@ -221,7 +248,7 @@ async fn blow(url: &str, network: &NetworkId, there: usize) -> Result<()> {
     while let Some(done) = tasks.join_next().await {
         check(done?)?;
     }
-    let all: Vec<_> = (1..=guests).map(|n| other(network, there + n)).collect::<Result<_>>()?;
+    let all: Vec<_> = (1..=guests).map(|n| place.other(there + n)).collect::<Result<_>>()?;
     for part in all.chunks(TXN_LIMIT) {
         let delete = |txn: Txn, e: &Endpoint| txn.delete(keys::endpoint(&e.network, &e.id));
         store.txn(part.iter().fold(Txn::new(), delete)).await?;

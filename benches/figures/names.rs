@@ -5,14 +5,13 @@ mod client;
 
 use std::{hint::black_box, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use netns_harness::{EngineVersion, Host, Lab, StoreKind};
 use rs_overlay::{
     dataplane::namespace::Namespace,
     dns::{Interceptor, Names},
-    model::{Endpoint, Network, NetworkId},
+    model::NetworkId,
     names::{Kind, Zone, could_come, life, lookup},
-    store::{keys, ledger::Ledger},
 };
 
 use self::client::{Run, await_name, latencies, question, tcp, udp};
@@ -23,7 +22,10 @@ use crate::{
         layout::{self, Place},
     },
     figure::{Better, Figure, OURS, Series},
-    memory::process::{Process, cpu_in, on_network},
+    memory::{
+        Blue,
+        process::{Process, cpu_in, on_network},
+    },
 };
 
 const DOCKER: &str = "Docker's resolver";
@@ -65,7 +67,12 @@ struct Seen {
 }
 
 /// Asks in the namespace at `place`, of a server whose CPU time `cpu` tells.
-fn look(place: &Path, asked: &[String], names: usize, cpu: &(dyn Fn() -> Result<Duration> + Sync)) -> Result<Seen> {
+fn look(
+    place: &Path,
+    asked: &[String],
+    names: usize,
+    cpu: &(dyn Fn() -> Result<Duration> + Sync),
+) -> Result<Seen> {
     let questions: Vec<_> = asked.iter().map(|name| question(name)).collect();
     let last = questions.last().context("nothing to ask")?;
     Namespace::open(place)?.run(|| -> Result<Seen> {
@@ -74,7 +81,7 @@ fn look(place: &Path, asked: &[String], names: usize, cpu: &(dyn Fn() -> Result<
         for _ in 0..ROUNDS {
             let before = cpu()?;
             let run = udp(&questions, TIME)?;
-            seen.cpu.push(1e6 * (cpu()? - before).as_secs_f64() / run.answers as f64);
+            seen.cpu.push(1e6 * cpu()?.saturating_sub(before).as_secs_f64() / run.answers as f64);
             seen.udp.push(run);
             seen.tcp.push(tcp(&questions, TIME)?);
         }
@@ -106,34 +113,22 @@ fn ours(host: &Host, url: &str) -> Result<Vec<Seen>> {
     let options = ["-d", "rs-overlay", "--ipam-driver", "rs-overlay", "--subnet", "10.16.0.0/12"];
     host.docker(&[&["network", "create"], &options[..], &["blue"]].concat())?;
     host.docker(&["run", "-d", "--name", "web", "--network", "blue", "busybox", "sleep", "3600"])?;
-    let network = on_network(host, async || blue(url).await)?;
+    let blue = on_network(host, async || Blue::find(url).await)?;
     let (daemon, place) = (Process::of(host)?, host.container_namespace("web")?);
     let (mut there, mut all) = (0, Vec::new());
     for count in SIZES {
-        let more: Vec<_> = (there..count).map(|n| endpoint(&network, n)).collect::<Result<_>>()?;
+        let more: Vec<_> = (there..count).map(|n| blue.other(n)).collect::<Result<_>>()?;
         let records = more.iter().map(layout::endpoint_record).collect();
         on_network(host, async || etcd::fill(&etcd::client_of(url, etcd::patient()).await?, records).await)?;
         there = count;
         // The kernel's rows of so many are another group's business.
         daemon.settle()?;
         let step = count.div_ceil(ASKED);
-        let asked: Vec<_> = (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();
+        let asked: Vec<_> =
+            (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();
         all.push(look(&place, &asked, count, &|| daemon.cpu())?);
     }
     Ok(all)
-}
-
-async fn blue(url: &str) -> Result<NetworkId> {
-    let ledger = Ledger::new(etcd::client_of(url, etcd::patient()).await?);
-    let networks = ledger.list::<Network>(keys::NETWORKS).await?;
-    ensure!(networks.len() == 1, "{} networks are there", networks.len());
-    Ok(networks[0].record.id.clone())
-}
-
-fn endpoint(network: &NetworkId, number: usize) -> Result<Endpoint> {
-    let mut endpoint = layout::published(Place { host: 1 + number % 200, network: 0, number: 1000 + number })?;
-    endpoint.network = network.clone();
-    Ok(endpoint)
 }
 
 fn packets(ours: &[Seen], docker: &Seen) -> Vec<Figure> {
@@ -155,7 +150,14 @@ fn packets(ours: &[Seen], docker: &Seen) -> Vec<Figure> {
                 the server";
     vec![
         figure("names-udp", "Names over UDP", "1/s", Better::Higher, series(&|seen| rates(&seen.udp)), load),
-        figure("names-tcp", "Names over TCP, one connection", "1/s", Better::Higher, series(&|s| rates(&s.tcp)), load),
+        figure(
+            "names-tcp",
+            "Names over TCP, one connection",
+            "1/s",
+            Better::Higher,
+            series(&|s| rates(&s.tcp)),
+            load,
+        ),
         figure(
             "names-per-core",
             "Names over UDP, per second of a core",
@@ -181,10 +183,13 @@ fn without_docker() -> Result<Vec<Figure>> {
     let (mut loops, mut lookups) = (Vec::new(), Vec::new());
     for count in SIZES {
         let network = layout::network(0)?;
-        let all: Vec<_> = (0..count).map(|n| endpoint(&network.id, n)).collect::<Result<_>>()?;
+        let all: Vec<_> = (0..count)
+            .map(|n| layout::published(Place { host: 1, network: 0, number: 1000 + n }))
+            .collect::<Result<_>>()?;
         let zone = Zone::new([&network], &all);
         let step = count.div_ceil(ASKED);
-        let asked: Vec<_> = (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();
+        let asked: Vec<_> =
+            (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();
         let subject = format!("{OURS}, {count} names");
         let nanoseconds = (0..ROUNDS).map(|_| pure(&zone, &network.id, &asked)).collect();
         lookups.push(Series::new(subject.clone(), nanoseconds));
@@ -243,7 +248,7 @@ fn bare(zone: Zone, network: &NetworkId, asked: &[String]) -> Result<Vec<f64>> {
                     let round = |_| {
                         let before = cpu()?;
                         let run = udp(&questions, TIME)?;
-                        Ok(run.answers as f64 / (cpu()? - before).as_secs_f64())
+                        Ok(run.answers as f64 / cpu()?.saturating_sub(before).as_secs_f64())
                     };
                     (0..ROUNDS).map(round).collect()
                 })?

@@ -205,7 +205,7 @@ async fn meddle(kernel: &Kernel, wanted: &Overlay) -> Result<()> {
     let mut steps = Vec::new();
     for (&vni, segment) in wanted.segments.iter().filter(|(vni, _)| **vni != Vni::PROBE) {
         for (place, (&mac, _)) in segment.fdb.iter().enumerate().step_by(WRONG) {
-            if place / WRONG % 2 == 0 {
+            if (place / WRONG).is_multiple_of(2) {
                 steps.push(Op::DeleteFdb { vni, mac });
             } else {
                 steps.push(Op::SetFdb { vni, mac, vtep: IpAddr::from([192, 0, 2, 250]) });

@@ -100,7 +100,7 @@ fn above_none(run: &Figure) -> Option<Figure> {
     let none = run.of(NONE)?.samples.clone();
     let mut figure = run.clone();
     figure.key = "docker-run-network";
-    figure.title = "docker run -d, above that without a network".to_owned();
+    "docker run -d, above that without a network".clone_into(&mut figure.title);
     figure.note = None;
     figure.series.retain(|series| series.subject != NONE && series.subject != "host");
     for series in &mut figure.series {

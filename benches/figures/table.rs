@@ -92,7 +92,9 @@ fn pipes<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = [String; 
         letters.next().map(|first| first.to_string() + &letters.as_str().to_lowercase()).unwrap_or_default()
     };
     let mut text = line(&heads.iter().map(sentence).collect::<Vec<_>>());
-    text += &format!("|{}\n", " --- |".repeat(N));
+    text.push('|');
+    text.push_str(&" --- |".repeat(N));
+    text.push('\n');
     rows.for_each(|row| text += &line(&row));
     text
 }

@@ -48,6 +48,7 @@ impl<T: Clone> DerefMut for Shared<T> {
     }
 }
 
+#[expect(clippy::into_iter_without_iter, reason = "there is one by `Deref`")]
 impl<'a, T> IntoIterator for &'a Shared<T>
 where
     &'a T: IntoIterator,

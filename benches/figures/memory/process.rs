@@ -14,7 +14,7 @@ use crate::convergence::etcd::runtime;
 
 /// CPU share below which a daemon counts as done, over [`LOOK`].
 const QUIET: f64 = 0.03;
-const LOOK: Duration = Duration::from_millis(1000);
+const LOOK: Duration = Duration::from_secs(1);
 /// Looks in a row that have to be quiet.
 const LOOKS: usize = 2;
 /// How long it may be busy with what it was given.
@@ -46,7 +46,7 @@ impl Process {
     pub(crate) fn share<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
         let (before, began) = (self.cpu()?, Instant::now());
         let done = work()?;
-        Ok(((self.cpu()? - before).as_secs_f64() / began.elapsed().as_secs_f64(), done))
+        Ok((self.cpu()?.saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64(), done))
     }
 
     /// Waits until it has nothing to do any more.

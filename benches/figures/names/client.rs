@@ -1,7 +1,7 @@
 //! A client that asks as fast as it is answered.
 
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
+    io::{BufReader, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
@@ -47,7 +47,10 @@ fn with_id(question: &[u8], id: u16) -> Vec<u8> {
 
 /// The id of an answer with at least one record.
 fn id_of(answer: &[u8]) -> Result<u16> {
-    ensure!(answer.len() > 12 && answer[3] & 15 == 0 && answer[7] > 0, "an answer that says nothing");
+    ensure!(
+        answer.len() > 12 && answer[3].trailing_zeros() >= 4 && answer[7] > 0,
+        "an answer that says nothing"
+    );
     Ok(u16::from_be_bytes([answer[0], answer[1]]))
 }
 
@@ -88,33 +91,48 @@ pub(crate) fn udp(questions: &[Vec<u8>], time: Duration) -> Result<Run> {
     Ok(Run { answers, took: began.elapsed() })
 }
 
-/// Asks over one TCP connection for `time`, several questions at once.
+/// Asks over TCP for `time`, several questions at once on one connection; on another one where the resolver has had
+/// enough of that.
 pub(crate) fn tcp(questions: &[Vec<u8>], time: Duration) -> Result<Run> {
-    let mut stream = TcpStream::connect(SocketAddr::from((RESOLVER, 53)))?;
+    let mut next = questions.iter().cycle();
+    let (mut answers, began) = (0, Instant::now());
+    while began.elapsed() < time {
+        let before = answers;
+        let ended = connection(&mut next, &mut answers, began + time);
+        // A connection that has answered nothing is not one that has had enough.
+        if answers == before {
+            ended?;
+        }
+    }
+    Ok(Run { answers, took: began.elapsed() })
+}
+
+fn connection<'a>(
+    questions: &mut impl Iterator<Item = &'a Vec<u8>>,
+    answers: &mut u64,
+    end: Instant,
+) -> Result<()> {
+    let stream = TcpStream::connect(SocketAddr::from((RESOLVER, 53)))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(10 * LOST))?;
-    let mut next = questions.iter().cycle();
-    let mut ask = |stream: &mut TcpStream, id: u16| -> Result<()> {
-        let question = next.next().context("nothing to ask")?;
+    let mut writer = stream.try_clone()?;
+    let mut ask = |id: u16| -> Result<()> {
+        let question = questions.next().context("nothing to ask")?;
         let length = u16::try_from(question.len())?.to_be_bytes();
-        stream.write_all(&[&length[..], &with_id(question, id)].concat())?;
-        Ok(())
+        Ok(writer.write_all(&[&length[..], &with_id(question, id)].concat())?)
     };
-    for id in 0..WINDOW {
-        ask(&mut stream, id)?;
-    }
-    let (mut answers, began) = (0, Instant::now());
-    let mut reader = std::io::BufReader::new(stream.try_clone()?);
+    let mut reader = BufReader::new(stream);
+    (0..WINDOW).try_for_each(&mut ask)?;
     let mut answer = Vec::new();
-    while began.elapsed() < time {
+    while Instant::now() < end {
         let mut length = [0; 2];
         reader.read_exact(&mut length)?;
         answer.resize(usize::from(u16::from_be_bytes(length)), 0);
         reader.read_exact(&mut answer)?;
-        answers += 1;
-        ask(&mut stream, id_of(&answer)?)?;
+        *answers += 1;
+        ask(id_of(&answer)?)?;
     }
-    Ok(Run { answers, took: began.elapsed() })
+    Ok(())
 }
 
 /// Asks over UDP, one question after the other: microseconds of each, in ascending order.

@@ -78,7 +78,7 @@ impl<'a> Asker<'a> {
         let sockets = [open()??, open()??, open()??];
         let (failed, address) = (AtomicBool::new(false), OnceLock::new());
         let watch = Watch(&failed);
-        let [by_address, resolver, by_name] = &sockets;
+        let [by_address, dns, by_name] = &sockets;
         thread::scope(|scope| {
             let address = &address;
             scope.spawn(move || learn(host, name, address, watch));
@@ -92,15 +92,15 @@ impl<'a> Asker<'a> {
                 answered(by_address, known, watch)?;
                 Ok(begun.elapsed())
             });
-            let resolves = scope.spawn(move || -> Result<(Duration, Duration)> {
-                let ip = resolved(resolver, name, watch)?;
+            let named = scope.spawn(move || -> Result<(Duration, Duration)> {
+                let ip = resolved(dns, name, watch)?;
                 let resolved = begun.elapsed();
                 answered(by_name, ip, watch)?;
                 Ok((resolved, begun.elapsed()))
             });
             let died = |_| anyhow!("a thread that asks died");
             let address = answers.join().map_err(died)?.context("by address");
-            let (resolved, name) = resolves.join().map_err(died)?.context("by name")?;
+            let (resolved, name) = named.join().map_err(died)?.context("by name")?;
             Ok(Seen { address: address?, resolved, name })
         })
     }
@@ -111,7 +111,7 @@ impl<'a> Asker<'a> {
 struct Watch<'a>(&'a AtomicBool);
 
 impl Watch<'_> {
-    fn until<T>(&self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    fn until<T>(self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         let begun = Instant::now();
         loop {
             if let Some(found) = look()? {
