@@ -5,6 +5,7 @@ mod diff;
 mod inherited;
 mod moved;
 mod overlay;
+mod planner;
 mod repair;
 
 pub use desired::{LocalPort, Situation, carried_by_all, desired, effective_mtu, inner_mtu, vxlan_overhead};
@@ -12,4 +13,5 @@ pub use diff::{Op, apply, diff};
 pub use inherited::inherit;
 pub use moved::{Spoken, moved};
 pub use overlay::{Overlay, Port, Segment, Sources, Vxlan};
+pub use planner::Planner;
 pub use repair::{repaired_thing, repairs};

@@ -25,7 +25,7 @@ pub mod worker;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
-    model::{EndpointId, NetworkId, Vni, probe_address, probe_mac},
+    model::{EndpointId, NetworkId, Shared, Vni, probe_address, probe_mac},
     plan::{Overlay, Segment},
 };
 
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub struct Applied {
     /// The kernel as it was found or made last.
-    pub overlay: Overlay,
+    pub overlay: Shared<Overlay>,
     /// The last complaint about each network that is not as it should be.
     pub complaints: BTreeMap<NetworkId, String>,
     /// A complaint that concerns no single network.

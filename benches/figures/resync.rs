@@ -146,7 +146,7 @@ impl Scene {
         for number in 1..=count {
             let mut endpoint = layout::published(Place { host: 1 + number % HOSTS, network: 0, number })?;
             endpoint.vtep = [192, 0, 2, u8::try_from(2 + number % HOSTS)?].into();
-            members.insert(endpoint.id.clone(), endpoint);
+            members.insert(endpoint.id.clone(), endpoint.into());
         }
         snapshot.networks.insert(network.id.clone(), network);
         Ok(Self {

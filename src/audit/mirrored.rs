@@ -50,6 +50,7 @@ pub fn compare_snapshot(
         let of_network = store.endpoints.iter().filter(|((of, _), _)| of == network);
         let wanted = of_network.map(|((_, id), endpoint)| (id, endpoint));
         let found = copy.endpoints.get(network).into_iter().flatten();
+        let found = found.map(|(id, endpoint)| (id, endpoint.as_ref()));
         unequal(wanted, found, |_, wanted, found| {
             let title = wanted.or(found).map_or("an endpoint", |endpoint| endpoint.title());
             let object = format!("{title} in network {}", store.title(network));

@@ -317,9 +317,9 @@ fn the_copy_is_compared_where_it_is_kept() {
     let listing = listing(&records());
     let mut copy = Snapshot {
         meta: listing.meta.clone(),
-        nodes: listing.nodes.clone(),
-        networks: listing.networks.clone(),
-        hosts: listing.hosts.clone(),
+        nodes: listing.nodes.clone().into(),
+        networks: listing.networks.clone().into(),
+        hosts: listing.hosts.clone().into(),
         dead: listing.dead.clone(),
         removed: listing.removed.clone(),
         ..Snapshot::default()
@@ -327,7 +327,7 @@ fn the_copy_is_compared_where_it_is_kept() {
     let followed = BTreeSet::from([network().id]);
     assert!(compare_snapshot(&listing, &copy, &BTreeSet::new()).is_empty());
     assert_eq!(compare_snapshot(&listing, &copy, &followed).len(), 2);
-    let endpoints = listing.endpoints.iter().map(|((_, id), endpoint)| (id.clone(), endpoint.clone()));
+    let endpoints = listing.endpoints.iter().map(|((_, id), endpoint)| (id.clone(), endpoint.clone().into()));
     copy.endpoints.insert(network().id, endpoints.collect());
     assert!(compare_snapshot(&listing, &copy, &followed).is_empty());
     copy.dead.clear();

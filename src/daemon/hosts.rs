@@ -188,7 +188,7 @@ mod tests {
             .endpoints
             .entry(successor.network.clone())
             .or_default()
-            .insert(successor.id.clone(), successor);
+            .insert(successor.id.clone(), successor.into());
         let told = problems(&snapshot, &local, &applied).join("\n");
         for part in [
             "h2 (192.0.2.2) has lost its lease",

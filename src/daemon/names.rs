@@ -71,7 +71,8 @@ fn networks_of(
     own: &[Endpoint],
     from: &str,
 ) -> Result<Vec<NetworkId>, String> {
-    let published = || snapshot.endpoints.values().flat_map(BTreeMap::values);
+    let published =
+        || snapshot.endpoints.values().flat_map(|endpoints| endpoints.values().map(AsRef::as_ref));
     let all = || published().filter(|e| e.node != *node).chain(own);
     let named: Vec<_> = all().filter(|e| e.container.as_deref() == Some(from)).collect();
     let by_id = |e: &&Endpoint| {

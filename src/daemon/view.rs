@@ -169,8 +169,8 @@ impl View {
         let known = self.ledger.list::<KnownHost>(keys::HOSTS).await?.into_iter().map(|held| held.record);
         let dead = self.ledger.list::<Death>(keys::DEAD).await?.into_iter().map(|held| held.record);
         Ok(Snapshot {
-            nodes: hosts::by_id(nodes, |node| node.id.clone()),
-            hosts: hosts::by_id(known, |host| host.id.clone()),
+            nodes: hosts::by_id(nodes, |node| node.id.clone()).into(),
+            hosts: hosts::by_id(known, |host| host.id.clone()).into(),
             dead: hosts::by_id(dead, |death| death.id.clone()),
             ..Snapshot::clone(&self.snapshot.borrow())
         })

@@ -3,31 +3,37 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Death, Endpoint, EndpointId, KnownHost, Mark, Meta, Network, NetworkId, Node, NodeId, Removed};
+use super::{
+    Death, Endpoint, EndpointId, KnownHost, Mark, Meta, Network, NetworkId, Node, NodeId, Removed, Shared,
+};
 
-/// A mirror of the store, swapped whole. A host keeps the endpoints of those networks only that its own
+/// The endpoints of a network. One that does not change is the same in all snapshots.
+pub type Endpoints = BTreeMap<EndpointId, Arc<Endpoint>>;
+
+/// A mirror of the store, swapped whole; what does not change is shared by the old one and the new one. A host keeps the endpoints of those networks only that its own
 /// containers are on, so that its cost grows with what it uses and not with the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The cluster; absent before the first contact, and in a wiped store.
     pub meta: Option<Meta>,
     /// Hosts whose lease is alive.
-    pub nodes: BTreeMap<NodeId, Node>,
+    pub nodes: Shared<BTreeMap<NodeId, Node>>,
     /// All hosts that have ever been here.
     #[serde(default)]
-    pub hosts: BTreeMap<NodeId, KnownHost>,
+    pub hosts: Shared<BTreeMap<NodeId, KnownHost>>,
     /// Those of them that were declared dead and have not returned.
     #[serde(default)]
     pub dead: BTreeMap<NodeId, Death>,
     /// All networks.
-    pub networks: BTreeMap<NetworkId, Network>,
+    pub networks: Shared<BTreeMap<NetworkId, Network>>,
     /// Endpoints of all hosts, by network.
-    pub endpoints: BTreeMap<NetworkId, BTreeMap<EndpointId, Endpoint>>,
+    pub endpoints: BTreeMap<NetworkId, Shared<Endpoints>>,
     /// Networks whose endpoints the store has told since this daemon started; all others are as an earlier
     /// one knew them.
     #[serde(skip)]
@@ -49,7 +55,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The endpoints known of `network`.
     pub fn endpoints_of(&self, network: &NetworkId) -> impl Iterator<Item = &Endpoint> {
-        self.endpoints.get(network).into_iter().flat_map(BTreeMap::values)
+        self.endpoints.get(network).into_iter().flat_map(|endpoints| endpoints.values().map(Arc::as_ref))
     }
 
     /// What people call `node`: its hostname, or its id where it is not known.

@@ -59,7 +59,8 @@ impl Zone {
     /// endpoints: what the snapshot says of it is older, as long as the store is away or has not told the
     /// last change yet.
     pub fn of(snapshot: &Snapshot, node: &NodeId, own: &[Endpoint]) -> Self {
-        let published = snapshot.endpoints.values().flat_map(BTreeMap::values);
+        let published =
+            snapshot.endpoints.values().flat_map(|endpoints| endpoints.values().map(AsRef::as_ref));
         let others = published.filter(|e| e.node != *node && !snapshot.is_dead(&e.node));
         Self::new(snapshot.networks.values(), others.chain(own))
     }

@@ -50,11 +50,24 @@ pub struct LocalPort {
 /// The overlay that should be there. A network without an endpoint on this host needs no kernel state; the
 /// probe network is always there.
 pub fn desired(snapshot: &Snapshot, host: &Situation<'_>) -> Overlay {
+    plan_with(snapshot, host, |_, plan| plan())
+}
+
+/// The same, where `segment` says what a network's segment is without the containers of this host: what it is given
+/// would plan it.
+pub(super) fn plan_with(
+    snapshot: &Snapshot,
+    host: &Situation<'_>,
+    mut segment_of: impl FnMut(&Network, &dyn Fn() -> Segment) -> Segment,
+) -> Overlay {
     let mut overlay = Overlay { segments: BTreeMap::new(), guards: guards(snapshot, host) };
     for (endpoint, port) in host.ports {
         let known = snapshot.networks.get(&port.network).or_else(|| host.networks.get(&port.network));
         let Some(network) = known else { continue };
-        let segment = overlay.segments.entry(network.vni).or_insert_with(|| segment(snapshot, host, network));
+        let segment = overlay
+            .segments
+            .entry(network.vni)
+            .or_insert_with(|| segment_of(network, &|| segment(snapshot, host, network)));
         // Two networks never share a VNI in the store; a leftover of a removed one yields.
         if segment.network == network.id {
             let sources = if network.checks_sources() { Sources::of(&port.addresses) } else { Sources::Any };
@@ -193,7 +206,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.networks.insert(network().id, network());
         for endpoint in endpoints {
-            snapshot.endpoints.entry(network().id).or_default().insert(endpoint.id.clone(), endpoint);
+            snapshot.endpoints.entry(network().id).or_default().insert(endpoint.id.clone(), endpoint.into());
         }
         let node = NodeId::new("a").unwrap();
         let host = Situation {

@@ -54,6 +54,28 @@ pub enum Op {
 }
 
 impl Op {
+    /// The segment that it is about.
+    pub fn vni(&self) -> Option<Vni> {
+        match self {
+            Op::AddSegment { vni, .. }
+            | Op::ReplaceVxlan { vni, .. }
+            | Op::SetMtu { vni, .. }
+            | Op::SetPath { vni, .. }
+            | Op::DeleteSegment { vni }
+            | Op::AddPort { vni, .. }
+            | Op::SetPortPath { vni, .. }
+            | Op::DeletePort { vni, .. }
+            | Op::SetFdb { vni, .. }
+            | Op::DeleteFdb { vni, .. }
+            | Op::SetFlood { vni, .. }
+            | Op::DeleteFlood { vni, .. }
+            | Op::SetNeighbour { vni, .. }
+            | Op::DeleteNeighbour { vni, .. }
+            | Op::Announce { vni, .. } => Some(*vni),
+            Op::AddGuard(_) | Op::DeleteGuard(_) => None,
+        }
+    }
+
     /// Whether all goes on without it, if more slowly.
     pub fn can_wait(&self) -> bool {
         matches!(self, Op::SetPortPath { .. })

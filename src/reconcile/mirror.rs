@@ -26,8 +26,12 @@ use crate::{
     store::{Store, WatchEvent, keys},
 };
 
-/// How long changes are gathered before the durable copy is written.
+/// How long changes are gathered before the durable copy is written, and how much longer for each endpoint and host
+/// in it: a copy of thousands takes a core some ten milliseconds.
 const SAVE_AFTER: Duration = Duration::from_millis(500);
+const SAVE_LATER: Duration = Duration::from_millis(1);
+/// The longest such time.
+const SAVE_AT_LAST: Duration = Duration::from_secs(10);
 
 /// When to look again at a store that is not the one that is known, and at records that have not come yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -137,7 +141,8 @@ impl Mirror {
             if changed {
                 let (published, complete) = self.publish().await;
                 if published {
-                    save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
+                    let rest = rest_before_saving(&self.snapshot.borrow());
+                    save_at.get_or_insert_with(|| Instant::now() + rest);
                 }
                 look_at = (!complete).then(|| Instant::now() + LOOK_AGAIN);
                 changed = false;
@@ -334,11 +339,11 @@ impl Mirror {
             None => old.departed.clone(),
         };
         let nodes = match listed(&Source::Nodes) {
-            Some(section) => section.by_id(|node: &Node| node.id.clone()),
+            Some(section) => section.whole(|all| all.by_id(|node: &Node| node.id.clone())),
             None => old.nodes.clone(),
         };
         let hosts = match listed(&Source::Hosts) {
-            Some(section) => section.by_id(|host: &KnownHost| host.id.clone()),
+            Some(section) => section.whole(|all| all.by_id(|host: &KnownHost| host.id.clone())),
             None => old.hosts.clone(),
         };
         let dead = match listed(&Source::Dead) {
@@ -346,7 +351,7 @@ impl Mirror {
             None => old.dead.clone(),
         };
         let networks = match listed(&Source::Networks) {
-            Some(section) => section.by_id(|network: &Network| network.id.clone()),
+            Some(section) => section.whole(|all| all.by_id(|network: &Network| network.id.clone())),
             None => old.networks.clone(),
         };
         let wanted = match listed(&Source::Wanted) {
@@ -355,7 +360,7 @@ impl Mirror {
         };
         let endpoints = self.watches.keys().map(|id| {
             let endpoints = match listed(&Source::Endpoints(id.clone())) {
-                Some(section) => section.by_id(|endpoint: &Endpoint| endpoint.id.clone()),
+                Some(section) => section.whole(|all| all.shared(|endpoint: &Endpoint| endpoint.id.clone())),
                 None => old.endpoints.get(id).cloned().unwrap_or_default(),
             };
             (id.clone(), endpoints)
@@ -378,6 +383,12 @@ impl Mirror {
             warn!(%error, "cannot save the last known state");
         }
     }
+}
+
+fn rest_before_saving(snapshot: &Snapshot) -> Duration {
+    let endpoints: usize = snapshot.endpoints.values().map(|endpoints| endpoints.len()).sum();
+    let size = u32::try_from(endpoints + snapshot.hosts.len()).unwrap_or(u32::MAX);
+    SAVE_LATER.saturating_mul(size).saturating_add(SAVE_AFTER).min(SAVE_AT_LAST)
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -24,7 +24,8 @@ use crate::{
     local::Local,
     model::{EndpointId, MacAddr, NetworkId, Snapshot, Underlay, Vni},
     plan::{
-        LocalPort, Op, Overlay, Situation, Spoken, desired, diff, inherit, moved, repaired_thing, repairs,
+        LocalPort, Op, Overlay, Planner, Segment, Situation, Spoken, diff, inherit, moved, repaired_thing,
+        repairs,
     },
 };
 
@@ -74,7 +75,7 @@ impl<D: Dataplane> Worker<D> {
     /// worker is for that does not run.
     pub async fn compare(&self) -> Result<(Overlay, Overlay), DataplaneError> {
         let found = self.dataplane.observe().await?;
-        let wanted = self.desired(&found);
+        let wanted = self.desired(&found, &mut Planner::default());
         Ok((found, wanted))
     }
 
@@ -88,6 +89,7 @@ impl<D: Dataplane> Worker<D> {
         let mut known: Option<Overlay> = None;
         let mut loose = Loose::default();
         let mut spoken = Spoken::new();
+        let mut planner = Planner::default();
         let mut look_at = Instant::now();
         loop {
             // What was left at the last look, where this is another one.
@@ -107,7 +109,8 @@ impl<D: Dataplane> Worker<D> {
                 look_at = Instant::now() + wait;
             }
             if let Some(overlay) = known.take() {
-                let (overlay, complete, remade) = self.make_equal(overlay, left, &mut spoken).await;
+                let (overlay, complete, remade) =
+                    self.make_equal(overlay, left, &mut spoken, &mut planner).await;
                 let on_its_way = self.fit(&overlay, looks).await;
                 known = Some(overlay);
                 if looks {
@@ -196,13 +199,13 @@ impl<D: Dataplane> Worker<D> {
         from: Overlay,
         left: Option<Overlay>,
         spoken: &mut Spoken,
+        planner: &mut Planner,
     ) -> (Overlay, bool, BTreeSet<EndpointId>) {
         let begun = Instant::now();
-        let to = self.desired(&from);
-        let ops = diff(&from, &to);
+        let to = self.desired(&from, planner);
+        let mut ops = diff(&from, &to);
+        ops.sort_by_key(Op::can_wait);
         let planned = begun.elapsed();
-        // What an earlier daemon made, or somebody changed, containers may have heard as well.
-        spoken.extend(remote_addresses(&from));
         let told = self.applied.borrow().clone();
         let mut complaints: BTreeMap<NetworkId, String> = BTreeMap::new();
         let mut trouble = None;
@@ -215,7 +218,7 @@ impl<D: Dataplane> Worker<D> {
             let so_far = first.iter().zip(&results).filter(|(_, result)| result.is_ok());
             let so_far: Vec<_> = so_far.map(|(op, _)| op.clone()).collect();
             let reached = crate::plan::apply(&so_far, from.clone());
-            self.applied.send_modify(|applied| Arc::make_mut(applied).overlay = reached);
+            self.applied.send_modify(|applied| Arc::make_mut(applied).overlay = reached.into());
             results.extend(self.dataplane.apply(rest).await);
         }
         let (plan_us, kernel_us) =
@@ -249,7 +252,10 @@ impl<D: Dataplane> Worker<D> {
                 }
             }
         }
-        self.announce(&to, spoken).await;
+        let touched: BTreeSet<_> = ops.iter().filter_map(Op::vni).collect();
+        if !touched.is_empty() {
+            self.announce(&touched, &from, &to, spoken).await;
+        }
         let complete = done.len() == ops.len();
         let mut repaired = left.map(|left| repairs(&left, &from, &done)).unwrap_or_default();
         // A port that went with its sandbox is the container's end, and nobody's doing.
@@ -259,7 +265,7 @@ impl<D: Dataplane> Worker<D> {
             info!(%step, "somebody else has changed the kernel's state; repaired");
         }
         let remade: BTreeSet<_> = repaired.iter().filter_map(|step| remade_port(step, &from)).collect();
-        let reached = crate::plan::apply(&done, from.clone());
+        let reached = crate::plan::apply(&done, from);
         if !done.is_empty() {
             info!(steps = done.len(), failed = ops.len() - done.len(), "kernel brought up to date");
         }
@@ -270,7 +276,7 @@ impl<D: Dataplane> Worker<D> {
             for step in repaired {
                 applied.count_repair(repaired_thing(step), step.to_string(), compared_at);
             }
-            applied.overlay = reached.clone();
+            applied.overlay = reached.clone().into();
             applied.complaints = complaints;
             applied.trouble = trouble;
             applied.compared_at = compared_at;
@@ -286,17 +292,26 @@ impl<D: Dataplane> Worker<D> {
 
     /// Tells containers which addresses have moved. One that is not told asks again after some time, so a
     /// failure is not worth another try.
-    async fn announce(&self, to: &Overlay, spoken: &mut Spoken) {
-        let mut now: Spoken = remote_addresses(to).collect();
+    async fn announce(&self, touched: &BTreeSet<Vni>, from: &Overlay, to: &Overlay, spoken: &mut Spoken) {
+        let mut known = Spoken::new();
+        for vni in touched {
+            known.append(&mut take_segment(spoken, *vni));
+            // What an earlier daemon made, or somebody changed, containers may have heard as well.
+            known.extend(
+                from.segments.get(vni).into_iter().flat_map(|segment| remote_addresses(*vni, segment)),
+            );
+        }
+        let segments = || touched.iter().filter_map(|vni| Some((vni, to.segments.get(vni)?)));
+        let mut now: Spoken = segments().flat_map(|(vni, segment)| remote_addresses(*vni, segment)).collect();
         self.local.read(|data| {
-            for (vni, segment) in &to.segments {
+            for (vni, segment) in segments() {
                 for endpoint in segment.ports.keys().filter_map(|id| data.endpoints.get(id)) {
                     now.extend(endpoint.addresses.iter().map(|ip| ((*vni, *ip), endpoint.mac)));
                 }
             }
         });
-        let (announcements, known) = moved(spoken, &now);
-        *spoken = known;
+        let (announcements, mut known) = moved(&known, &now);
+        spoken.append(&mut known);
         if announcements.is_empty() {
             return;
         }
@@ -308,7 +323,7 @@ impl<D: Dataplane> Worker<D> {
     }
 
     /// What the kernel should be, where it is `found`.
-    fn desired(&self, found: &Overlay) -> Overlay {
+    fn desired(&self, found: &Overlay, planner: &mut Planner) -> Overlay {
         let (ports, networks) = self.local.read(|data| {
             let ports: BTreeMap<_, _> = data
                 .connected()
@@ -337,7 +352,7 @@ impl<D: Dataplane> Worker<D> {
             fast_path: self.dataplane.has_fast_path(),
         };
         let snapshot = self.snapshot.borrow();
-        let mut wanted = desired(&snapshot, &situation);
+        let mut wanted = planner.desired(&snapshot, &situation);
         inherit(&snapshot, found, &mut wanted);
         wanted
     }
@@ -350,11 +365,17 @@ fn remade_port(step: &Op, from: &Overlay) -> Option<EndpointId> {
     (!there).then(|| endpoint.clone())
 }
 
-fn remote_addresses(overlay: &Overlay) -> impl Iterator<Item = ((Vni, IpAddr), MacAddr)> + '_ {
-    overlay
-        .segments
-        .iter()
-        .flat_map(|(vni, segment)| segment.neighbours.iter().map(|(ip, mac)| ((*vni, *ip), *mac)))
+fn remote_addresses(vni: Vni, segment: &Segment) -> impl Iterator<Item = ((Vni, IpAddr), MacAddr)> + '_ {
+    segment.neighbours.iter().map(move |(ip, mac)| ((vni, *ip), *mac))
+}
+
+/// Takes all of one segment out.
+fn take_segment(spoken: &mut Spoken, vni: Vni) -> Spoken {
+    let mut its = spoken.split_off(&(vni, IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    if let Some(next) = its.keys().find(|(of, _)| *of != vni).copied() {
+        spoken.append(&mut its.split_off(&next));
+    }
+    its
 }
 
 /// The next event; `None` once when no more will come, and never again after that.
@@ -366,23 +387,9 @@ async fn next(events: &mut Option<mpsc::Receiver<Changed>>) -> Option<Changed> {
 }
 
 fn network_of(op: &Op, from: &Overlay, to: &Overlay) -> Option<NetworkId> {
-    let vni = match op {
-        Op::AddSegment { network, .. } => return Some(network.clone()),
-        Op::ReplaceVxlan { vni, .. }
-        | Op::SetMtu { vni, .. }
-        | Op::SetPath { vni, .. }
-        | Op::DeleteSegment { vni }
-        | Op::AddPort { vni, .. }
-        | Op::SetPortPath { vni, .. }
-        | Op::DeletePort { vni, .. }
-        | Op::SetFdb { vni, .. }
-        | Op::DeleteFdb { vni, .. }
-        | Op::SetFlood { vni, .. }
-        | Op::DeleteFlood { vni, .. }
-        | Op::SetNeighbour { vni, .. }
-        | Op::DeleteNeighbour { vni, .. }
-        | Op::Announce { vni, .. } => vni,
-        Op::AddGuard(_) | Op::DeleteGuard(_) => return None,
-    };
+    if let Op::AddSegment { network, .. } = op {
+        return Some(network.clone());
+    }
+    let vni = &op.vni()?;
     to.segments.get(vni).or_else(|| from.segments.get(vni)).map(|segment| segment.network.clone())
 }

@@ -84,7 +84,7 @@ async fn follows_the_sandboxes_of_the_host() {
     answers(&net, "db.", &["10.8.0.2"]).await;
     cluster.send_modify(|now| {
         let new = endpoint(9, 'b', "n2", &["late"], "10.8.0.9");
-        Arc::make_mut(now).endpoints.get_mut(&new.network).unwrap().insert(new.id.clone(), new);
+        Arc::make_mut(now).endpoints.get_mut(&new.network).unwrap().insert(new.id.clone(), new.into());
     });
     answers(&net, "late.", &["10.8.0.9"]).await;
     // Nobody keeps what still names a holder that has left; others are kept as always.

@@ -43,7 +43,11 @@ pub(crate) fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::default();
     snapshot.networks.extend(networks.map(|network| (network.id.clone(), network)));
     for endpoint in endpoints {
-        snapshot.endpoints.entry(endpoint.network.clone()).or_default().insert(endpoint.id.clone(), endpoint);
+        snapshot
+            .endpoints
+            .entry(endpoint.network.clone())
+            .or_default()
+            .insert(endpoint.id.clone(), endpoint.into());
     }
     snapshot
 }

@@ -90,7 +90,9 @@ async fn a_listing_replaces_its_section_whole_and_a_network_out_of_use_is_droppe
     let script = Arc::new(Script::default());
     let host = Host::start(Arc::clone(&script) as Arc<dyn Store>, Arc::new(FakeKernel::default()));
     let count = |n: usize| {
-        move |s: &rs_overlay::model::Snapshot| s.endpoints.get(&network().id).map(BTreeMap::len) == Some(n)
+        move |s: &rs_overlay::model::Snapshot| {
+            s.endpoints.get(&network().id).map(|endpoints| endpoints.len()) == Some(n)
+        }
     };
     host.attach("e1", 2);
     let prefix = keys::endpoints(&network().id);

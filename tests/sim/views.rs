@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rs_overlay::{
-    model::{Endpoint, EndpointId, KnownHost, Meta, Network, NetworkId, Node, NodeId, Snapshot},
+    model::{Endpoint, Endpoints, KnownHost, Meta, Network, NetworkId, Node, NodeId, Shared, Snapshot},
     names::{Answer, Kind, Zone, lookup},
     plan::{LocalPort, Situation, desired},
     store::{Entry, keys, record},
@@ -27,9 +27,9 @@ pub(crate) fn snapshots(
         records::<KnownHost>(entries, keys::HOSTS).into_iter().map(|(_, h)| (h.id.clone(), h)).collect();
     let meta = entries.iter().find(|entry| entry.key == keys::META);
     let meta = meta.and_then(|entry| record::decode::<Meta>(&entry.key, &entry.value).ok());
-    let mut all: BTreeMap<NetworkId, BTreeMap<EndpointId, Endpoint>> = BTreeMap::new();
+    let mut all: BTreeMap<NetworkId, Shared<Endpoints>> = BTreeMap::new();
     for (_, endpoint) in records::<Endpoint>(entries, keys::ENDPOINTS) {
-        all.entry(endpoint.network.clone()).or_default().insert(endpoint.id.clone(), endpoint);
+        all.entry(endpoint.network.clone()).or_default().insert(endpoint.id.clone(), endpoint.into());
     }
     for (number, daemon) in daemons.iter().enumerate() {
         let used = daemon.local.read(rs_overlay::local::LocalData::networks_in_use);
@@ -38,10 +38,10 @@ pub(crate) fn snapshots(
         #[allow(clippy::needless_update, reason = "it is needed as soon as there is such a part")]
         let truth = Snapshot {
             meta: meta.clone(),
-            nodes: nodes.clone(),
-            networks: networks.clone(),
+            nodes: nodes.clone().into(),
+            networks: networks.clone().into(),
             endpoints: endpoints.collect(),
-            hosts: hosts.clone(),
+            hosts: hosts.clone().into(),
             ..Snapshot::default()
         };
         let seen = daemon.snapshot.borrow().clone();

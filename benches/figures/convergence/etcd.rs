@@ -17,6 +17,8 @@ use rs_overlay::store::{
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinSet};
 
+use crate::memory::process::cpu_in;
+
 const PORT: u16 = 2379;
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -90,13 +92,9 @@ impl Drop for Etcd {
     }
 }
 
-/// CPU time of a process, of which the kernel counts hundredths of a second.
+/// CPU time of a process.
 pub(crate) fn cpu_of(process: u32) -> Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // Behind the name in brackets, which may hold anything: state is the first, utime and stime the 12th and 13th.
-    let rest = stat.rsplit_once(") ").context("an odd stat")?.1;
-    let ticks = rest.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    Ok(Duration::from_millis(10 * ticks))
+    cpu_in(&std::fs::read_to_string(format!("/proc/{process}/stat"))?)
 }
 
 /// What the server counts.
@@ -131,7 +129,12 @@ pub(crate) fn counters() -> Result<Counters> {
 
 /// A client of its own, as a daemon has it.
 pub(crate) async fn client(timeouts: Timeouts) -> Result<Arc<dyn Store>> {
-    let url: StoreUrl = format!("etcd://127.0.0.1:{PORT}").parse()?;
+    client_of(&format!("etcd://127.0.0.1:{PORT}"), timeouts).await
+}
+
+/// The same of any server.
+pub(crate) async fn client_of(url: &str, timeouts: Timeouts) -> Result<Arc<dyn Store>> {
+    let url: StoreUrl = url.parse()?;
     Ok(open(&url, &StoreOptions::default(), timeouts).await?)
 }
 

@@ -123,10 +123,10 @@ fn the_host_s_own_view_of_its_endpoints_is_newer() {
     let published = endpoint(1, 1, "n1", &["before"], &["10.9.0.2"]);
     let gone = endpoint(2, 1, "n1", &["gone"], &["10.9.0.3"]);
     let other = endpoint(3, 1, "n2", &["other"], &["10.9.0.4"]);
-    let published = [published, gone, other].map(|e| (e.id.clone(), e));
+    let published = [published, gone, other].map(|e| (e.id.clone(), e.into()));
     let snapshot = crate::model::Snapshot {
-        networks: BTreeMap::from([(id(1), network(1, "shop"))]),
-        endpoints: BTreeMap::from([(id(1), BTreeMap::from(published))]),
+        networks: BTreeMap::from([(id(1), network(1, "shop"))]).into(),
+        endpoints: BTreeMap::from([(id(1), BTreeMap::from(published).into())]),
         ..Default::default()
     };
     let zone =
@@ -146,8 +146,11 @@ fn the_names_of_a_dead_host_are_withdrawn_and_come_back_with_its_lease() {
     let node = serde_json::json!({"id": "n2", "hostname": "h2", "vtep": "192.0.2.2", "vxlan_port": 4789,
         "underlay_mtu": 1500, "daemon_version": "", "scope": "local", "boot_id": "", "since": 0});
     let mut snapshot = crate::model::Snapshot {
-        networks: BTreeMap::from([(id(1), network(1, "shop"))]),
-        endpoints: BTreeMap::from([(id(1), [here, there].map(|e| (e.id.clone(), e)).into())]),
+        networks: BTreeMap::from([(id(1), network(1, "shop"))]).into(),
+        endpoints: BTreeMap::from([(
+            id(1),
+            BTreeMap::from([here, there].map(|e| (e.id.clone(), e.into()))).into(),
+        )]),
         ..Default::default()
     };
     let here_id = crate::model::NodeId::new("n9").unwrap();

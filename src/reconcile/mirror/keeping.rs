@@ -1,7 +1,7 @@
 //! What stays in the snapshot although the store does not have it: all of it while the store is not known to
 //! be the one of before, and then the endpoints of those hosts that have not filled it again yet.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::model::{Endpoint, NetworkId, NodeId, Snapshot};
 
@@ -17,8 +17,10 @@ pub(super) fn frozen(old: &Snapshot, told: Snapshot) -> Snapshot {
 pub(super) fn to_be_checked(old: &Snapshot, told: &Snapshot, incarnation: &str) -> Vec<(NetworkId, NodeId)> {
     let done = |node: &NodeId| told.marks.get(node).is_some_and(|mark| mark.incarnation == incarnation);
     let gone = told.endpoints.iter().flat_map(|(network, now)| {
-        let before = old.endpoints_of(network).filter(|endpoint| !now.contains_key(&endpoint.id));
-        before.map(|endpoint| (network.clone(), endpoint.node.clone()))
+        let same = old.endpoints.get(network).is_some_and(|before| before.is(now));
+        let before = (!same).then(|| old.endpoints_of(network)).into_iter().flatten();
+        let gone = before.filter(|endpoint| !now.contains_key(&endpoint.id));
+        gone.map(|endpoint| (network.clone(), endpoint.node.clone()))
     });
     let gone: BTreeSet<_> =
         gone.filter(|(_, node)| is_behind(old, node, incarnation) && done(node)).collect();
@@ -43,8 +45,9 @@ pub(super) fn kept(old: &Snapshot, told: Snapshot, incarnation: &str, late: &BTr
         // What a store that was set back says of such a host is older than what is known of it.
         endpoints.retain(|_, endpoint| !behind.contains(&endpoint.node));
         let taken: BTreeSet<_> = endpoints.values().flat_map(|endpoint| endpoint.addresses.clone()).collect();
-        let free = |endpoint: &&Endpoint| endpoint.addresses.iter().all(|ip| !taken.contains(ip));
-        let before = old.endpoints_of(network).filter(|endpoint| behind.contains(&endpoint.node));
+        let free = |endpoint: &&Arc<Endpoint>| endpoint.addresses.iter().all(|ip| !taken.contains(ip));
+        let before = old.endpoints.get(network).into_iter().flat_map(|endpoints| endpoints.values());
+        let before = before.filter(|endpoint| behind.contains(&endpoint.node));
         endpoints.extend(before.filter(free).map(|endpoint| (endpoint.id.clone(), endpoint.clone())));
     }
     new
@@ -91,7 +94,7 @@ mod tests {
     }
 
     fn snapshot(endpoints: &[Endpoint], marks: &[(&str, &str)]) -> Snapshot {
-        let by_id = endpoints.iter().map(|e| (e.id.clone(), e.clone())).collect();
+        let by_id = endpoints.iter().map(|e| (e.id.clone(), e.clone().into())).collect();
         let mark = |incarnation: &str| Mark {
             incarnation: incarnation.into(),
             tide: 1,

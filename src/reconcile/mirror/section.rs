@@ -1,25 +1,55 @@
 //! What one watch has told so far.
 
-use std::collections::BTreeMap;
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use crate::store::{Entry, WatchEvent, record};
+use crate::{
+    model::Shared,
+    store::{Entry, WatchEvent, record},
+};
 
 /// The entries of one watch: those known, and those of a listing under way.
 #[derive(Debug, Default)]
 pub(super) struct Section {
-    known: BTreeMap<String, Entry>,
-    listing: Option<BTreeMap<String, Entry>>,
+    known: BTreeMap<String, Known>,
+    listing: Option<BTreeMap<String, Known>>,
     /// A whole listing has been told at least once.
     pub(super) listed: bool,
+    /// All of what is known, as it was last put together.
+    whole: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// An entry, and its record once somebody has asked for it: each is read once, however often the others change.
+#[derive(Debug)]
+struct Known {
+    entry: Entry,
+    record: OnceLock<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Section {
     /// Takes one event in; `true` if what is known may have changed. A listing counts when it is whole:
     /// until then what was known before stays.
     pub(super) fn take(&mut self, event: WatchEvent) -> bool {
+        let changed = self.enter(event);
+        if changed {
+            self.whole = OnceLock::new();
+        }
+        changed
+    }
+
+    /// What `make` puts together of all that is known: the same one until that changes. `T` is the same at each call.
+    pub(super) fn whole<T: Send + Sync + 'static>(&self, make: impl Fn(&Self) -> T) -> Shared<T> {
+        let whole = self.whole.get_or_init(|| Box::new(Shared::from(make(self))));
+        whole.downcast_ref::<Shared<T>>().cloned().unwrap_or_else(|| make(self).into())
+    }
+
+    fn enter(&mut self, event: WatchEvent) -> bool {
         match event {
             WatchEvent::Init => {
                 self.listing = Some(BTreeMap::new());
@@ -32,7 +62,7 @@ impl Section {
             }
             WatchEvent::Put(entry) => {
                 let done = self.listing.is_none();
-                self.current().insert(entry.key.clone(), entry);
+                self.current().insert(entry.key.clone(), Known { entry, record: OnceLock::new() });
                 done
             }
             WatchEvent::Delete(key) => {
@@ -44,13 +74,13 @@ impl Section {
         }
     }
 
-    fn current(&mut self) -> &mut BTreeMap<String, Entry> {
+    fn current(&mut self) -> &mut BTreeMap<String, Known> {
         self.listing.as_mut().unwrap_or(&mut self.known)
     }
 
     /// The record under `key`.
     pub(super) fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
-        self.known.get(key).and_then(parse)
+        self.known.get(key).and_then(|known| parse(&known.entry))
     }
 
     /// All keys.
@@ -63,18 +93,34 @@ impl Section {
         self.known.contains_key(key)
     }
 
-    /// All records whose keys `id` makes something of, by that.
-    pub(super) fn by_key<T: DeserializeOwned, K: Ord>(
+    /// All records whose keys `id` makes something of, by that. `T` is the same at each call.
+    pub(super) fn by_key<T: DeserializeOwned + Clone + Send + Sync + 'static, K: Ord>(
         &self,
         id: impl Fn(&str) -> Option<K>,
     ) -> BTreeMap<K, T> {
-        let ours = self.known.values().filter_map(|entry| Some((id(&entry.key)?, entry)));
-        ours.filter_map(|(id, entry)| Some((id, parse(entry)?))).collect()
+        let ours = self.known.values().filter_map(|known| Some((id(&known.entry.key)?, known)));
+        ours.filter_map(|(id, known)| Some((id, T::clone(&*known.record()?)))).collect()
     }
 
     /// All records, by what `id` makes of each.
     pub(super) fn by_id<T: DeserializeOwned, K: Ord>(&self, id: impl Fn(&T) -> K) -> BTreeMap<K, T> {
-        self.known.values().filter_map(parse::<T>).map(|record| (id(&record), record)).collect()
+        let records = self.known.values().filter_map(|known| parse::<T>(&known.entry));
+        records.map(|record| (id(&record), record)).collect()
+    }
+
+    /// The same, where records are shared with whoever has asked before. `T` is the same at each call.
+    pub(super) fn shared<T: DeserializeOwned + Send + Sync + 'static, K: Ord>(
+        &self,
+        id: impl Fn(&T) -> K,
+    ) -> BTreeMap<K, Arc<T>> {
+        self.known.values().filter_map(Known::record).map(|record| (id(&record), record)).collect()
+    }
+}
+
+impl Known {
+    fn record<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let read = || parse::<T>(&self.entry).map(|record| Arc::new(record) as Arc<dyn Any + Send + Sync>);
+        self.record.get_or_init(read).clone()?.downcast().ok()
     }
 }
 

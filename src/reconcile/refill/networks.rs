@@ -63,7 +63,7 @@ impl Filling<'_> {
     /// Networks of this host's engine, and those that were in the store before; not those that this host
     /// has just removed.
     fn own_networks(&self) -> BTreeMap<NetworkId, Network> {
-        let mut networks = self.snapshot.networks.clone();
+        let mut networks = BTreeMap::clone(&self.snapshot.networks);
         self.local.read(|data| {
             for binding in data.bindings.values() {
                 // What the store said last is newer than the copy, unless that copy alone has the name.
