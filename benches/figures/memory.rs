@@ -63,7 +63,13 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
 
     daemon.settle()?;
     let idle = daemon.memory()?;
-    tell("memory-idle", "Resident memory, idle", "MB", idle / MB, "engine and store there, no network".into());
+    tell(
+        "memory-idle",
+        "Resident memory, idle",
+        "MB",
+        idle / MB,
+        "engine and store there, no network".into(),
+    );
     let (share, ()) = daemon.share(|| Ok(thread::sleep(IDLE)))?;
     tell("cpu-idle", "CPU, idle", "% of a core", 100.0 * share, format!("over {} s", IDLE.as_secs()));
 
@@ -84,7 +90,13 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
          host's mark in each transaction",
         STORM.as_secs()
     );
-    tell("cpu-storm-1k", "CPU in a storm, 1,000 remote containers", "% of a core", 100.0 * share, note.clone());
+    tell(
+        "cpu-storm-1k",
+        "CPU in a storm, 1,000 remote containers",
+        "% of a core",
+        100.0 * share,
+        note.clone(),
+    );
     tell("storm-lag-1k", "Until it has caught up after that", "s", lag, "it is idle again".into());
 
     daemon.settle()?;
@@ -117,7 +129,13 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
     tell("storm-lag-100k", "Until it has caught up after that", "s", lag, "it is idle again".into());
     daemon.settle()?;
     let after = daemon.memory()?;
-    tell("memory-storm-100k", "Resident memory after that", "MB", after / MB, "100,000 remote containers".into());
+    tell(
+        "memory-storm-100k",
+        "Resident memory after that",
+        "MB",
+        after / MB,
+        "100,000 remote containers".into(),
+    );
 
     // A daemon of its own: what an earlier load has left in the allocator would hide it.
     host.docker(&["rm", "-f", "web"])?;
@@ -135,14 +153,17 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
         etcd::fill(&store, networks.collect::<Result<_>>()?).await
     })?;
     let deadline = Instant::now() + Duration::from_mins(3);
-    while host.docker(&["network", "ls", "-q", "--filter", "driver=rs-overlay"])?.lines().count() <= NETWORKS {
+    while host.docker(&["network", "ls", "-q", "--filter", "driver=rs-overlay"])?.lines().count() <= NETWORKS
+    {
         ensure!(Instant::now() < deadline, "the engine does not get all networks");
         thread::sleep(Duration::from_millis(500));
     }
     let took = began.elapsed().as_secs_f64();
     daemon.settle()?;
     let networks = daemon.memory()? - before;
-    let note = format!("networks of other hosts that the engine has and no container here is in; created in {took:.0} s");
+    let note = format!(
+        "networks of other hosts that the engine has and no container here is in; created in {took:.0} s"
+    );
     tell("memory-networks", "Resident memory of 1,000 networks", "MB", networks / MB, note);
     lab.finish()?;
     Ok(figures)
@@ -203,7 +224,8 @@ async fn blow(url: &str, network: &NetworkId, there: usize) -> Result<()> {
         while sent < due {
             let endpoint = other(network, there + 1 + sent % guests)?;
             let comes = sent / guests % 2 == 0;
-            let mark = Mark { incarnation: "storm".into(), tide: sent as u64, at: 1, extra: Default::default() };
+            let mark =
+                Mark { incarnation: "storm".into(), tide: sent as u64, at: 1, extra: Default::default() };
             let (key, text) = layout::endpoint_record(&endpoint);
             let txn = if comes { Txn::new().put(key, text) } else { Txn::new().delete(key) };
             let txn = txn.put(keys::mark(&endpoint.node), record::encode(&mark));

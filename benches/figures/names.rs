@@ -65,7 +65,12 @@ struct Seen {
 }
 
 /// Asks in the namespace at `place`, of a server whose CPU time `cpu` tells.
-fn look(place: &Path, asked: &[String], names: usize, cpu: &(dyn Fn() -> Result<Duration> + Sync)) -> Result<Seen> {
+fn look(
+    place: &Path,
+    asked: &[String],
+    names: usize,
+    cpu: &(dyn Fn() -> Result<Duration> + Sync),
+) -> Result<Seen> {
     let questions: Vec<_> = asked.iter().map(|name| question(name)).collect();
     let last = questions.last().context("nothing to ask")?;
     Namespace::open(place)?.run(|| -> Result<Seen> {
@@ -117,7 +122,8 @@ fn ours(host: &Host, url: &str) -> Result<Vec<Seen>> {
         // The kernel's rows of so many are another group's business.
         daemon.settle()?;
         let step = count.div_ceil(ASKED);
-        let asked: Vec<_> = (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();
+        let asked: Vec<_> =
+            (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();
         all.push(look(&place, &asked, count, &|| daemon.cpu())?);
     }
     Ok(all)
@@ -131,7 +137,8 @@ async fn blue(url: &str) -> Result<NetworkId> {
 }
 
 fn endpoint(network: &NetworkId, number: usize) -> Result<Endpoint> {
-    let mut endpoint = layout::published(Place { host: 1 + number % 200, network: 0, number: 1000 + number })?;
+    let mut endpoint =
+        layout::published(Place { host: 1 + number % 200, network: 0, number: 1000 + number })?;
     endpoint.network = network.clone();
     Ok(endpoint)
 }
@@ -155,7 +162,14 @@ fn packets(ours: &[Seen], docker: &Seen) -> Vec<Figure> {
                 the server";
     vec![
         figure("names-udp", "Names over UDP", "1/s", Better::Higher, series(&|seen| rates(&seen.udp)), load),
-        figure("names-tcp", "Names over TCP, one connection", "1/s", Better::Higher, series(&|s| rates(&s.tcp)), load),
+        figure(
+            "names-tcp",
+            "Names over TCP, one connection",
+            "1/s",
+            Better::Higher,
+            series(&|s| rates(&s.tcp)),
+            load,
+        ),
         figure(
             "names-per-core",
             "Names over UDP, per second of a core",
@@ -184,7 +198,8 @@ fn without_docker() -> Result<Vec<Figure>> {
         let all: Vec<_> = (0..count).map(|n| endpoint(&network.id, n)).collect::<Result<_>>()?;
         let zone = Zone::new([&network], &all);
         let step = count.div_ceil(ASKED);
-        let asked: Vec<_> = (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();
+        let asked: Vec<_> =
+            (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();
         let subject = format!("{OURS}, {count} names");
         let nanoseconds = (0..ROUNDS).map(|_| pure(&zone, &network.id, &asked)).collect();
         lookups.push(Series::new(subject.clone(), nanoseconds));
