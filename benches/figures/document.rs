@@ -31,8 +31,7 @@ pub(crate) fn filled(document: &str, report: &Report) -> Result<String> {
     let missing = |mark: &str| format!("there is no line {mark:?}");
     let (before, rest) = document.split_once(MARKS[0]).with_context(|| missing(MARKS[0]))?;
     let (_, after) = rest.split_once(MARKS[1]).with_context(|| missing(MARKS[1]))?;
-    let machine: Vec<_> = report.machine.lines().iter().map(|line| format!("- {line}\n")).collect();
-    let machine = machine.concat();
+    let machine = format!("- {}\n", report.machine.lines().join("\n- "));
     let tables = report.tables(&|figure| SHOWN.contains(&figure.key).then(|| place(figure)))?;
     Ok(format!("{before}{}\n\n{machine}{tables}\n{}{after}", MARKS[0], MARKS[1]))
 }

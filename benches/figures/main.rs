@@ -5,6 +5,7 @@
 mod between;
 mod clocked;
 mod document;
+mod ending;
 mod figure;
 mod goals;
 mod machine;
@@ -28,6 +29,7 @@ mod traffic;
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
     time::Instant,
 };
 
@@ -65,7 +67,9 @@ impl Context {
 }
 
 /// A group of figures: number, title, how it is measured.
-type Group = (u8, &'static str, fn(&Context) -> Result<Vec<Figure>>);
+type Group = (u8, &'static str, Measuring);
+
+type Measuring = fn(&Context) -> Result<Vec<Figure>>;
 
 const GROUPS: [Group; 8] = [
     (1, "The data path", traffic::run),
@@ -95,12 +99,12 @@ fn measure(options: &Options) -> Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "root is needed: Docker hosts are made of namespaces");
     ensure!(options.daemon.is_file(), "there is no rs-overlay at {}", options.daemon.display());
     interrupt::on_signals()?;
-    let context = Context {
+    let context = Arc::new(Context {
         daemon: std::path::absolute(&options.daemon)?,
         quick: options.quick,
         cold_build: options.cold_build,
         progress: Progress::new(),
-    };
+    });
     let mut report = Report { machine: Machine::of_this_run(), quick: options.quick, groups: Vec::new() };
     for (number, title, run) in GROUPS {
         if !options.only.is_empty() && !options.only.contains(&number) {
@@ -108,7 +112,7 @@ fn measure(options: &Options) -> Result<bool> {
         }
         context.progress.group(&format!("{number} {title}"));
         let begun = Instant::now();
-        let outcome = run(&context).map_err(|error| format!("{error:#}"));
+        let outcome = ending::or_ended(&context, run)?.map_err(|error| format!("{error:#}"));
         ensure!(!interrupt::interrupted(), "interrupted");
         let seconds = begun.elapsed().as_secs_f64();
         match &outcome {

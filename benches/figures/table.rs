@@ -92,9 +92,7 @@ fn pipes<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = [String; 
         letters.next().map(|first| first.to_string() + &letters.as_str().to_lowercase()).unwrap_or_default()
     };
     let mut text = line(&heads.iter().map(sentence).collect::<Vec<_>>());
-    text.push('|');
-    text.push_str(&" --- |".repeat(N));
-    text.push('\n');
+    text += &line(&vec!["---".to_owned(); N]);
     rows.for_each(|row| text += &line(&row));
     text
 }

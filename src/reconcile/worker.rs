@@ -205,7 +205,7 @@ impl<D: Dataplane> Worker<D> {
         let to = self.desired(&from, planner);
         let mut ops = diff(&from, &to);
         ops.sort_by_key(Op::can_wait);
-        let thought = begun.elapsed();
+        let spent = begun.elapsed();
         let told = self.applied.borrow().clone();
         let mut complaints: BTreeMap<NetworkId, String> = BTreeMap::new();
         let mut trouble = None;
@@ -222,7 +222,7 @@ impl<D: Dataplane> Worker<D> {
             results.extend(self.dataplane.apply(rest).await);
         }
         let (plan_us, kernel_us) =
-            (clock::micros(thought), clock::micros(begun.elapsed().saturating_sub(thought)));
+            (clock::micros(spent), clock::micros(begun.elapsed().saturating_sub(spent)));
         debug!(steps = ops.len(), plan_us, kernel_us, "planned and applied");
         for (op, result) in ops.iter().zip(results) {
             match result {

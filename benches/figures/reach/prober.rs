@@ -78,7 +78,7 @@ impl<'a> Asker<'a> {
         let sockets = [open()??, open()??, open()??];
         let (failed, address) = (AtomicBool::new(false), OnceLock::new());
         let watch = Watch(&failed);
-        let [by_address, dns, by_name] = &sockets;
+        let [to_address, to_resolver, to_found] = &sockets;
         thread::scope(|scope| {
             let address = &address;
             scope.spawn(move || learn(host, name, address, watch));
@@ -89,18 +89,18 @@ impl<'a> Asker<'a> {
             let begun = Instant::now();
             let answers = scope.spawn(move || -> Result<Duration> {
                 let known = watch.until(|| Ok(address.get().copied()))?;
-                answered(by_address, known, watch)?;
+                answered(to_address, known, watch)?;
                 Ok(begun.elapsed())
             });
-            let named = scope.spawn(move || -> Result<(Duration, Duration)> {
-                let ip = resolved(dns, name, watch)?;
-                let resolved = begun.elapsed();
-                answered(by_name, ip, watch)?;
-                Ok((resolved, begun.elapsed()))
+            let asks = scope.spawn(move || -> Result<(Duration, Duration)> {
+                let ip = resolved(to_resolver, name, watch)?;
+                let known = begun.elapsed();
+                answered(to_found, ip, watch)?;
+                Ok((known, begun.elapsed()))
             });
             let died = |_| anyhow!("a thread that asks died");
             let address = answers.join().map_err(died)?.context("by address");
-            let (resolved, name) = named.join().map_err(died)?.context("by name")?;
+            let (resolved, name) = asks.join().map_err(died)?.context("by name")?;
             Ok(Seen { address: address?, resolved, name })
         })
     }
