@@ -2,5 +2,6 @@
 
 mod frames;
 mod guard;
+mod life;
 mod scene;
 mod ways;
