@@ -105,6 +105,7 @@ fn wrong_values_end_with_64_and_touch_nothing() {
         ("scope", "swarm"),
         ("vxlan-port", "-1"),
         ("default-addr-pool", "base=10.0.0.0/8,size=4"),
+        ("fast-path", "yes"),
         ("hostname", "a/b"),
         ("log-level", "loud"),
         ("log-format", "xml"),

@@ -329,3 +329,6 @@ fn unreadable(error: MapError) -> String {
 fn chain(error: impl std::error::Error + Send + Sync + 'static) -> String {
     format!("{:#}", anyhow::Error::new(error))
 }
+
+#[cfg(test)]
+mod tests;

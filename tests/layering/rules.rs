@@ -108,6 +108,7 @@ const IMPURE: [&str; 10] = [
 
 /// Paths that belong to some files only, named by the beginning of their place below `src/`.
 const BELONGS: &[(&str, &[&str])] = &[
+    ("aya", &["dataplane/fast_path"]),
     ("rtnetlink", &["dataplane/"]),
     ("netlink_packet_core", &["dataplane/"]),
     ("netlink_packet_route", &["dataplane/"]),
