@@ -62,7 +62,7 @@ pub fn is_managed_plugin(socket: &Path) -> bool {
 }
 
 /// Runs the daemon until it is told to stop. A setting that this machine cannot fulfil is a
-/// [`ConfigError`](crate::config::ConfigError), found before anything is touched.
+/// [`ConfigError`], found before anything is touched.
 pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
