@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use netns_harness::interrupt;
 use tokio::task::JoinSet;
 
 use self::{
@@ -37,8 +38,12 @@ const IDLE: Duration = Duration::from_secs(3);
 /// Samples of a curve.
 const POINTS: usize = 500;
 
-pub(crate) fn run(_: &Context) -> Result<Vec<Figure>> {
-    let sizes = SIZES.iter().map(|(hosts, changes)| apart(|| Measured::new(*hosts, *changes)));
+pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
+    let sizes = SIZES.iter().take(context.rounds(SIZES.len(), 2)).map(|(hosts, changes)| {
+        ensure!(!interrupt::interrupted(), "interrupted");
+        context.progress.step(&format!("{hosts} hosts"));
+        apart(|| Measured::new(*hosts, *changes))
+    });
     let sizes: Vec<_> = sizes.collect::<Result<_>>()?;
     let mut figures: Vec<_> = sizes.iter().flat_map(Measured::times).collect();
     figures.extend(loads(&sizes));

@@ -29,6 +29,7 @@ use crate::{
 
 /// Containers of other hosts, and hosts that they are on.
 const REMOTE: usize = 100_000;
+const REMOTE_QUICK: usize = 10_000;
 const HOSTS: usize = 200;
 /// The part of them that a smaller network has.
 const FEW: usize = 1_000;
@@ -50,6 +51,7 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
         .daemon(&context.daemon)
         .build()?;
     let host = lab.host(1);
+    let remote = context.rounds(REMOTE, REMOTE_QUICK);
     let daemon = Process::of(host)?;
     let url = lab.store_url();
     let mut figures = vec![];
@@ -107,17 +109,17 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
 
     daemon.settle()?;
     let few = daemon.memory()?;
-    load(host, &url, &others(FEW + 1..=REMOTE)?)?;
-    await_rows(host, REMOTE)?;
+    load(host, &url, &others(FEW + 1..=remote)?)?;
+    await_rows(host, remote)?;
     daemon.settle()?;
     let many = daemon.memory()?;
     tell(
         "memory-endpoint",
         "Resident memory of a remote container",
         "bytes",
-        (many - few) / (REMOTE - FEW) as f64,
+        (many - few) / (remote - FEW) as f64,
         format!(
-            "the difference between {REMOTE} and {FEW} in one network, each with a name, an alias and a short id, after \
+            "the difference between {remote} and {FEW} in one network, each with a name, an alias and a short id, after \
              all has been planned, indexed and saved; {:.0} MB in all",
             many / MB
         ),
@@ -128,13 +130,13 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
     })?;
     tell(
         "cpu-idle-100k",
-        "CPU, 100,000 remote containers, nothing happens",
+        "CPU, many remote containers, nothing happens",
         "% of a core",
         100.0 * share,
         format!("over {} s", 4 * IDLE.as_secs()),
     );
-    let (share, lag) = storm(host, &daemon, &url, &place, REMOTE)?;
-    tell("cpu-storm-100k", "CPU in a storm, 100,000 remote containers", "% of a core", 100.0 * share, note);
+    let (share, lag) = storm(host, &daemon, &url, &place, remote)?;
+    tell("cpu-storm-100k", "CPU in a storm, many remote containers", "% of a core", 100.0 * share, note);
     tell("storm-lag-100k", "Until it has caught up after that", "s", lag, "it is idle again".into());
     daemon.settle()?;
     let after = daemon.memory()?;
@@ -143,7 +145,7 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
         "Resident memory after that",
         "MB",
         after / MB,
-        "100,000 remote containers".into(),
+        format!("{remote} remote containers"),
     );
 
     // A daemon of its own: what an earlier load has left in the allocator would hide it.

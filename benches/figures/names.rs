@@ -49,7 +49,7 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
         .build()?;
     let host = lab.host(1);
     let docker = beside_docker(host)?;
-    let ours = ours(host, &lab.store_url())?;
+    let ours = ours(context, host, &lab.store_url())?;
     lab.finish()?;
     let mut figures = packets(&ours, &docker);
     figures.extend(without_docker()?);
@@ -109,14 +109,15 @@ fn beside_docker(host: &Host) -> Result<Seen> {
     seen
 }
 
-fn ours(host: &Host, url: &str) -> Result<Vec<Seen>> {
+fn ours(context: &Context, host: &Host, url: &str) -> Result<Vec<Seen>> {
     let options = ["-d", "rs-overlay", "--ipam-driver", "rs-overlay", "--subnet", "10.16.0.0/12"];
     host.docker(&[&["network", "create"], &options[..], &["blue"]].concat())?;
     host.docker(&["run", "-d", "--name", "web", "--network", "blue", "busybox", "sleep", "3600"])?;
     let blue = on_network(host, async || Blue::find(url).await)?;
     let (daemon, place) = (Process::of(host)?, host.container_namespace("web")?);
     let (mut there, mut all) = (0, Vec::new());
-    for count in SIZES {
+    for count in SIZES.into_iter().take(context.rounds(SIZES.len(), 2)) {
+        context.progress.step(&format!("{count} names"));
         let more: Vec<_> = (there..count).map(|n| blue.other(n)).collect::<Result<_>>()?;
         let records = more.iter().map(layout::endpoint_record).collect();
         on_network(host, async || etcd::fill(&etcd::client_of(url, etcd::patient()).await?, records).await)?;
