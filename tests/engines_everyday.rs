@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use netns_harness::{EngineVersion, Family, StoreKind};
+use netns_harness::{EngineVersion, Family, StoreKind, wait_until};
 
 use EngineVersion::{V20_10_24, V26_1, V28_5};
 
@@ -39,16 +39,23 @@ fn with_the_rights_of_the_service(directory: &Path) -> PathBuf {
     path
 }
 
+/// What the daemon says before it has chosen.
+const UNTRIED: &str = "the fast path has not been tried yet";
+
 /// Plays a network's life twice: containers' packets go by the bridges, and by the fast path.
 fn both_ways(engines: &[EngineVersion], store: StoreKind, family: Family, mtu: usize, path: &str) {
     if kit::allowed() {
         let lab = kit::builder(engines, store).family(family).daemon_args(&["--fast-path", path]);
         let lab = lab.build().unwrap();
         for host in lab.hosts() {
-            let status =
-                host.exec(&[env!("CARGO_BIN_EXE_rs-overlay"), "status", "--format", "json"]).unwrap();
-            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-            assert_eq!(status["data_path"]["fast"], path == "on", "{status:#}");
+            // The programs are tried beside the start.
+            let chosen = wait_until("the way that was asked for", kit::SOON, || {
+                let status = host.exec(&[env!("CARGO_BIN_EXE_rs-overlay"), "status", "--format", "json"])?;
+                let status: serde_json::Value = serde_json::from_str(&status)?;
+                let path_is = &status["data_path"];
+                Ok(path_is["fast"] == (path == "on") && path_is["because"] != UNTRIED)
+            });
+            chosen.unwrap_or_else(|error| panic!("{error:#}\n{}", host.daemon_log()));
         }
         everyday::whole_life(&lab, mtu);
     }
