@@ -53,7 +53,7 @@ fn both_ways(engines: &[EngineVersion], store: StoreKind, family: Family, mtu: u
                 let status = host.exec(&[env!("CARGO_BIN_EXE_rs-overlay"), "status", "--format", "json"])?;
                 let status: serde_json::Value = serde_json::from_str(&status)?;
                 let path_is = &status["data_path"];
-                Ok(path_is["fast"] == (path == "on") && path_is["because"] != UNTRIED)
+                anyhow::Ok(path_is["fast"] == (path == "on") && path_is["because"] != UNTRIED)
             });
             chosen.unwrap_or_else(|error| panic!("{error:#}\n{}", host.daemon_log()));
         }

@@ -252,7 +252,11 @@ impl<D: Dataplane> Worker<D> {
                 }
             }
         }
-        let touched: BTreeSet<_> = ops.iter().filter_map(Op::vni).collect();
+        let mut touched: BTreeSet<_> = ops.iter().filter_map(Op::vni).collect();
+        if spoken.is_empty() {
+            // The first round: what is there already has been heard of, by whomever.
+            touched.extend(to.segments.keys());
+        }
         if !touched.is_empty() {
             self.announce(&touched, &from, &to, spoken).await;
         }
