@@ -70,6 +70,7 @@ use super::{
     names::{Named, parse_link},
     namespace::Namespace,
     quiet,
+    raw::give_memory_back,
     sources::SourceRules,
 };
 use crate::{
@@ -213,6 +214,7 @@ impl Kernel {
         };
         info!(fast = data_path.fast, because = %data_path.because, "chose the way of containers' packets");
         *self.fast_path_lock() = loaded.ok();
+        give_memory_back();
         *self.data_path.lock().unwrap_or_else(PoisonError::into_inner) = data_path;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|listener| {

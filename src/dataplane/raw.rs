@@ -1,4 +1,4 @@
-//! The two calls whose safety the compiler cannot see. No other file has any.
+//! The three calls whose safety the compiler cannot see. No other file has any.
 
 use std::io;
 
@@ -15,6 +15,17 @@ pub(super) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: the socket owns its descriptor, closes it only when it is dropped, and nothing here ever
     // replaces the socket inside of the `AsyncFd`.
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
+}
+
+/// Gives memory back to the kernel that was freed and that the allocator keeps. To load programs takes the types of the
+/// whole kernel, some twenty megabytes for a moment; an idle daemon has less than that.
+pub(super) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "a call into C's library, which takes no pointer")]
+    // SAFETY: it may be called at any time, from any thread (malloc_trim(3)), and touches only memory that nobody has.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// The address of a packet socket's peer: all that is behind `interface`. `protocol` is an `EtherType` in
