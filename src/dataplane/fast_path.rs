@@ -71,6 +71,8 @@ pub(super) struct FastPath {
     stations: HashMap<MapData, StationKey, PlaceValue>,
     tunnels: HashMap<MapData, LinkKey, LinkKey>,
     counters: PerCpuArray<MapData, u64>,
+    /// Networks of which the map has had stations: it has those of no other.
+    networks: BTreeSet<Vni>,
     /// Attachments; each ends when it is dropped.
     links: BTreeMap<u32, (Side, SchedClassifierLink)>,
 }
@@ -104,6 +106,7 @@ impl FastPath {
             counters: map("counters")?.try_into().map_err(wrong)?,
             programs,
             ids,
+            networks: BTreeSet::new(),
             links: BTreeMap::new(),
         })
     }
@@ -163,6 +166,7 @@ impl FastPath {
 
     /// Where frames for a station go.
     pub(super) fn set_station(&mut self, vni: Vni, mac: MacAddr, target: Target) -> Result<(), String> {
+        self.networks.insert(vni);
         write(self.stations.insert(station(vni, mac), target.encode(), 0))
     }
 
@@ -211,10 +215,15 @@ impl FastPath {
             self.links.remove(&link);
             gone_is_fine(self.tunnels.remove(&link.to_ne_bytes()))?;
         }
+        // To walk through the map takes two calls for each station: not for nothing.
+        if self.networks.is_subset(networks) {
+            return Ok(());
+        }
         for (vni, stations) in self.station_entries()?.into_iter().filter(|(vni, _)| !networks.contains(vni))
         {
             stations.into_keys().try_for_each(|mac| self.remove_station(vni, mac))?;
         }
+        self.networks.retain(|vni| networks.contains(vni));
         Ok(())
     }
 

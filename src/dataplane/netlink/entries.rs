@@ -48,7 +48,7 @@ impl Kernel {
         let mut requests = Vec::with_capacity(2 * ops.len());
         let mut owners = Vec::with_capacity(2 * ops.len());
         for (place, op) in ops.iter().enumerate() {
-            let Some(vni) = segment(op) else {
+            let Some(vni) = op.vni() else {
                 results.push(Ok(()));
                 continue;
             };
@@ -116,19 +116,6 @@ impl Kernel {
         if let Err(error) = announce(self.inside.namespace(), moved) {
             tracing::warn!(%error, addresses = moved.len(), "containers not told of changed MAC addresses");
         }
-    }
-}
-
-fn segment(op: &Op) -> Option<Vni> {
-    match op {
-        Op::SetFdb { vni, .. }
-        | Op::DeleteFdb { vni, .. }
-        | Op::SetFlood { vni, .. }
-        | Op::DeleteFlood { vni, .. }
-        | Op::SetNeighbour { vni, .. }
-        | Op::DeleteNeighbour { vni, .. }
-        | Op::Announce { vni, .. } => Some(*vni),
-        _ => None,
     }
 }
 
