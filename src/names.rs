@@ -4,6 +4,7 @@
 //! found by its name, its aliases and the first 12 digits of its id, alone or with `.network` behind it,
 //! by those only who share the network.
 
+mod index;
 mod life;
 mod lookup;
 mod reverse;

@@ -1,5 +1,6 @@
 //! Decisions about the kernel: what should be there, and the steps from what is to what should be.
 
+mod changes;
 mod desired;
 mod diff;
 mod inherited;
@@ -11,7 +12,7 @@ mod repair;
 pub use desired::{LocalPort, Situation, carried_by_all, desired, effective_mtu, inner_mtu, vxlan_overhead};
 pub use diff::{Op, apply, diff};
 pub use inherited::inherit;
-pub use moved::{Spoken, moved};
+pub use moved::Spoken;
 pub use overlay::{Overlay, Port, Segment, Sources, Vxlan};
 pub use planner::Planner;
 pub use repair::{repaired_thing, repairs};

@@ -187,7 +187,7 @@ fn without_docker() -> Result<Vec<Figure>> {
         let all: Vec<_> = (0..count)
             .map(|n| layout::published(Place { host: 1, network: 0, number: 1000 + n }))
             .collect::<Result<_>>()?;
-        let zone = Zone::new([&network], &all);
+        let zone = Zone::new([&network], all);
         let step = count.div_ceil(ASKED);
         let asked: Vec<_> =
             (0..count).step_by(step).map(|n| format!("project_service-0-{}_1", 1000 + n)).collect();

@@ -155,8 +155,8 @@ mod tests {
             network: NetworkId::new("n1").unwrap(),
             vxlan: Vxlan { local: [192, 0, 2, 1].into(), port: 4789, mtu: 1450, flood: false },
             ports: BTreeMap::from([(EndpointId::new("e1").unwrap(), port)]),
-            fdb: BTreeMap::from([(mac, [192, 0, 2, 2].into())]),
-            neighbours: BTreeMap::from([([10, 9, 0, 3].into(), mac)]),
+            fdb: BTreeMap::from([(mac, [192, 0, 2, 2].into())]).into(),
+            neighbours: BTreeMap::from([([10, 9, 0, 3].into(), mac)]).into(),
             flood: BTreeSet::new(),
         };
         let segments = BTreeMap::from([(Vni::new(4096).unwrap(), segment)]);

@@ -38,7 +38,7 @@ fn lookup(
         Some(from) => networks_of(snapshot, node, own, from)?,
         None => ordered(snapshot, snapshot.networks.keys().collect()),
     };
-    let zone = Zone::of(snapshot, node, own);
+    let zone = Zone::of(snapshot, node, own.to_vec());
     let reverse = question.name.parse().ok().map(reverse_question);
     let name = reverse.as_ref().unwrap_or(&question.name);
     // Whoever asks from nowhere asks each network for itself; a container gets the first one that answers.

@@ -95,7 +95,7 @@ async fn keep_zone(
             local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
         let (node, before) = (local.node().clone(), zone.borrow().clone());
         let began = Instant::now();
-        let work = move || Zone::of(&now, &node, &own).after(&before, began - epoch);
+        let work = move || Zone::of(&now, &node, own).after(&before, began - epoch);
         match spawn_blocking(work).await {
             Ok(built) => drop(zone.send_replace(Arc::new(built))),
             Err(error) => warn!(%error, "the index of names is not built; the last one stays"),

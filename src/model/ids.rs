@@ -1,9 +1,9 @@
 //! Identifiers. Parsed at the edge, trusted inside: every one is safe as a part of a store key, a
-//! link alias or a file name.
+//! link alias or a file name. A copy shares the text: records by the hundred thousand name the same networks and hosts.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Why a text is no identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,15 +16,15 @@ pub struct IdError {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks and wraps `text`.
             pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
-                if is_id(&text) { Ok(Self(text)) } else { Err(IdError { kind: $kind, text }) }
+                if is_id(&text) { Ok(Self(text.into())) } else { Err(IdError { kind: $kind, text }) }
             }
 
             /// The identifier as text.
@@ -47,7 +47,13 @@ macro_rules! id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
@@ -85,7 +91,7 @@ id!(
 impl NetworkId {
     /// What stands in a network's place for the segment on which hosts ask for each other.
     pub fn of_probes() -> Self {
-        Self("rs-overlay-probe".to_owned())
+        Self("rs-overlay-probe".into())
     }
 }
 

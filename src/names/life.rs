@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use super::{
     lookup::{Kind, labels, segments},
     reverse,
-    zone::{Segment, Zone},
+    zone::{Holder, Segment, Zone},
 };
 use crate::model::NetworkId;
 
@@ -38,10 +38,10 @@ impl Zone {
         let nothing = Segment::default();
         for (id, old) in &before.segments {
             let new = self.segments.get(id).unwrap_or(&nothing);
-            let names = old.by_name.iter().filter(|(name, places)| !keeps(old, new, name, places));
-            let names: BTreeMap<_, _> = names.take(MOST + 1).map(|(name, _)| (name.clone(), until)).collect();
-            let addresses = old.by_address.iter().filter(|(ip, place)| !same_title(old, new, **ip, **place));
-            let addresses: BTreeMap<_, _> = addresses.take(MOST + 1).map(|(ip, _)| (*ip, until)).collect();
+            let names = changed(old, new).flat_map(|holder| lost_names(holder, new));
+            let names: BTreeMap<_, _> = names.take(MOST + 1).map(|name| (name.into(), until)).collect();
+            let addresses = changed(old, new).flat_map(|holder| lost_titles(holder, new));
+            let addresses: BTreeMap<_, _> = addresses.take(MOST + 1).map(|ip| (ip, until)).collect();
             if !names.is_empty() {
                 lost.names.entry(id.clone()).or_default().extend(names);
             }
@@ -79,19 +79,28 @@ fn later<K: Ord + Clone>(
     lost.iter().map(|(id, list)| (id.clone(), alive(list))).filter(|(_, list)| !list.is_empty()).collect()
 }
 
-/// Whether `new` answers a name with all addresses with which `old` does.
-fn keeps(old: &Segment, new: &Segment, name: &str, places: &[usize]) -> bool {
-    let Some(kept) = new.by_name.get(name) else { return false };
-    let mut addresses =
-        places.iter().filter_map(|place| old.holders.get(*place)).flat_map(|holder| &holder.addresses);
-    addresses.all(|ip| new.by_address.get(ip).is_some_and(|place| kept.binary_search(place).is_ok()))
+/// The holders of `old` that are not the same in `new`.
+fn changed<'a>(old: &'a Segment, new: &'a Segment) -> impl Iterator<Item = &'a Holder> {
+    let mut rest = new.holders().iter().peekable();
+    old.holders().iter().filter(move |holder| {
+        while rest.next_if(|next| next.record.id < holder.record.id).is_some() {}
+        rest.peek() != Some(holder)
+    })
 }
 
-/// Whether an address that had a name still has it.
-fn same_title(old: &Segment, new: &Segment, ip: IpAddr, place: usize) -> bool {
-    let title = |segment: &'_ Segment, place: usize| segment.holders.get(place)?.container.clone();
-    let Some(before) = title(old, place) else { return true };
-    new.by_address.get(&ip).is_some_and(|place| title(new, *place).as_ref() == Some(&before))
+/// The names, in lower case, that `new` does not answer with all addresses with which this holder did.
+fn lost_names(holder: &Holder, new: &Segment) -> Vec<String> {
+    let kept = |name: &str| {
+        holder.addresses().all(|ip| new.owner(ip).is_some_and(|owner| owner.has_name(name)))
+    };
+    holder.names().filter(|name| !kept(name)).map(str::to_ascii_lowercase).collect()
+}
+
+/// The addresses that had this holder's name and have it no longer.
+fn lost_titles(holder: &Holder, new: &Segment) -> Vec<IpAddr> {
+    let Some(before) = &holder.record.container else { return Vec::new() };
+    let kept = |ip| new.owner(ip).is_some_and(|owner| owner.record.container.as_ref() == Some(before));
+    holder.addresses().filter(|ip| !kept(*ip)).collect()
 }
 
 /// Seconds for which an answer to this question may be kept at the moment `now`, on the clock of

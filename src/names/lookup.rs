@@ -70,12 +70,9 @@ pub fn lookup(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind, seed:
         return Answer::NotOurs;
     }
     match find(zone, networks, name, kind) {
-        Some(Found { segment, places, .. }) => {
-            let mut addresses: Vec<_> = places
-                .iter()
-                .filter_map(|place| segment.holders.get(*place))
-                .flat_map(|holder| holder.addresses.iter().copied().filter(|ip| of_kind(*ip, kind)))
-                .collect();
+        Some(Found { segment, label, .. }) => {
+            let held = segment.named(label).flat_map(Holder::addresses);
+            let mut addresses: Vec<_> = held.filter(|ip| of_kind(*ip, kind)).collect();
             if addresses.is_empty() {
                 return Answer::NoData;
             }
@@ -91,31 +88,24 @@ pub fn lookup(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind, seed:
 pub fn explain(zone: &Zone, networks: &[NetworkId], name: &str, kind: Kind) -> Vec<Evidence> {
     let evidence = |network: &NetworkId, holder: &Holder, name: &str| Evidence {
         network: network.clone(),
-        endpoint: holder.endpoint.clone(),
-        node: holder.node.clone(),
-        container: holder.container.clone(),
-        addresses: holder
-            .addresses
-            .iter()
-            .copied()
-            .filter(|ip| kind == Kind::Ptr || of_kind(*ip, kind))
-            .collect(),
-        since: holder.since(name),
+        endpoint: holder.record.id.clone(),
+        node: holder.record.node.clone(),
+        container: holder.record.container.clone(),
+        addresses: holder.addresses().filter(|ip| kind == Kind::Ptr || of_kind(*ip, kind)).collect(),
+        since: holder.since(&name.to_ascii_lowercase()),
     };
     match kind {
         Kind::Ptr => reverse::address(name)
             .and_then(|ip| owner(zone, networks, ip))
             .map(|(network, _, holder)| {
-                let name = holder.container.as_deref().unwrap_or_default().to_ascii_lowercase();
-                evidence(network, holder, &name)
+                evidence(network, holder, holder.record.container.as_deref().unwrap_or_default())
             })
             .into_iter()
             .collect(),
         Kind::Other => Vec::new(),
         Kind::A | Kind::Aaaa | Kind::Mx => find(zone, networks, name, kind)
-            .map(|Found { network, segment, places, label }| {
-                let holders = places.iter().filter_map(|place| segment.holders.get(*place));
-                holders.map(|holder| evidence(network, holder, &label)).collect()
+            .map(|Found { network, segment, label }| {
+                segment.named(label).map(|holder| evidence(network, holder, label)).collect()
             })
             .unwrap_or_default(),
     }
@@ -142,9 +132,8 @@ pub fn could_come(zone: &Zone, networks: &[NetworkId], name: &str) -> bool {
 struct Found<'a> {
     network: &'a NetworkId,
     segment: &'a Segment,
-    places: &'a [usize],
-    /// The name in that network, in lower case.
-    label: String,
+    /// The name in that network.
+    label: &'a str,
 }
 
 /// The ways to read a name, in their order: a name in any network, or one in the network behind it.
@@ -154,23 +143,25 @@ pub(super) fn labels(name: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     std::iter::once((name, None)).chain(splits)
 }
 
-fn find<'a>(zone: &'a Zone, networks: &'a [NetworkId], name: &str, kind: Kind) -> Option<Found<'a>> {
+fn find<'a>(zone: &'a Zone, networks: &'a [NetworkId], name: &'a str, kind: Kind) -> Option<Found<'a>> {
     for (label, wanted) in labels(name) {
-        let label = label.to_ascii_lowercase();
         let mut without = None;
         for (network, segment) in segments(zone, networks) {
             if wanted.is_some() && segment.name.as_deref() != wanted {
                 continue;
             }
-            let Some(places) = segment.by_name.get(label.as_str()) else { continue };
-            let mut holders = places.iter().filter_map(|place| segment.holders.get(*place));
-            if holders.any(|holder| holder.addresses.iter().any(|ip| of_kind(*ip, kind))) {
-                return Some(Found { network, segment, places, label });
+            let mut holders = segment.named(label).peekable();
+            if holders.peek().is_none() {
+                continue;
             }
-            without.get_or_insert((network, segment, places));
+            let found = Found { network, segment, label };
+            if holders.any(|holder| holder.addresses().any(|ip| of_kind(ip, kind))) {
+                return Some(found);
+            }
+            without.get_or_insert(found);
         }
-        if let Some((network, segment, places)) = without {
-            return Some(Found { network, segment, places, label });
+        if without.is_some() {
+            return without;
         }
     }
     None
@@ -181,10 +172,7 @@ fn owner<'a>(
     networks: &'a [NetworkId],
     ip: IpAddr,
 ) -> Option<(&'a NetworkId, &'a Segment, &'a Holder)> {
-    segments(zone, networks).find_map(|(id, segment)| {
-        let holder = segment.holders.get(*segment.by_address.get(&ip)?)?;
-        Some((id, segment, holder))
-    })
+    segments(zone, networks).find_map(|(id, segment)| Some((id, segment, segment.owner(ip)?)))
 }
 
 /// The networks that the zone knows.
@@ -196,7 +184,7 @@ pub(super) fn segments<'a>(
 }
 
 fn title(segment: &Segment, holder: &Holder) -> Option<String> {
-    let container = holder.container.as_deref().filter(|name| !name.is_empty())?;
+    let container = holder.record.container.as_deref().filter(|name| !name.is_empty())?;
     Some(segment.name.as_ref().map_or_else(|| container.to_owned(), |name| format!("{container}.{name}")))
 }
 

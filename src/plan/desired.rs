@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::{Overlay, Port, Segment, Sources, Vxlan};
 use crate::model::{
-    EndpointId, MacAddr, Network, NetworkId, NodeId, PROBE_MTU, Snapshot, Vni, probe_address, probe_mac,
+    EndpointId, MacAddr, Network, NetworkId, NodeId, PROBE_MTU, Shared, Snapshot, Vni, probe_address, probe_mac,
 };
 
 /// Smallest MTU that IPv4 allows on a link (RFC 791).
@@ -72,7 +72,9 @@ pub(super) fn plan_with(
         if segment.network == network.id {
             let sources = if network.checks_sources() { Sources::of(&port.addresses) } else { Sources::Any };
             let port = Port { mac: port.mac, mtu: segment.vxlan.mtu, sources, fast: segment.fast };
-            segment.fdb.remove(&port.mac);
+            if segment.fdb.contains_key(&port.mac) {
+                segment.fdb.remove(&port.mac);
+            }
             segment.ports.insert(endpoint.clone(), port);
         }
     }
@@ -106,8 +108,8 @@ fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segm
         // A copy for every host is the bridge's to make, and such a network is not one for speed.
         fast: host.fast_path && !network.floods(),
         ports: BTreeMap::new(),
-        fdb: BTreeMap::new(),
-        neighbours: BTreeMap::new(),
+        fdb: Shared::default(),
+        neighbours: Shared::default(),
         flood: BTreeSet::new(),
     };
     let remote = snapshot.endpoints_of(&network.id).filter(|e| e.node != *host.node);
@@ -265,8 +267,8 @@ mod tests {
         assert!(segment.fast);
         assert_eq!(segment.vxlan.mtu, 1450);
         let mac = MacAddr::from_ip([10, 9, 0, 3].into());
-        assert_eq!(segment.fdb, BTreeMap::from([(mac, [192, 0, 2, 2].into())]));
-        assert_eq!(segment.neighbours, BTreeMap::from([([10, 9, 0, 3].into(), mac)]));
+        assert_eq!(*segment.fdb, BTreeMap::from([(mac, [192, 0, 2, 2].into())]));
+        assert_eq!(*segment.neighbours, BTreeMap::from([([10, 9, 0, 3].into(), mac)]));
     }
 
     #[test]
@@ -287,8 +289,8 @@ mod tests {
         let new = endpoint("aa", "c", [192, 0, 2, 3], 3, 1);
         let overlay = plan(vec![old, new.clone()], &one_port());
         let segment = &overlay.segments[&Vni::new(4096).unwrap()];
-        assert_eq!(segment.fdb, BTreeMap::from([(new.mac, new.vtep)]));
-        assert_eq!(segment.neighbours, BTreeMap::from([(new.addresses[0], new.mac)]));
+        assert_eq!(*segment.fdb, BTreeMap::from([(new.mac, new.vtep)]));
+        assert_eq!(*segment.neighbours, BTreeMap::from([(new.addresses[0], new.mac)]));
     }
 
     /// Hosts b, c and d: alive, suspected, dead.

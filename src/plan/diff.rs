@@ -8,8 +8,11 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use super::{Overlay, Port, Segment, Vxlan};
-use crate::model::{EndpointId, MacAddr, NetworkId, Vni};
+use super::{
+    Overlay, Port, Segment, Vxlan,
+    changes::{changed, gone},
+};
+use crate::model::{EndpointId, MacAddr, NetworkId, Shared, Vni};
 
 /// One step. Each can be repeated without harm.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -131,12 +134,13 @@ fn needs_new_pair(old: &Port, new: &Port) -> bool {
 }
 
 fn delete_entries(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
-    for ip in old.neighbours.keys().filter(|ip| !new.neighbours.contains_key(ip)) {
-        ops.push(Op::DeleteNeighbour { vni, ip: *ip });
+    if !old.neighbours.is(&new.neighbours) {
+        let gone = gone(&old.neighbours, &new.neighbours);
+        ops.extend(gone.map(|(ip, _)| Op::DeleteNeighbour { vni, ip: *ip }));
     }
     if keeps_device(old, new) {
-        for mac in old.fdb.keys().filter(|mac| !new.fdb.contains_key(mac)) {
-            ops.push(Op::DeleteFdb { vni, mac: *mac });
+        if !old.fdb.is(&new.fdb) {
+            ops.extend(gone(&old.fdb, &new.fdb).map(|(mac, _)| Op::DeleteFdb { vni, mac: *mac }));
         }
         ops.extend(old.flood.difference(&new.flood).map(|vtep| Op::DeleteFlood { vni, vtep: *vtep }));
     }
@@ -159,7 +163,7 @@ fn change_segment(vni: Vni, old: &Segment, new: &Segment, ops: &mut Vec<Op>) {
         ops.push(Op::ReplaceVxlan { vni, vxlan: new.vxlan });
         fill_segment(
             vni,
-            Some(&Segment { fdb: BTreeMap::new(), flood: BTreeSet::new(), fast: false, ..old.clone() }),
+            Some(&Segment { fdb: Shared::default(), flood: BTreeSet::new(), fast: false, ..old.clone() }),
             new,
             ops,
         );
@@ -187,18 +191,19 @@ fn fill_segment(vni: Vni, old: Option<&Segment>, new: &Segment, ops: &mut Vec<Op
             paths.push(Op::SetPortPath { vni, endpoint: endpoint.clone(), port });
         }
     }
-    for (&mac, &vtep) in &new.fdb {
-        if old.and_then(|old| old.fdb.get(&mac)) != Some(&vtep) {
-            ops.push(Op::SetFdb { vni, mac, vtep });
-        }
+    let none = Shared::default();
+    let fdb = old.map_or(&none, |old| &old.fdb);
+    if !fdb.is(&new.fdb) {
+        ops.extend(changed(fdb, &new.fdb).map(|(&mac, &vtep)| Op::SetFdb { vni, mac, vtep }));
     }
     for &vtep in new.flood.iter().filter(|vtep| old.is_none_or(|old| !old.flood.contains(vtep))) {
         ops.push(Op::SetFlood { vni, vtep });
     }
-    for (&ip, &mac) in &new.neighbours {
-        if old.and_then(|old| old.neighbours.get(&ip)) != Some(&mac) {
-            ops.push(Op::SetNeighbour { vni, ip, mac });
-        }
+    let none = Shared::default();
+    let neighbours = old.map_or(&none, |old| &old.neighbours);
+    if !neighbours.is(&new.neighbours) {
+        let changed = changed(neighbours, &new.neighbours);
+        ops.extend(changed.map(|(&ip, &mac)| Op::SetNeighbour { vni, ip, mac }));
     }
     ops.append(&mut paths);
 }
@@ -226,8 +231,8 @@ fn step(op: &Op, overlay: &mut Overlay) {
                 vxlan: *vxlan,
                 fast: false,
                 ports: BTreeMap::new(),
-                fdb: BTreeMap::new(),
-                neighbours: BTreeMap::new(),
+                fdb: Shared::default(),
+                neighbours: Shared::default(),
                 flood: BTreeSet::new(),
             };
             overlay.segments.entry(*vni).or_insert(segment);
@@ -236,19 +241,8 @@ fn step(op: &Op, overlay: &mut Overlay) {
             overlay.segments.remove(vni);
         }
         Op::Announce { .. } => {}
-        Op::ReplaceVxlan { vni, .. }
-        | Op::SetMtu { vni, .. }
-        | Op::SetPath { vni, .. }
-        | Op::AddPort { vni, .. }
-        | Op::SetPortPath { vni, .. }
-        | Op::DeletePort { vni, .. }
-        | Op::SetFdb { vni, .. }
-        | Op::DeleteFdb { vni, .. }
-        | Op::SetFlood { vni, .. }
-        | Op::DeleteFlood { vni, .. }
-        | Op::SetNeighbour { vni, .. }
-        | Op::DeleteNeighbour { vni, .. } => {
-            if let Some(segment) = overlay.segments.get_mut(vni) {
+        _ => {
+            if let Some(segment) = op.vni().and_then(|vni| overlay.segments.get_mut(&vni)) {
                 step_inside(op, segment);
             }
         }

@@ -4,8 +4,10 @@
 //! was killed before it could write down the last change. Until the store has told, an entry that is not in
 //! the copy is no less likely to be right than one that is.
 
+use std::net::IpAddr;
+
 use super::Overlay;
-use crate::model::{NetworkId, Snapshot};
+use crate::model::{MacAddr, NetworkId, Snapshot};
 
 /// Takes into `to` what `from` has of remote containers, in the networks of which the store has not told
 /// since the start.
@@ -18,13 +20,17 @@ pub fn inherit(snapshot: &Snapshot, from: &Overlay, to: &mut Overlay) {
             continue;
         };
         let own: Vec<_> = segment.ports.values().map(|port| port.mac).collect();
-        for (mac, vtep) in found.fdb.iter().filter(|(mac, _)| !own.contains(mac)) {
-            segment.fdb.entry(*mac).or_insert(*vtep);
+        let unknown = |mac: &MacAddr| !own.contains(mac) && !segment.fdb.contains_key(mac);
+        let fdb: Vec<_> = found.fdb.iter().filter(|(mac, _)| unknown(mac)).collect();
+        let unknown = |ip: &IpAddr, mac: &MacAddr| !own.contains(mac) && !segment.neighbours.contains_key(ip);
+        let neighbours: Vec<_> = found.neighbours.iter().filter(|(ip, mac)| unknown(ip, mac)).collect();
+        if !fdb.is_empty() {
+            segment.fdb.extend(fdb);
+        }
+        if !neighbours.is_empty() {
+            segment.neighbours.extend(neighbours);
         }
         segment.flood.extend(found.flood.iter().filter(|_| segment.vxlan.flood));
-        for (ip, mac) in found.neighbours.iter().filter(|(_, mac)| !own.contains(mac)) {
-            segment.neighbours.entry(*ip).or_insert(*mac);
-        }
     }
 }
 

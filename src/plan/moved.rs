@@ -3,60 +3,109 @@
 //! An address has the same MAC for ever unless a user chooses one, so this is rare. It matters all the
 //! same: a container that holds the old MAC as reachable would talk to nobody until its entry ages.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
-use super::Op;
-use crate::model::{MacAddr, Vni};
+use super::changes::{changed, gone};
+use crate::model::{MacAddr, Shared};
 
 /// The MAC behind each address, as the containers of a segment last had reason to know it.
-pub type Spoken = BTreeMap<(Vni, IpAddr), MacAddr>;
+#[derive(Debug, Clone, Default)]
+pub struct Spoken {
+    /// Of containers elsewhere: the segment's own table, not a copy of it.
+    others: Shared<BTreeMap<IpAddr, MacAddr>>,
+    /// Of containers here, and of those that are gone. These count where `others` says something else.
+    rest: BTreeMap<IpAddr, MacAddr>,
+}
 
-/// What has to be announced, and what is known from then on. An address that is gone is remembered while
-/// its segment is here: its next holder may have another MAC.
-pub fn moved(spoken: &Spoken, now: &Spoken) -> (Vec<Op>, Spoken) {
-    let here: BTreeSet<Vni> = now.keys().map(|(vni, _)| *vni).collect();
-    let mut known: Spoken =
-        spoken.iter().filter(|((vni, _), _)| here.contains(vni)).map(|(k, v)| (*k, *v)).collect();
-    let mut announcements = Vec::new();
-    for (&(vni, ip), &mac) in now {
-        if known.insert((vni, ip), mac).is_some_and(|old| old != mac) {
-            announcements.push(Op::Announce { vni, ip, mac });
+impl Spoken {
+    /// Takes in what is so now: the addresses of containers elsewhere, and those of containers `here`, which count
+    /// where both have one. Answers those that have moved. An address that is gone is remembered: its next holder may
+    /// have another MAC.
+    pub fn hear(
+        &mut self,
+        others: &Shared<BTreeMap<IpAddr, MacAddr>>,
+        here: BTreeMap<IpAddr, MacAddr>,
+    ) -> Vec<(IpAddr, MacAddr)> {
+        let mut moved: Vec<_> = here
+            .iter()
+            .filter(|(ip, mac)| self.mac(ip).is_some_and(|old| old != **mac))
+            .map(|(ip, mac)| (*ip, *mac))
+            .collect();
+        let elsewhere = |(ip, _): &(&IpAddr, &MacAddr)| !here.contains_key(ip);
+        if !self.others.is(others) {
+            let news = changed(&self.others, others).filter(elsewhere);
+            let known = |ip| self.others.contains_key(ip) && !self.rest.contains_key(ip);
+            moved.extend(news.filter(|(ip, _)| known(*ip)).map(|(ip, mac)| (*ip, *mac)));
         }
+        let back = self.rest.iter().filter_map(|(ip, old)| Some((ip, others.get(ip).filter(|mac| *mac != old)?)));
+        moved.extend(back.filter(elsewhere).map(|(ip, mac)| (*ip, *mac)));
+        if !self.others.is(others) {
+            for (ip, mac) in gone(&self.others, others) {
+                self.rest.entry(*ip).or_insert(*mac);
+            }
+            self.others = others.clone();
+        }
+        self.rest.retain(|ip, _| !others.contains_key(ip));
+        self.rest.extend(here);
+        moved
     }
-    (announcements, known)
+
+    fn mac(&self, ip: &IpAddr) -> Option<MacAddr> {
+        self.rest.get(ip).or_else(|| self.others.get(ip)).copied()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
-    fn spoken(entries: &[(u32, u8, u8)]) -> Spoken {
-        let entry = |&(vni, ip, mac): &(u32, u8, u8)| {
-            (
-                (Vni::new(vni).unwrap(), IpAddr::from([10, 9, 0, ip])),
-                MacAddr::new([2, 0, 0, 0, 0, mac]).unwrap(),
-            )
+    type Table = BTreeMap<IpAddr, MacAddr>;
+
+    fn table(entries: &[(u8, u8)]) -> Table {
+        let entry = |&(ip, mac): &(u8, u8)| {
+            (IpAddr::from([10, 9, 0, ip]), MacAddr::new([2, 0, 0, 0, 0, mac]).unwrap())
         };
         entries.iter().map(entry).collect()
     }
 
-    #[test]
-    fn only_another_mac_is_news() {
-        let (ops, known) = moved(&spoken(&[]), &spoken(&[(1, 2, 2), (1, 3, 3)]));
-        assert_eq!((ops, known.len()), (vec![], 2));
-        let (ops, _) = moved(&known, &spoken(&[(1, 2, 2), (1, 3, 9)]));
-        assert_eq!(ops.len(), 1);
+    fn hear(spoken: &mut Spoken, others: &[(u8, u8)], here: &[(u8, u8)]) -> Table {
+        spoken.hear(&table(others).into(), table(here)).into_iter().collect()
     }
 
     #[test]
-    fn an_address_that_was_away_is_still_known_and_a_segment_that_left_is_not() {
-        let (_, known) = moved(&spoken(&[(1, 2, 2), (1, 3, 3)]), &spoken(&[(1, 2, 2)]));
-        let (ops, _) = moved(&known, &spoken(&[(1, 2, 2), (1, 3, 9)]));
-        assert_eq!(ops.len(), 1);
-        let (_, known) = moved(&known, &spoken(&[]));
-        assert!(known.is_empty());
+    fn only_another_mac_is_news() {
+        let mut spoken = Spoken::default();
+        assert_eq!(hear(&mut spoken, &[(2, 2), (3, 3)], &[(4, 4)]), table(&[]));
+        assert_eq!(hear(&mut spoken, &[(2, 2), (3, 9)], &[(4, 4)]), table(&[(3, 9)]));
+        assert_eq!(hear(&mut spoken, &[(2, 2)], &[(3, 9), (4, 5)]), table(&[(4, 5)]));
+        assert_eq!(hear(&mut spoken, &[(2, 2)], &[(3, 9), (4, 5)]), table(&[]));
+    }
+
+    #[test]
+    fn an_address_that_was_away_is_still_known() {
+        let mut spoken = Spoken::default();
+        hear(&mut spoken, &[(2, 2), (3, 3)], &[]);
+        assert_eq!(hear(&mut spoken, &[(2, 2)], &[]), table(&[]));
+        assert_eq!(hear(&mut spoken, &[(2, 2), (3, 9)], &[]), table(&[(3, 9)]));
+    }
+
+    proptest! {
+        /// The law: one table of all that was ever heard.
+        #[test]
+        fn what_is_remembered_in_parts_is_what_one_table_would_hold(
+            rounds in vec((vec((0..5_u8, 0..3_u8), 0..5), vec((0..5_u8, 0..3_u8), 0..3)), 1..8),
+        ) {
+            let (mut spoken, mut all) = (Spoken::default(), Table::new());
+            for (others, here) in rounds {
+                let mut now = table(&others);
+                now.extend(table(&here));
+                let moved: Table =
+                    now.iter().filter(|(ip, mac)| all.get(ip).is_some_and(|old| old != *mac)).map(|(ip, mac)| (*ip, *mac)).collect();
+                prop_assert_eq!(hear(&mut spoken, &others, &here), moved);
+                all.extend(now);
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use crate::model::{EndpointId, MacAddr, NetworkId, Vni};
+use crate::model::{EndpointId, MacAddr, NetworkId, Shared, Vni};
 
 /// All of a host's kernel state that belongs to us.
 ///
@@ -42,9 +42,9 @@ pub struct Segment {
     /// Containers of this host.
     pub ports: BTreeMap<EndpointId, Port>,
     /// Ethernet addresses of containers elsewhere, and the VTEP behind which each one is.
-    pub fdb: BTreeMap<MacAddr, IpAddr>,
+    pub fdb: Shared<BTreeMap<MacAddr, IpAddr>>,
     /// Their addresses, answered to ARP and neighbour discovery here.
-    pub neighbours: BTreeMap<IpAddr, MacAddr>,
+    pub neighbours: Shared<BTreeMap<IpAddr, MacAddr>>,
     /// VTEPs to which frames for all are copied. The unspecified address stands for an entry that is not as we
     /// make it.
     pub flood: BTreeSet<IpAddr>,

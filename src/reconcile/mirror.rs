@@ -1,6 +1,7 @@
 //! Mirrors the store into a snapshot: hosts and networks always, endpoints only of networks in use here.
 
 mod keeping;
+mod members;
 mod section;
 
 use std::{
@@ -18,11 +19,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::section::Section;
+use self::{members::Members, section::Section};
 use super::cluster;
 use crate::{
     local::{self, Local},
-    model::{Death, Endpoint, KnownHost, Meta, Network, NetworkId, Node, Removed, Snapshot},
+    model::{Death, KnownHost, Meta, Network, NetworkId, Node, Removed, Snapshot},
     store::{Store, WatchEvent, keys},
 };
 
@@ -56,7 +57,8 @@ pub struct Mirror {
     health: watch::Sender<Health>,
     sections: BTreeMap<Source, Section>,
     troubles: BTreeMap<Source, String>,
-    watches: BTreeMap<NetworkId, CancellationToken>,
+    /// Endpoints of the networks in use, and what ends the watch of each.
+    members: BTreeMap<NetworkId, (Members, CancellationToken)>,
     /// What is not in the store was removed, and not lost with it.
     trusted: bool,
     /// Something has happened since that was found out.
@@ -89,7 +91,9 @@ impl Mirror {
             warn!(%error, "beginning without the last known state");
             None
         });
-        let (snapshot, _) = watch::channel(Arc::new(saved.unwrap_or_default()));
+        let mut saved = saved.unwrap_or_default();
+        members::make_frugal(&mut saved);
+        let (snapshot, _) = watch::channel(Arc::new(saved));
         let (health, _) = watch::channel(Health { since: crate::clock::unix_seconds(), ..Health::default() });
         Self {
             store,
@@ -99,7 +103,7 @@ impl Mirror {
             health,
             sections: BTreeMap::new(),
             troubles: BTreeMap::new(),
-            watches: BTreeMap::new(),
+            members: BTreeMap::new(),
             trusted: false,
             doubtful: true,
         }
@@ -209,25 +213,20 @@ impl Mirror {
         cancel: &CancellationToken,
     ) -> bool {
         let wanted = self.local.read(local::LocalData::networks_in_use);
-        let unwanted: BTreeSet<_> = self.watches.keys().filter(|id| !wanted.contains(id)).cloned().collect();
+        let unwanted: BTreeSet<_> = self.members.keys().filter(|id| !wanted.contains(id)).cloned().collect();
         for id in &unwanted {
-            if let Some(stop) = self.watches.remove(id) {
+            if let Some((_, stop)) = self.members.remove(id) {
                 stop.cancel();
             }
-            self.sections.remove(&Source::Endpoints(id.clone()));
             self.troubles.remove(&Source::Endpoints(id.clone()));
         }
         for id in wanted {
-            if !self.watches.contains_key(&id) {
+            if !self.members.contains_key(&id) {
                 let stop = cancel.child_token();
-                self.follow(
-                    tasks,
-                    sender,
-                    Source::Endpoints(id.clone()),
-                    &keys::endpoints(&id),
-                    stop.clone(),
-                );
-                self.watches.insert(id, stop);
+                let source = Source::Endpoints(id.clone());
+                self.follow(tasks, sender, source, &keys::endpoints(&id), stop.clone());
+                let known = self.snapshot.borrow().endpoints.get(&id).cloned().unwrap_or_default();
+                self.members.insert(id.clone(), (Members::of(id, known), stop));
             }
         }
         !unwanted.is_empty()
@@ -254,7 +253,10 @@ impl Mirror {
             WatchEvent::Put(entry) => entry.key.starts_with(keys::META),
             _ => false,
         };
-        let changed = self.sections.entry(source.clone()).or_default().take(event);
+        let changed = match &source {
+            Source::Endpoints(id) => self.members.get_mut(id).is_some_and(|(all, _)| all.take(event)),
+            _ => self.sections.entry(source.clone()).or_default().take(event),
+        };
         self.troubles.remove(&source);
         self.report();
         changed
@@ -311,9 +313,8 @@ impl Mirror {
         for (network, node) in keeping::to_be_checked(old, &told, &incarnation) {
             // Watches are not in step: a host's mark may come before the records that it is about.
             let fresh = self.store.range(&keys::endpoints(&network)).await;
-            let section = self.sections.get(&Source::Endpoints(network));
-            let behind = match (fresh, section) {
-                (Ok(fresh), Some(section)) => fresh.iter().any(|entry| !section.has(&entry.key)),
+            let behind = match (fresh, self.members.get(&network)) {
+                (Ok(fresh), Some((members, _))) => fresh.iter().any(|entry| !members.has(&entry.key)),
                 _ => true,
             };
             if behind {
@@ -358,18 +359,15 @@ impl Mirror {
             Some(section) => section.keys().filter_map(keys::wanted_of).collect(),
             None => old.wanted.clone(),
         };
-        let endpoints = self.watches.keys().map(|id| {
-            let endpoints = match listed(&Source::Endpoints(id.clone())) {
-                Some(section) => section.whole(|all| all.shared(|endpoint: &Endpoint| endpoint.id.clone())),
-                None => old.endpoints.get(id).cloned().unwrap_or_default(),
-            };
-            (id.clone(), endpoints)
+        let known = self.members.iter().map(|(id, (members, _))| {
+            let endpoints = if members.listed { Some(members.records()) } else { old.endpoints.get(id) };
+            (id.clone(), endpoints.cloned().unwrap_or_default())
         });
-        let endpoints = endpoints.collect();
+        let endpoints = known.collect();
         // Who is dead decides about endpoints as much as their own records do.
         let deaths_told = listed(&Source::Nodes).is_some() && listed(&Source::Dead).is_some();
-        let told = self.watches.keys().filter(|id| listed(&Source::Endpoints((*id).clone())).is_some());
-        let listed = told.filter(|_| deaths_told).cloned().collect();
+        let told = self.members.iter().filter(|(_, (members, _))| members.listed && deaths_told);
+        let listed = told.map(|(id, _)| id.clone()).collect();
         Snapshot { meta, nodes, hosts, dead, networks, endpoints, listed, wanted, removed, departed, marks }
     }
 

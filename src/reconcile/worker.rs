@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -22,9 +21,9 @@ use crate::{
     clock,
     dataplane::{Changed, Dataplane, DataplaneError},
     local::Local,
-    model::{EndpointId, MacAddr, NetworkId, Snapshot, Underlay, Vni},
+    model::{EndpointId, NetworkId, Snapshot, Underlay, Vni},
     plan::{
-        LocalPort, Op, Overlay, Planner, Segment, Situation, Spoken, diff, inherit, moved, repaired_thing,
+        LocalPort, Op, Overlay, Planner, Situation, Spoken, diff, inherit, repaired_thing,
         repairs,
     },
 };
@@ -88,7 +87,7 @@ impl<D: Dataplane> Worker<D> {
         let mut listen = retry.clone();
         let mut known: Option<Overlay> = None;
         let mut loose = Loose::default();
-        let mut spoken = Spoken::new();
+        let mut spoken = BTreeMap::new();
         let mut planner = Planner::default();
         let mut look_at = Instant::now();
         loop {
@@ -198,7 +197,7 @@ impl<D: Dataplane> Worker<D> {
         &self,
         from: Overlay,
         left: Option<Overlay>,
-        spoken: &mut Spoken,
+        spoken: &mut BTreeMap<Vni, Spoken>,
         planner: &mut Planner,
     ) -> (Overlay, bool, BTreeSet<EndpointId>) {
         let begun = Instant::now();
@@ -269,7 +268,8 @@ impl<D: Dataplane> Worker<D> {
             info!(%step, "somebody else has changed the kernel's state; repaired");
         }
         let remade: BTreeSet<_> = repaired.iter().filter_map(|step| remade_port(step, &from)).collect();
-        let reached = crate::plan::apply(&done, from);
+        // The law of `diff`: all of its steps lead to `to`, of which there need be no second copy then.
+        let reached = if complete { to } else { crate::plan::apply(&done, from) };
         if !done.is_empty() {
             info!(steps = done.len(), failed = ops.len() - done.len(), "kernel brought up to date");
         }
@@ -296,26 +296,28 @@ impl<D: Dataplane> Worker<D> {
 
     /// Tells containers which addresses have moved. One that is not told asks again after some time, so a
     /// failure is not worth another try.
-    async fn announce(&self, touched: &BTreeSet<Vni>, from: &Overlay, to: &Overlay, spoken: &mut Spoken) {
-        let mut known = Spoken::new();
-        for vni in touched {
-            known.append(&mut take_segment(spoken, *vni));
+    async fn announce(
+        &self,
+        touched: &BTreeSet<Vni>,
+        from: &Overlay,
+        to: &Overlay,
+        spoken: &mut BTreeMap<Vni, Spoken>,
+    ) {
+        spoken.retain(|vni, _| to.segments.contains_key(vni));
+        let mut announcements = Vec::new();
+        for (vni, segment) in touched.iter().filter_map(|vni| Some((*vni, to.segments.get(vni)?))) {
+            let spoken = spoken.entry(vni).or_default();
             // What an earlier daemon made, or somebody changed, containers may have heard as well.
-            known.extend(
-                from.segments.get(vni).into_iter().flat_map(|segment| remote_addresses(*vni, segment)),
-            );
-        }
-        let segments = || touched.iter().filter_map(|vni| Some((vni, to.segments.get(vni)?)));
-        let mut now: Spoken = segments().flat_map(|(vni, segment)| remote_addresses(*vni, segment)).collect();
-        self.local.read(|data| {
-            for (vni, segment) in segments() {
-                for endpoint in segment.ports.keys().filter_map(|id| data.endpoints.get(id)) {
-                    now.extend(endpoint.addresses.iter().map(|ip| ((*vni, *ip), endpoint.mac)));
-                }
+            if let Some(found) = from.segments.get(&vni) {
+                spoken.hear(&found.neighbours, BTreeMap::new());
             }
-        });
-        let (announcements, mut known) = moved(&known, &now);
-        spoken.append(&mut known);
+            let here = self.local.read(|data| {
+                let here = segment.ports.keys().filter_map(|id| data.endpoints.get(id));
+                here.flat_map(|e| e.addresses.iter().map(|ip| (*ip, e.mac))).collect()
+            });
+            let moved = spoken.hear(&segment.neighbours, here);
+            announcements.extend(moved.into_iter().map(|(ip, mac)| Op::Announce { vni, ip, mac }));
+        }
         if announcements.is_empty() {
             return;
         }
@@ -367,19 +369,6 @@ fn remade_port(step: &Op, from: &Overlay) -> Option<EndpointId> {
     let Op::AddPort { vni, endpoint, .. } = step else { return None };
     let there = from.segments.get(vni).is_some_and(|segment| segment.ports.contains_key(endpoint));
     (!there).then(|| endpoint.clone())
-}
-
-fn remote_addresses(vni: Vni, segment: &Segment) -> impl Iterator<Item = ((Vni, IpAddr), MacAddr)> + '_ {
-    segment.neighbours.iter().map(move |(ip, mac)| ((vni, *ip), *mac))
-}
-
-/// Takes all of one segment out.
-fn take_segment(spoken: &mut Spoken, vni: Vni) -> Spoken {
-    let mut its = spoken.split_off(&(vni, IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-    if let Some(next) = its.keys().find(|(of, _)| *of != vni).copied() {
-        spoken.append(&mut its.split_off(&next));
-    }
-    its
 }
 
 /// The next event; `None` once when no more will come, and never again after that.

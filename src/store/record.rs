@@ -15,6 +15,13 @@ pub struct RecordError {
     detail: String,
 }
 
+impl RecordError {
+    /// The value under `key` is `detail`.
+    pub fn new(key: &str, detail: String) -> Self {
+        Self { key: key.to_owned(), detail }
+    }
+}
+
 /// The text of a record.
 pub fn encode(record: &impl Serialize) -> String {
     let mut value = serde_json::to_value(record).unwrap_or_default();
@@ -26,7 +33,7 @@ pub fn encode(record: &impl Serialize) -> String {
 
 /// The record in the text under `key`.
 pub fn decode<T: DeserializeOwned>(key: &str, text: &str) -> Result<T, RecordError> {
-    let error = |detail: String| RecordError { key: key.to_owned(), detail };
+    let error = |detail| RecordError::new(key, detail);
     let mut value: Value = serde_json::from_str(text).map_err(|e| error(e.to_string()))?;
     let Value::Object(fields) = &mut value else { return Err(error("not an object".into())) };
     if fields.remove("format").is_none() {

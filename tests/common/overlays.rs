@@ -1,7 +1,7 @@
 //! Random overlays from universes so small that they collide all the time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -57,8 +57,8 @@ fn segment() -> impl Strategy<Value = Segment> {
             vxlan,
             fast,
             ports,
-            fdb,
-            neighbours,
+            fdb: fdb.into(),
+            neighbours: neighbours.into(),
             flood,
         })
 }
@@ -90,11 +90,10 @@ pub(crate) fn possible(mut overlay: Overlay) -> Overlay {
                 .map(|_| "2001:db8::c".parse().unwrap())
                 .collect();
         }
-        segment.fdb = std::mem::take(&mut segment.fdb)
-            .into_iter()
-            .filter(|(mac, _)| !macs.contains(mac))
-            .map(|(mac, vtep)| (mac, if six { "2001:db8::b".parse().unwrap() } else { vtep }))
-            .collect::<BTreeMap<_, _>>();
+        segment.fdb.retain(|mac, _| !macs.contains(mac));
+        if six {
+            segment.fdb.values_mut().for_each(|vtep| *vtep = "2001:db8::b".parse().unwrap());
+        }
     }
     overlay
 }

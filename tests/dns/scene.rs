@@ -64,7 +64,7 @@ pub(crate) fn endpoint(n: u32, network: char, node: &str, names: &[&str], ip: &s
 /// What a sandbox on these networks may know.
 pub(crate) fn names(networks: &str) -> Names {
     Names::fixed(
-        Zone::of(&snapshot(), &NodeId::new("none").unwrap(), &[]),
+        Zone::of(&snapshot(), &NodeId::new("none").unwrap(), vec![]),
         networks.chars().map(lab::network).collect(),
     )
 }

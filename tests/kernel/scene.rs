@@ -32,8 +32,8 @@ pub(crate) fn view(here: usize, six: bool, places: &[(char, u8, usize)]) -> Over
         vxlan: Vxlan { local: underlay(here), port: 4789, mtu, flood: false },
         fast: is_fast(),
         ports: BTreeMap::new(),
-        fdb: BTreeMap::new(),
-        neighbours: BTreeMap::new(),
+        fdb: rs_overlay::model::Shared::default(),
+        neighbours: rs_overlay::model::Shared::default(),
         flood: BTreeSet::new(),
     };
     for &(id, n, host) in places {

@@ -95,7 +95,7 @@ pub(crate) fn names(daemons: &[Daemon], live: &BTreeSet<Live>, wrong: &mut Vec<S
         let own: Vec<Endpoint> = daemon
             .local
             .read(|data| data.connected().map(|e| e.publish(daemon.local.node(), vtep)).collect());
-        let zone = Zone::of(&daemon.snapshot.borrow(), daemon.local.node(), &own);
+        let zone = Zone::of(&daemon.snapshot.borrow(), daemon.local.node(), own);
         for network in daemon.local.read(rs_overlay::local::LocalData::networks_in_use) {
             let names: BTreeSet<_> = live.iter().map(|one| one.name.as_str()).collect();
             for name in names {

@@ -104,8 +104,8 @@ impl Found {
                 vxlan: vxlan.unwrap_or(NO_TUNNEL),
                 fast: false,
                 ports: BTreeMap::new(),
-                fdb: if vxlan.is_some() { self.probe_fdb(link.index) } else { BTreeMap::new() },
-                neighbours: if vxlan.is_some() { self.neighbours(vni, link.index) } else { BTreeMap::new() },
+                fdb: vxlan.map(|_| self.probe_fdb(link.index)).unwrap_or_default().into(),
+                neighbours: vxlan.map(|_| self.neighbours(vni, link.index)).unwrap_or_default().into(),
                 flood: if vxlan.is_some() { self.flood(link.index) } else { BTreeSet::new() },
             });
         }
@@ -135,8 +135,8 @@ impl Found {
             vxlan: vxlan.map_or(NO_TUNNEL, |(_, settings)| settings),
             fast: fast.is_some(),
             ports: containers,
-            fdb,
-            neighbours: index.map(|index| self.neighbours(vni, index)).unwrap_or_default(),
+            fdb: fdb.into(),
+            neighbours: index.map(|index| self.neighbours(vni, index)).unwrap_or_default().into(),
             flood: tunnel.map(|index| self.flood(index)).unwrap_or_default(),
         })
     }

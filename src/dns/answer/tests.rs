@@ -23,7 +23,7 @@ fn zone(holders: u32) -> (Zone, NetworkId) {
         "id": id, "name": "net", "subnets": [], "vni": 4096, "ipam": "ours", "created_by": "n1", "created_at": 1,
     }))
     .unwrap();
-    let endpoints: Vec<_> = (0..holders)
+    let endpoints: Vec<crate::model::Endpoint> = (0..holders)
         .map(|n| {
             serde_json::from_value(json!({
                 "id": format!("{n:064x}"), "network": id, "node": "n1", "vtep": "192.0.2.1",
@@ -33,7 +33,7 @@ fn zone(holders: u32) -> (Zone, NetworkId) {
             .unwrap()
         })
         .collect();
-    (Zone::new(&[network], &endpoints), id)
+    (Zone::new(&[network], endpoints), id)
 }
 
 fn query(name: &str, kind: RecordType) -> Message {

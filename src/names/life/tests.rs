@@ -33,7 +33,7 @@ fn zone(endpoints: &[(usize, usize, &str, &str, &[&str])]) -> Zone {
             .unwrap()
         })
         .collect();
-    Zone::new(&networks, &endpoints)
+    Zone::new(&networks, endpoints)
 }
 
 fn at(seconds: u64) -> Duration {

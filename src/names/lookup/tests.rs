@@ -41,7 +41,7 @@ fn ips(list: &[&str]) -> Answer {
 fn example() -> Zone {
     Zone::new(
         &[network(1, "shop"), network(2, "back.office")],
-        &[
+        [
             endpoint(1, 1, "n1", &["shop-web-1", "web"], &["10.9.0.2", "fd00::2"]),
             endpoint(2, 1, "n2", &["shop-web-2", "Web"], &["10.9.0.3"]),
             endpoint(3, 2, "n2", &["db", "web", "a.b"], &["10.8.0.2"]),
@@ -97,7 +97,7 @@ fn addresses_have_names() {
 
 #[test]
 fn a_container_whose_name_is_not_known_yet_has_an_address_all_the_same() {
-    let zone = Zone::new(&[network(1, "shop")], &[endpoint(1, 1, "n1", &[], &["10.9.0.2"])]);
+    let zone = Zone::new(&[network(1, "shop")], [endpoint(1, 1, "n1", &[], &["10.9.0.2"])]);
     let ask = |name, kind| lookup(&zone, &[id(1)], name, kind, 0);
     assert_eq!(ask("2.0.9.10.in-addr.arpa", Kind::Ptr), Answer::NoData);
     assert_eq!(ask("2.0.9.10.in-addr.arpa", Kind::A), Answer::NotOurs);
@@ -107,7 +107,7 @@ fn a_container_whose_name_is_not_known_yet_has_an_address_all_the_same() {
 fn what_was_taken_over_answers_no_more() {
     let old = endpoint(1, 1, "n1", &["old", "web"], &["10.9.0.2"]);
     let new = Endpoint { generation: 1, ..endpoint(0, 1, "n2", &["new", "web"], &["10.9.0.2"]) };
-    let zone = Zone::new(&[network(1, "shop")], [&old, &new]);
+    let zone = Zone::new(&[network(1, "shop")], [old, new]);
     let ask = |name| lookup(&zone, &[id(1)], name, Kind::A, 0);
     assert_eq!(ask("web"), ips(&["10.9.0.2"]));
     assert_eq!(ask("new"), ips(&["10.9.0.2"]));
@@ -130,7 +130,7 @@ fn the_host_s_own_view_of_its_endpoints_is_newer() {
         ..Default::default()
     };
     let zone =
-        Zone::of(&snapshot, &NodeId::new("n1").unwrap(), &[endpoint(1, 1, "n1", &["after"], &["10.9.0.2"])]);
+        Zone::of(&snapshot, &NodeId::new("n1").unwrap(), vec![endpoint(1, 1, "n1", &["after"], &["10.9.0.2"])]);
     assert_eq!(lookup(&zone, &[id(1)], "after", Kind::A, 0), ips(&["10.9.0.2"]));
     assert_eq!(lookup(&zone, &[id(1)], "other", Kind::A, 0), ips(&["10.9.0.4"]));
     for name in ["before", "gone"] {
@@ -155,7 +155,7 @@ fn the_names_of_a_dead_host_are_withdrawn_and_come_back_with_its_lease() {
     };
     let here_id = crate::model::NodeId::new("n9").unwrap();
     let ask = |snapshot: &crate::model::Snapshot, name| {
-        lookup(&Zone::of(snapshot, &here_id, &[]), &[id(1)], name, Kind::A, 0)
+        lookup(&Zone::of(snapshot, &here_id, vec![]), &[id(1)], name, Kind::A, 0)
     };
     assert_eq!(ask(&snapshot, "store"), ips(&["10.9.0.3"]));
     let dead = crate::model::NodeId::new("n2").unwrap();
@@ -205,8 +205,8 @@ fn explains_who_answers() {
 fn explains_since_when() {
     let mut record = endpoint(1, 1, "n1", &["Shop-1", "web", "Late"], &["10.9.0.2"]);
     record.named_at = BTreeMap::from([("late".to_owned(), 9), ("shop-1".to_owned(), 11)]);
-    let zone = Zone::new(&[network(1, "shop")], [&record]);
     let short = &record.container_id.clone().unwrap()[..12];
+    let zone = Zone::new(&[network(1, "shop")], [record]);
     for (name, kind, since) in [
         ("web", Kind::A, 7),
         (short, Kind::A, 7),
@@ -223,7 +223,7 @@ fn explains_since_when() {
 fn short_ids_are_names() {
     let record = endpoint(5, 1, "n1", &["c"], &["10.9.0.9"]);
     let short = &record.container_id.clone().unwrap()[..12];
-    let zone = Zone::new(&[network(1, "shop")], [&record]);
+    let zone = Zone::new(&[network(1, "shop")], [record]);
     assert_eq!(lookup(&zone, &[id(1)], short, Kind::A, 0), ips(&["10.9.0.9"]));
     assert_eq!(lookup(&zone, &[id(1)], &short[..11], Kind::A, 0), Answer::NotOurs);
 }
@@ -285,7 +285,7 @@ proptest! {
         seed: u64,
     ) {
         let nets: Vec<_> = NETWORKS.iter().enumerate().map(|(n, name)| network(n, name)).collect();
-        let zone = Zone::new(&nets, &endpoints);
+        let zone = Zone::new(&nets, endpoints.clone());
         let ids: Vec<_> = visible.iter().map(|n| id(*n)).collect();
         let answer = lookup(&zone, &ids, name, kind, seed);
         let proof = explain(&zone, &ids, name, kind);

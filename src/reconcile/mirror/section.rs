@@ -88,11 +88,6 @@ impl Section {
         self.known.keys().map(String::as_str)
     }
 
-    /// Whether there is an entry of this key.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.known.contains_key(key)
-    }
-
     /// All records whose keys `id` makes something of, by that. `T` is the same at each call.
     pub(super) fn by_key<T: DeserializeOwned + Clone + Send + Sync + 'static, K: Ord>(
         &self,
@@ -106,14 +101,6 @@ impl Section {
     pub(super) fn by_id<T: DeserializeOwned, K: Ord>(&self, id: impl Fn(&T) -> K) -> BTreeMap<K, T> {
         let records = self.known.values().filter_map(|known| parse::<T>(&known.entry));
         records.map(|record| (id(&record), record)).collect()
-    }
-
-    /// The same, where records are shared with whoever has asked before. `T` is the same at each call.
-    pub(super) fn shared<T: DeserializeOwned + Send + Sync + 'static, K: Ord>(
-        &self,
-        id: impl Fn(&T) -> K,
-    ) -> BTreeMap<K, Arc<T>> {
-        self.known.values().filter_map(Known::record).map(|record| (id(&record), record)).collect()
     }
 }
 
