@@ -36,7 +36,7 @@ use crate::{
 };
 pub use allocating::{Allocating, Filling, InFlight};
 pub use claims::{OwnClaim, Taken};
-pub use cluster::{KnownCluster, Told, known_cluster};
+pub use cluster::{KnownCluster, Told, Trace, known_cluster};
 pub use data::LocalData;
 pub use identity::boot_id;
 pub use mode::KnownMode;
@@ -98,6 +98,7 @@ impl Local {
         let data = LocalData {
             cluster: cluster::read_cluster(dir)?,
             told: cluster::read_told(dir)?,
+            trace: cluster::read_trace(dir)?,
             incarnation: files::read(&dir.join("incarnation.json"))?.unwrap_or_default(),
             departures: keyed(files::read_all(&dir.join("departures"))?, |d: &Departure| d.network.clone()),
             releases: keyed(files::read_all(&dir.join("releases"))?, Release::key),

@@ -1,11 +1,12 @@
 //! Which cluster this host belongs to, in which incarnation its store was known last, and how far this host
 //! has come in telling it what it has.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Binding, Local, LocalData, LocalError, files};
+use crate::model::NetworkId;
 
 /// The cluster as this host remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,16 @@ pub struct Told {
     pub tide: u64,
 }
 
+/// Where the store may have records of this host's endpoints and networks: nowhere else need anybody look for some
+/// that are left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Incarnation of the store of which this is true.
+    pub incarnation: String,
+    /// The networks that they are of.
+    pub networks: BTreeSet<NetworkId>,
+}
+
 /// How earlier releases wrote the cluster: its id alone.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -50,6 +61,10 @@ pub(super) fn read_cluster(dir: &Path) -> Result<Option<KnownCluster>, LocalErro
 
 pub(super) fn read_told(dir: &Path) -> Result<Option<Told>, LocalError> {
     files::read(&dir.join("mark.json"))
+}
+
+pub(super) fn read_trace(dir: &Path) -> Result<Option<Trace>, LocalError> {
+    files::read(&dir.join("trace.json"))
 }
 
 /// The cluster that the host with state directory `dir` insists on, without taking the directory: for those
@@ -76,6 +91,17 @@ impl Local {
         let mut data = self.lock();
         files::write(&self.dir.join("mark.json"), &told, true)?;
         data.told = Some(told);
+        Ok(())
+    }
+
+    /// Remembers where the store may have records of this host. Written before the first record in a network, and with
+    /// fewer networks only when the last one is gone. Nobody has to be woken for that.
+    pub fn set_trace(&self, trace: Trace) -> Result<(), LocalError> {
+        let mut data = self.lock();
+        if data.trace.as_ref() != Some(&trace) {
+            files::write(&self.dir.join("trace.json"), &trace, true)?;
+            data.trace = Some(trace);
+        }
         Ok(())
     }
 }

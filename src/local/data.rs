@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Binding, Departure, KnownCluster, LocalEndpoint, OwnClaim, Release, Told};
+use super::{Binding, Departure, KnownCluster, LocalEndpoint, OwnClaim, Release, Told, Trace};
 use crate::model::{EndpointId, NetworkId};
 
 /// All of the host's own state, as it was at one moment.
@@ -29,6 +29,8 @@ pub struct LocalData {
     pub cluster: Option<KnownCluster>,
     /// This host's mark in the store.
     pub told: Option<Told>,
+    /// Where the store may have records of this host; absent: anywhere.
+    pub trace: Option<Trace>,
 }
 
 impl LocalData {

@@ -23,6 +23,9 @@ use crate::{
 
 /// How often to look for what was left behind.
 const SWEEP: Duration = Duration::from_mins(1);
+/// So many hosts each look that often; more of them look as much less often, so that a large cluster's store is read no
+/// more than a small one's. What somebody has left behind of networks and hosts, whichever host looks first clears away.
+const SWEEPERS: usize = 10;
 /// How long a call for addresses stands; somewhat less than the time between two looks.
 const CALL: Duration = Duration::from_secs(50);
 /// Age, in seconds, from which a subnet without a network, or an address without an endpoint, was left
@@ -63,6 +66,7 @@ impl Housekeeping {
         let mut used = BTreeSet::new();
         let mut calls = BTreeMap::new();
         let mut sweep_at = Instant::now();
+        let mut wanted_at = sweep_at;
         loop {
             changes.mark_unchanged();
             let sweep = Instant::now() >= sweep_at;
@@ -70,8 +74,11 @@ impl Housekeeping {
                 Ok(()) => {
                     retry.reset();
                     if sweep {
+                        sweep_at = Instant::now() + rest_between_sweeps(self.live_hosts().await);
+                    }
+                    if Instant::now() >= wanted_at {
                         self.sweep_wanted(&mut calls).await;
-                        sweep_at = Instant::now() + SWEEP;
+                        wanted_at = Instant::now() + SWEEP;
                     }
                     SWEEP
                 }
@@ -89,6 +96,10 @@ impl Housekeeping {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    async fn live_hosts(&self) -> usize {
+        self.ledger.store().range(keys::NODES).await.map_or(0, |nodes| nodes.len())
     }
 
     async fn round(&self, used: &mut BTreeSet<NetworkId>, sweep: bool) -> Result<(), Unfinished> {
@@ -309,4 +320,8 @@ impl Housekeeping {
         }
         Ok(())
     }
+}
+
+fn rest_between_sweeps(hosts: usize) -> Duration {
+    SWEEP.saturating_mul(u32::try_from(hosts / SWEEPERS).unwrap_or(u32::MAX).max(1))
 }

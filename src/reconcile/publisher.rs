@@ -1,18 +1,25 @@
 //! Makes the store's records of this host's endpoints and networks equal to those it has. A store that was
 //! away, or was wiped, gets them all again.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod records;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use self::records::{Records, networks_of};
 use super::mirror::Health;
 use crate::{
     backoff::Backoff,
     clock,
-    local::{Local, Told},
-    model::{Endpoint, Mark, Presence, Underlay},
+    local::{Local, Told, Trace},
+    model::{Mark, NetworkId, Presence, Underlay},
     store::{
         Outcome, StoreError, Txn, keys,
         ledger::{Held, Ledger},
@@ -22,13 +29,12 @@ use crate::{
 
 /// Records in one transaction; well below what every store takes.
 const BATCH: usize = 32;
-/// How often the store's records are read again, in case somebody else changed them.
-const REREAD: Duration = Duration::from_secs(30);
+/// How often the store is asked whether it still has all records, in case somebody else changed them.
+const ASK: Duration = Duration::from_secs(30);
 
 /// What the store has of this host.
 struct Published {
-    /// Keys and texts.
-    records: BTreeMap<String, String>,
+    records: Records,
     /// This host's mark; only in stores that have an incarnation.
     mark: Option<Held<Mark>>,
     /// The incarnation in which all this was read.
@@ -57,7 +63,7 @@ impl Publisher {
             let pause = match self.round(&mut published).await {
                 Ok(()) => {
                     retry.reset();
-                    REREAD
+                    ASK
                 }
                 Err(error) => {
                     debug!(%error, "endpoints and networks not published yet");
@@ -72,7 +78,7 @@ impl Publisher {
                 _ = changes.changed() => {}
                 Ok(()) = self.underlay.changed() => {}
                 Ok(()) = self.health.changed() => published = None,
-                () = tokio::time::sleep(pause) => published = None,
+                () = tokio::time::sleep(pause) => published = self.still(published).await,
             }
         }
     }
@@ -82,14 +88,15 @@ impl Publisher {
         // What was told before the store was lost has to be told again.
         let there = match published.take().filter(|there| there.incarnation == incarnation) {
             Some(there) => there,
-            None => self.own_records(incarnation).await?,
+            None => self.read(incarnation).await?,
         };
         let wanted = self.wanted();
-        let mut steps = Vec::new();
-        let gone = there.records.keys().filter(|key| !wanted.contains_key(*key));
-        steps.extend(gone.map(|key| (key.clone(), None)));
-        let stale = wanted.iter().filter(|(key, text)| there.records.get(*key) != Some(*text));
-        steps.extend(stale.map(|(key, text)| (key.clone(), Some(text.clone()))));
+        let steps = there.records.steps_to(&wanted);
+        if let Some(incarnation) = &there.incarnation {
+            let mut networks = self.traced(incarnation).unwrap_or_default();
+            networks.extend(there.records.networks().into_iter().chain(networks_of(wanted.keys())));
+            self.trace(incarnation, networks);
+        }
         let mut batches = steps.chunks(BATCH).peekable();
         let mut marked = there.incarnation.is_none();
         while let Some(batch) = batches.next() {
@@ -116,8 +123,42 @@ impl Publisher {
         } else {
             self.own_mark(there.incarnation.as_deref()).await?
         };
-        *published = Some(Published { records: wanted, mark, incarnation: there.incarnation });
+        let records = there.records.become_of(wanted);
+        *published = Some(Published { records, mark, incarnation: there.incarnation });
         Ok(())
+    }
+
+    /// What was published, if the store still has it.
+    async fn still(&self, published: Option<Published>) -> Option<Published> {
+        let mut there = published?;
+        let incarnation = there.incarnation.clone()?;
+        let mark = self.own_mark(Some(&incarnation)).await.ok()?;
+        let same = mark.map(|held| held.entry) == there.mark.as_ref().map(|held| held.entry.clone());
+        if !same || !there.records.are_there(&self.ledger).await.ok()? {
+            return None;
+        }
+        // What was sent in the last moment may have arrived after all had been looked at.
+        let networks = there.records.networks();
+        let left: BTreeSet<_> = self.traced(&incarnation)?.difference(&networks).cloned().collect();
+        if !Records::read(&self.ledger, &self.local, Some(&left)).await.ok()?.is_empty() {
+            return None;
+        }
+        self.trace(&incarnation, networks);
+        Some(there)
+    }
+
+    /// The networks of which the store may have records of this host, where that is known.
+    fn traced(&self, incarnation: &str) -> Option<BTreeSet<NetworkId>> {
+        let trace = self.local.read(|data| data.trace.clone());
+        trace.filter(|trace| trace.incarnation == incarnation).map(|trace| trace.networks)
+    }
+
+    /// Remembers them before the first record in a network is written: after a crash this is where it is looked for.
+    fn trace(&self, incarnation: &str, networks: BTreeSet<NetworkId>) {
+        let trace = Trace { incarnation: incarnation.to_owned(), networks };
+        if let Err(error) = self.local.set_trace(trace) {
+            warn!(%error, "cannot remember where the cluster store has records of this host");
+        }
     }
 
     /// Raises this host's mark with the last of its changes: it says then that all are there. A mark that is
@@ -178,19 +219,10 @@ impl Publisher {
         })
     }
 
-    async fn own_records(&self, incarnation: Option<String>) -> Result<Published, StoreError> {
+    async fn read(&self, incarnation: Option<String>) -> Result<Published, StoreError> {
         let mark = self.own_mark(incarnation.as_deref()).await?;
-        let all = self.ledger.list::<Endpoint>(keys::ENDPOINTS).await?;
-        let own = all.into_iter().filter(|held| held.record.node == *self.local.node());
-        let own: BTreeMap<_, _> = own.map(|held| (held.entry.key, held.entry.value)).collect();
-        if own.len() > self.local.read(|data| data.endpoints.len()) {
-            warn!(records = own.len(), "the store has endpoints of this host that are gone; removing them");
-        }
-        let present = self.ledger.store().range(keys::PRESENT).await?;
-        let here =
-            |key: &str| keys::network_and_node(key).is_some_and(|(_, node)| node == *self.local.node());
-        let present = present.into_iter().filter(|entry| here(&entry.key));
-        let records = own.into_iter().chain(present.map(|entry| (entry.key, entry.value))).collect();
+        let networks = incarnation.as_deref().and_then(|incarnation| self.traced(incarnation));
+        let records = Records::read(&self.ledger, &self.local, networks.as_ref()).await?;
         Ok(Published { records, mark, incarnation })
     }
 }
