@@ -59,7 +59,11 @@ async fn addresses_routes_and_mtus_are_read() {
     host.net.sh(
         "ip route add 198.51.100.0/24 via 192.0.2.2 && ip route add 198.51.100.0/24 via 192.0.2.2 metric 9",
     );
-    host.make(&Overlay { guards: ["203.0.113.0/24".parse().unwrap()].into(), ..Overlay::default() }).await;
+    host.make(&Overlay {
+        guards: std::collections::BTreeSet::from(["203.0.113.0/24".parse().unwrap()]).into(),
+        ..Overlay::default()
+    })
+    .await;
     let routes: Vec<_> = kernel
         .host_routes()
         .await
@@ -103,6 +107,10 @@ async fn changes_of_an_underlay_are_noticed_and_other_things_are_not() {
         assert!(tokio::time::timeout(patience, notices.changed()).await.is_ok(), "unnoticed: {change}");
     }
     while tokio::time::timeout(rest, notices.changed()).await.is_ok() {}
-    host.make(&Overlay { guards: ["203.0.113.0/24".parse().unwrap()].into(), ..Overlay::default() }).await;
+    host.make(&Overlay {
+        guards: std::collections::BTreeSet::from(["203.0.113.0/24".parse().unwrap()]).into(),
+        ..Overlay::default()
+    })
+    .await;
     assert!(tokio::time::timeout(rest, notices.changed()).await.is_err(), "a guard route is no news");
 }

@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(rows, [want]);
         }
         let mut guards = overlay();
-        guards.guards = BTreeSet::from(["10.8.0.0/24".parse().unwrap()]);
+        guards.guards = BTreeSet::from(["10.8.0.0/24".parse().unwrap()]).into();
         assert_eq!(told(&guards, &[]).len(), 2);
         assert_eq!(told(&Overlay::default(), &[]).len(), 2);
         let mut probes = overlay();

@@ -1,17 +1,15 @@
 //! One JSON file per object, replaced by a rename so that a reader never meets half of one.
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::Path,
-    time::Instant,
-};
+use std::{fs, io, path::Path, time::Instant};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::{debug, warn};
 
 use super::{LocalError, witness};
 use crate::clock::micros;
+
+/// Bytes that are written at a time.
+const BUFFER: usize = 1 << 16;
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> LocalError {
     LocalError::File { what, path: path.to_owned(), cause: source }
@@ -25,12 +23,17 @@ pub(super) fn create_dir(path: &Path) -> Result<(), LocalError> {
 /// Writes `value`. `durable` waits for the disk: needed for what must outlive a power cut, not for what
 /// dies with the containers anyway.
 pub(super) fn write(path: &Path, value: &impl Serialize, durable: bool) -> Result<(), LocalError> {
-    let text = serde_json::to_vec_pretty(value).map_err(|e| failed("encode", path, e.into()))?;
     let begun = Instant::now();
     let temporary = path.with_extension("tmp");
     let save = || {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(&text)?;
+        // What is not durable is large, and for nobody to read: no copy of it in memory, and no spaces.
+        let mut file = io::BufWriter::with_capacity(BUFFER, fs::File::create(&temporary)?);
+        if durable {
+            serde_json::to_writer_pretty(&mut file, value)?;
+        } else {
+            serde_json::to_writer(&mut file, value)?;
+        }
+        let file = file.into_inner()?;
         if durable {
             file.sync_all()?;
         }

@@ -90,9 +90,8 @@ fn changed<'a>(old: &'a Segment, new: &'a Segment) -> impl Iterator<Item = &'a H
 
 /// The names, in lower case, that `new` does not answer with all addresses with which this holder did.
 fn lost_names(holder: &Holder, new: &Segment) -> Vec<String> {
-    let kept = |name: &str| {
-        holder.addresses().all(|ip| new.owner(ip).is_some_and(|owner| owner.has_name(name)))
-    };
+    let kept =
+        |name: &str| holder.addresses().all(|ip| new.owner(ip).is_some_and(|owner| owner.has_name(name)));
     holder.names().filter(|name| !kept(name)).map(str::to_ascii_lowercase).collect()
 }
 

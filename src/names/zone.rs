@@ -119,7 +119,9 @@ impl Segment {
     fn new(network: &Network, members: Vec<Arc<Endpoint>>) -> Self {
         let mut claims: Vec<(IpAddr, u64, u32)> = (0..)
             .zip(&members)
-            .flat_map(|(place, member)| member.addresses.iter().map(move |ip| (*ip, member.generation, place)))
+            .flat_map(|(place, member)| {
+                member.addresses.iter().map(move |ip| (*ip, member.generation, place))
+            })
             .collect();
         // The last claim on an address is the one that counts.
         claims.sort_unstable();
@@ -178,7 +180,8 @@ impl Segment {
         let mut names: Vec<&str> = Vec::new();
         for (hash, place) in group {
             for name in self.at(*place).into_iter().flat_map(Holder::names) {
-                if hash_of_name(name) == *hash && !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                if hash_of_name(name) == *hash && !names.iter().any(|known| known.eq_ignore_ascii_case(name))
+                {
                     names.push(name);
                 }
             }

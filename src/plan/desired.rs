@@ -7,9 +7,10 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Overlay, Port, Segment, Sources, Vxlan};
+use super::{Overlay, Planner, Segment, Vxlan};
 use crate::model::{
-    EndpointId, MacAddr, Network, NetworkId, NodeId, PROBE_MTU, Shared, Snapshot, Vni, probe_address, probe_mac,
+    Endpoint, EndpointId, MacAddr, Network, NetworkId, NodeId, PROBE_MTU, Shared, Snapshot, probe_address,
+    probe_mac,
 };
 
 /// Smallest MTU that IPv4 allows on a link (RFC 791).
@@ -50,41 +51,11 @@ pub struct LocalPort {
 /// The overlay that should be there. A network without an endpoint on this host needs no kernel state; the
 /// probe network is always there.
 pub fn desired(snapshot: &Snapshot, host: &Situation<'_>) -> Overlay {
-    plan_with(snapshot, host, |_, plan| plan())
-}
-
-/// The same, where `segment` says what a network's segment is without the containers of this host: what it is given
-/// would plan it.
-pub(super) fn plan_with(
-    snapshot: &Snapshot,
-    host: &Situation<'_>,
-    mut segment_of: impl FnMut(&Network, &dyn Fn() -> Segment) -> Segment,
-) -> Overlay {
-    let mut overlay = Overlay { segments: BTreeMap::new(), guards: guards(snapshot, host) };
-    for (endpoint, port) in host.ports {
-        let known = snapshot.networks.get(&port.network).or_else(|| host.networks.get(&port.network));
-        let Some(network) = known else { continue };
-        let segment = overlay
-            .segments
-            .entry(network.vni)
-            .or_insert_with(|| segment_of(network, &|| segment(snapshot, host, network)));
-        // Two networks never share a VNI in the store; a leftover of a removed one yields.
-        if segment.network == network.id {
-            let sources = if network.checks_sources() { Sources::of(&port.addresses) } else { Sources::Any };
-            let port = Port { mac: port.mac, mtu: segment.vxlan.mtu, sources, fast: segment.fast };
-            if segment.fdb.contains_key(&port.mac) {
-                segment.fdb.remove(&port.mac);
-            }
-            segment.ports.insert(endpoint.clone(), port);
-        }
-    }
-    // A network that got this VNI from a release that did not reserve it keeps it.
-    overlay.segments.entry(Vni::PROBE).or_insert_with(|| probe(snapshot, host));
-    overlay
+    Planner::default().desired(snapshot, host)
 }
 
 /// The segment on which hosts ask for each other. Those that are suspected have to be asked still.
-fn probe(snapshot: &Snapshot, host: &Situation<'_>) -> Segment {
+pub(super) fn probe(snapshot: &Snapshot, host: &Situation<'_>) -> Segment {
     let live = snapshot.nodes.values().map(|node| node.vtep);
     let vteps = live.chain(snapshot.suspects().map(|host| host.vtep));
     let peers = vteps.filter(|vtep| *vtep != host.vtep && vtep.is_ipv4() == host.vtep.is_ipv4());
@@ -100,7 +71,8 @@ fn probe(snapshot: &Snapshot, host: &Situation<'_>) -> Segment {
     }
 }
 
-fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segment {
+/// A network's segment without the containers of this host.
+pub(super) fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segment {
     let mtu = effective_mtu(snapshot, network, host.vtep, host.underlay_mtu);
     let mut segment = Segment {
         network: network.id.clone(),
@@ -112,8 +84,8 @@ fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segm
         neighbours: Shared::default(),
         flood: BTreeSet::new(),
     };
-    let remote = snapshot.endpoints_of(&network.id).filter(|e| e.node != *host.node);
-    let mut remote: Vec<_> = remote.filter(|e| !snapshot.is_dead(&e.node)).collect();
+    let mut remote: Vec<_> =
+        snapshot.endpoints_of(&network.id).filter(|e| is_elsewhere(snapshot, host, e)).collect();
     // The highest generation of an address is written last and so wins.
     remote.sort_by(|a, b| (a.generation, &a.id).cmp(&(b.generation, &b.id)));
     let mut owners: BTreeMap<IpAddr, &EndpointId> = BTreeMap::new();
@@ -121,7 +93,7 @@ fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segm
         owners.extend(endpoint.addresses.iter().map(|ip| (*ip, &endpoint.id)));
     }
     for endpoint in remote {
-        if endpoint.vtep == host.vtep || endpoint.vtep.is_ipv4() != host.vtep.is_ipv4() {
+        if !is_reachable(host, endpoint) {
             continue;
         }
         let held = |ip: &&IpAddr| owners.get(*ip) == Some(&&endpoint.id);
@@ -136,7 +108,18 @@ fn segment(snapshot: &Snapshot, host: &Situation<'_>, network: &Network) -> Segm
     segment
 }
 
-fn guards(snapshot: &Snapshot, host: &Situation<'_>) -> BTreeSet<Ipv4Net> {
+/// Whether an endpoint is on another host, and that host is not dead.
+pub(super) fn is_elsewhere(snapshot: &Snapshot, host: &Situation<'_>, endpoint: &Endpoint) -> bool {
+    endpoint.node != *host.node && !snapshot.is_dead(&endpoint.node)
+}
+
+/// Whether frames for an endpoint can be sent by this host's tunnels.
+pub(super) fn is_reachable(host: &Situation<'_>, endpoint: &Endpoint) -> bool {
+    endpoint.vtep != host.vtep && endpoint.vtep.is_ipv4() == host.vtep.is_ipv4()
+}
+
+/// Routes that show the cluster's subnets to the engine.
+pub(super) fn guards(snapshot: &Snapshot, host: &Situation<'_>) -> BTreeSet<Ipv4Net> {
     let subnets = snapshot.networks.values().flat_map(|network| &network.subnets);
     let taken = subnets.filter_map(|subnet| match subnet.cidr {
         IpNet::V4(cidr) => Some(cidr.trunc()),
@@ -179,7 +162,10 @@ pub fn effective_mtu(snapshot: &Snapshot, network: &Network, vtep: IpAddr, under
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, Vni};
+    use crate::{
+        model::Vni,
+        plan::{Port, Sources},
+    };
 
     fn network() -> Network {
         Network::plain("n1", "10.9.0.0/24")
@@ -234,7 +220,7 @@ mod tests {
     fn no_local_endpoint_no_segment_but_the_subnet_is_guarded() {
         let overlay = plan(vec![endpoint("e2", "b", [192, 0, 2, 2], 3, 0)], &BTreeMap::new());
         assert!(overlay.networks().next().is_none());
-        assert_eq!(overlay.guards, BTreeSet::from(["10.9.0.0/24".parse().unwrap()]));
+        assert_eq!(*overlay.guards, BTreeSet::from(["10.9.0.0/24".parse().unwrap()]));
     }
 
     #[test]
@@ -253,7 +239,7 @@ mod tests {
             fast_path: true,
         };
         let wanted = ["10.9.0.0/24", "10.7.0.0/16"].map(|cidr| cidr.parse().unwrap());
-        assert_eq!(desired(&snapshot, &host).guards, BTreeSet::from(wanted));
+        assert_eq!(*desired(&snapshot, &host).guards, BTreeSet::from(wanted));
     }
 
     #[test]

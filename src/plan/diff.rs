@@ -102,14 +102,19 @@ impl Op {
 /// deletions from the leaves, then creations from the roots.
 pub fn diff(from: &Overlay, to: &Overlay) -> Vec<Op> {
     let mut ops = Vec::new();
-    ops.extend(from.guards.difference(&to.guards).copied().map(Op::DeleteGuard));
+    let same_guards = from.guards.is(&to.guards);
+    if !same_guards {
+        ops.extend(from.guards.difference(&to.guards).copied().map(Op::DeleteGuard));
+    }
     for (&vni, old) in &from.segments {
         match to.segments.get(&vni) {
             Some(new) if new.network == old.network => delete_entries(vni, old, new, &mut ops),
             _ => delete_segment(vni, old, &mut ops),
         }
     }
-    ops.extend(to.guards.difference(&from.guards).copied().map(Op::AddGuard));
+    if !same_guards {
+        ops.extend(to.guards.difference(&from.guards).copied().map(Op::AddGuard));
+    }
     for (&vni, new) in &to.segments {
         if let Some(old) = from.segments.get(&vni).filter(|old| old.network == new.network) {
             change_segment(vni, old, new, &mut ops);

@@ -37,7 +37,8 @@ impl Spoken {
             let known = |ip| self.others.contains_key(ip) && !self.rest.contains_key(ip);
             moved.extend(news.filter(|(ip, _)| known(*ip)).map(|(ip, mac)| (*ip, *mac)));
         }
-        let back = self.rest.iter().filter_map(|(ip, old)| Some((ip, others.get(ip).filter(|mac| *mac != old)?)));
+        let back =
+            self.rest.iter().filter_map(|(ip, old)| Some((ip, others.get(ip).filter(|mac| *mac != old)?)));
         moved.extend(back.filter(elsewhere).map(|(ip, mac)| (*ip, *mac)));
         if !self.others.is(others) {
             for (ip, mac) in gone(&self.others, others) {

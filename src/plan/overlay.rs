@@ -19,7 +19,7 @@ pub struct Overlay {
     pub segments: BTreeMap<Vni, Segment>,
     /// Routes in the host's main table that never carry a packet: they only let the engine see that a
     /// subnet is taken in the cluster, so that its own allocator passes it over.
-    pub guards: BTreeSet<Ipv4Net>,
+    pub guards: Shared<BTreeSet<Ipv4Net>>,
 }
 
 impl Overlay {

@@ -332,7 +332,10 @@ impl Mirror {
             None => (old.meta.clone(), old.marks.clone()),
         };
         let removed = match listed(&Source::Removed) {
-            Some(section) => section.by_key::<Removed, _>(keys::buried),
+            Some(section) => {
+                let tombs = section.by_key::<Removed, _>(keys::buried).into_iter();
+                tombs.map(|(id, tomb)| (id, Arc::unwrap_or_clone(tomb))).collect()
+            }
             None => old.removed.clone(),
         };
         let departed = match listed(&Source::Departed) {

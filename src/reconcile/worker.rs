@@ -22,10 +22,7 @@ use crate::{
     dataplane::{Changed, Dataplane, DataplaneError},
     local::Local,
     model::{EndpointId, NetworkId, Snapshot, Underlay, Vni},
-    plan::{
-        LocalPort, Op, Overlay, Planner, Situation, Spoken, diff, inherit, repaired_thing,
-        repairs,
-    },
+    plan::{LocalPort, Op, Overlay, Planner, Situation, Spoken, diff, inherit, repaired_thing, repairs},
 };
 
 /// The longest time between two full comparisons.

@@ -1,6 +1,9 @@
 //! How records are written: JSON with a format version.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 
 /// Version of the records that this release writes. A release reads its own version and any newer one
@@ -22,6 +25,15 @@ impl RecordError {
     }
 }
 
+/// A record with its version, which is no part of what the record has of newer releases.
+#[derive(Deserialize)]
+struct Written<T> {
+    #[serde(rename = "format")]
+    _format: IgnoredAny,
+    #[serde(flatten)]
+    record: T,
+}
+
 /// The text of a record.
 pub fn encode(record: &impl Serialize) -> String {
     let mut value = serde_json::to_value(record).unwrap_or_default();
@@ -33,13 +45,9 @@ pub fn encode(record: &impl Serialize) -> String {
 
 /// The record in the text under `key`.
 pub fn decode<T: DeserializeOwned>(key: &str, text: &str) -> Result<T, RecordError> {
-    let error = |detail| RecordError::new(key, detail);
-    let mut value: Value = serde_json::from_str(text).map_err(|e| error(e.to_string()))?;
-    let Value::Object(fields) = &mut value else { return Err(error("not an object".into())) };
-    if fields.remove("format").is_none() {
-        return Err(error("no format version".into()));
-    }
-    serde_json::from_value(value).map_err(|e| error(e.to_string()))
+    let written: Written<T> =
+        serde_json::from_str(text).map_err(|error| RecordError::new(key, error.to_string()))?;
+    Ok(written.record)
 }
 
 #[cfg(test)]

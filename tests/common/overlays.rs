@@ -69,7 +69,7 @@ pub(crate) fn overlay() -> impl Strategy<Value = Overlay> {
     let guards: Vec<_> =
         ["198.51.100.0/24", "198.51.100.0/25", "203.0.113.0/24"].map(|net| net.parse().unwrap()).into();
     (btree_map(vni, segment(), 0..3), btree_set(select(guards), 0..3))
-        .prop_map(|(segments, guards)| Overlay { segments, guards })
+        .prop_map(|(segments, guards)| Overlay { segments, guards: guards.into() })
 }
 
 /// The nearest overlay that a kernel can hold: an endpoint is in one segment, a MAC behind one thing, VTEPs are

@@ -162,7 +162,7 @@ async fn a_guard_is_seen_and_carries_nothing() {
     host.net.sh("ip link add wire type veth peer name far && ip addr add 192.0.2.1/24 dev wire && ip link set far up && ip link set wire up");
     host.net.sh("ip route add default via 192.0.2.254");
     let guard = "198.51.100.0/24".parse().unwrap();
-    let wanted = Overlay { guards: [guard].into(), ..Overlay::default() };
+    let wanted = Overlay { guards: std::collections::BTreeSet::from([guard]).into(), ..Overlay::default() };
     host.make(&wanted).await;
     let listed = host.net.sh("ip -4 route show table main scope link type throw");
     assert!(listed.contains("198.51.100.0/24"), "{listed}");

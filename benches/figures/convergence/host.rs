@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rs_overlay::{
     dataplane::{Changed, Dataplane, DataplaneError},
-    local::Local,
+    local::{Local, LocalData, Trace},
     model::Underlay,
     plan::{Op, Overlay, apply},
     reconcile::{Applied, mirror::Mirror, publisher::Publisher, worker::Worker},
@@ -107,6 +107,8 @@ impl Host {
         let dir = root.join(number.to_string());
         write_state(&dir, layout, number).with_context(|| format!("state of host {number}"))?;
         let local = Arc::new(Local::open_in(&dir, layout::node_number(number), BOOT.to_owned())?);
+        let networks = local.read(LocalData::networks_in_use);
+        local.set_trace(Trace { incarnation: layout::INCARNATION.to_owned(), networks })?;
         let store = etcd::client(timeouts).await?;
         let mirror = Mirror::new(store.clone(), local.clone());
         let (snapshot, health) = (mirror.snapshot(), mirror.health());

@@ -25,7 +25,7 @@ const EACH: usize = 11;
 const STRIDES: [usize; CIRCLES] = [1, 3, 7, 9, 11, 13, 17, 19, 21];
 /// The boot in which all is.
 pub(crate) const BOOT: &str = "boot";
-const INCARNATION: &str = "0123456789abcdef";
+pub(crate) const INCARNATION: &str = "0123456789abcdef";
 const CLUSTER: &str = "fedcba9876543210";
 
 /// A container's place: host, network, number in that network.

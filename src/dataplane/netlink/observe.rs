@@ -47,7 +47,7 @@ pub(super) async fn observe(kernel: &Kernel) -> Result<Overlay, DataplaneError> 
         guarded: kernel.guarded()?,
     };
     let guards = host.guards().await.map_err(during("guard routes"))?;
-    Ok(Overlay { segments: found.segments(), guards })
+    Ok(Overlay { segments: found.segments(), guards: guards.into() })
 }
 
 struct Found {

@@ -129,8 +129,11 @@ fn the_host_s_own_view_of_its_endpoints_is_newer() {
         endpoints: BTreeMap::from([(id(1), BTreeMap::from(published).into())]),
         ..Default::default()
     };
-    let zone =
-        Zone::of(&snapshot, &NodeId::new("n1").unwrap(), vec![endpoint(1, 1, "n1", &["after"], &["10.9.0.2"])]);
+    let zone = Zone::of(
+        &snapshot,
+        &NodeId::new("n1").unwrap(),
+        vec![endpoint(1, 1, "n1", &["after"], &["10.9.0.2"])],
+    );
     assert_eq!(lookup(&zone, &[id(1)], "after", Kind::A, 0), ips(&["10.9.0.2"]));
     assert_eq!(lookup(&zone, &[id(1)], "other", Kind::A, 0), ips(&["10.9.0.4"]));
     for name in ["before", "gone"] {

@@ -103,7 +103,7 @@ mod tests {
         };
         Snapshot {
             endpoints: BTreeMap::from([(network(), by_id)]),
-            marks: marks.iter().map(|(id, incarnation)| (node(id), mark(incarnation))).collect(),
+            marks: marks.iter().map(|(id, incarnation)| (node(id), mark(incarnation).into())).collect(),
             ..Snapshot::default()
         }
     }

@@ -89,12 +89,12 @@ impl Section {
     }
 
     /// All records whose keys `id` makes something of, by that. `T` is the same at each call.
-    pub(super) fn by_key<T: DeserializeOwned + Clone + Send + Sync + 'static, K: Ord>(
+    pub(super) fn by_key<T: DeserializeOwned + Send + Sync + 'static, K: Ord>(
         &self,
         id: impl Fn(&str) -> Option<K>,
-    ) -> BTreeMap<K, T> {
+    ) -> BTreeMap<K, Arc<T>> {
         let ours = self.known.values().filter_map(|known| Some((id(&known.entry.key)?, known)));
-        ours.filter_map(|(id, known)| Some((id, T::clone(&*known.record()?)))).collect()
+        ours.filter_map(|(id, known)| Some((id, known.record()?))).collect()
     }
 
     /// All records, by what `id` makes of each.

@@ -105,11 +105,7 @@ pub(super) fn networks_of<'a>(keys: impl IntoIterator<Item = &'a String>) -> BTr
 /// Entries of endpoints, and those that say that the host has a network.
 type Found = (Vec<Entry>, Vec<Entry>);
 
-async fn within(
-    ledger: &Ledger,
-    local: &Local,
-    networks: &BTreeSet<NetworkId>,
-) -> Result<Found, StoreError> {
+async fn within(ledger: &Ledger, local: &Local, networks: &BTreeSet<NetworkId>) -> Result<Found, StoreError> {
     let (mut endpoints, mut present) = (Vec::new(), Vec::new());
     for network in networks {
         endpoints.extend(own_endpoints(ledger, local, &keys::endpoints(network)).await?);
