@@ -1,5 +1,6 @@
 //! The vocabulary of the overlay: identifiers and records. Pure data.
 
+pub(crate) mod changes;
 mod claim;
 mod cluster;
 mod endpoint;

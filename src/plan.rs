@@ -1,6 +1,5 @@
 //! Decisions about the kernel: what should be there, and the steps from what is to what should be.
 
-mod changes;
 mod desired;
 mod diff;
 mod inherited;

@@ -1,7 +1,7 @@
 //! Identifiers. Parsed at the edge, trusted inside: every one is safe as a part of a store key, a
 //! link alias or a file name. A copy shares the text: records by the hundred thousand name the same networks and hosts.
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -16,7 +16,7 @@ pub struct IdError {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
         #[serde(try_from = "String")]
         pub struct $name(Arc<str>);
 
@@ -48,6 +48,19 @@ macro_rules! id {
         impl From<$name> for String {
             fn from(id: $name) -> String {
                 id.as_str().to_owned()
+            }
+        }
+
+        // Copies of one id are met far more often than different ones that begin alike.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
             }
         }
 

@@ -49,7 +49,7 @@ pub struct Snapshot {
     pub departed: BTreeSet<NetworkId>,
     /// How far each host has come in telling the store what it has.
     #[serde(default)]
-    pub marks: BTreeMap<NodeId, Arc<Mark>>,
+    pub marks: Shared<BTreeMap<NodeId, Arc<Mark>>>,
 }
 
 impl Snapshot {

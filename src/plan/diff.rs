@@ -8,11 +8,11 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use super::{
-    Overlay, Port, Segment, Vxlan,
+use super::{Overlay, Port, Segment, Vxlan};
+use crate::model::{
+    EndpointId, MacAddr, NetworkId, Shared, Vni,
     changes::{changed, gone},
 };
-use crate::model::{EndpointId, MacAddr, NetworkId, Shared, Vni};
 
 /// One step. Each can be repeated without harm.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

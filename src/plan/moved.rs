@@ -5,8 +5,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::changes::{changed, gone};
-use crate::model::{MacAddr, Shared};
+use crate::model::{
+    MacAddr, Shared,
+    changes::{changed, gone},
+};
 
 /// The MAC behind each address, as the containers of a segment last had reason to know it.
 #[derive(Debug, Clone, Default)]

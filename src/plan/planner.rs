@@ -11,11 +11,11 @@ use ipnet::Ipv4Net;
 
 use super::{
     Overlay, Port, Segment, Situation, Sources,
-    changes::{changed, gone},
     desired::{guards, is_elsewhere, is_reachable, probe, segment},
 };
 use crate::model::{
     Death, Endpoint, Endpoints, KnownHost, Network, NetworkId, Node, NodeId, Shared, Snapshot, Vni,
+    changes::{changed, gone},
 };
 
 /// Changed endpoints, as a part of all, from which on the whole is planned anew: one of so many.

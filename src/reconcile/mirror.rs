@@ -23,16 +23,16 @@ use self::{members::Members, section::Section};
 use super::cluster;
 use crate::{
     local::{self, Local},
-    model::{Death, KnownHost, Meta, Network, NetworkId, Node, Removed, Snapshot},
-    store::{Store, WatchEvent, keys},
+    model::{Death, KnownHost, Mark, Meta, Network, NetworkId, Node, NodeId, Removed, Shared, Snapshot},
+    store::{Entry, Store, WatchEvent, keys},
 };
 
 /// How long changes are gathered before the durable copy is written, and how much longer for each endpoint and host
 /// in it: a copy of thousands takes a core some ten milliseconds.
 const SAVE_AFTER: Duration = Duration::from_millis(500);
-const SAVE_LATER: Duration = Duration::from_millis(1);
+const SAVE_LATER: Duration = Duration::from_millis(2);
 /// The longest such time.
-const SAVE_AT_LAST: Duration = Duration::from_secs(10);
+const SAVE_AT_LAST: Duration = Duration::from_secs(20);
 
 /// When to look again at a store that is not the one that is known, and at records that have not come yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -56,6 +56,8 @@ pub struct Mirror {
     snapshot: watch::Sender<Arc<Snapshot>>,
     health: watch::Sender<Health>,
     sections: BTreeMap<Source, Section>,
+    /// Those of the cluster's section, once it is listed.
+    marks: Shared<BTreeMap<NodeId, Arc<Mark>>>,
     troubles: BTreeMap<Source, String>,
     /// Endpoints of the networks in use, and what ends the watch of each.
     members: BTreeMap<NetworkId, (Members, CancellationToken)>,
@@ -102,6 +104,7 @@ impl Mirror {
             snapshot,
             health,
             sections: BTreeMap::new(),
+            marks: Shared::default(),
             troubles: BTreeMap::new(),
             members: BTreeMap::new(),
             trusted: false,
@@ -255,11 +258,33 @@ impl Mirror {
         };
         let changed = match &source {
             Source::Endpoints(id) => self.members.get_mut(id).is_some_and(|(all, _)| all.take(event)),
+            Source::Cluster => self.take_of_cluster(event),
             _ => self.sections.entry(source.clone()).or_default().take(event),
         };
         self.troubles.remove(&source);
         self.report();
         changed
+    }
+
+    /// Each change of a host raises its mark, and all hosts are told: that one alone is read then.
+    fn take_of_cluster(&mut self, event: WatchEvent) -> bool {
+        let key = match &event {
+            WatchEvent::Put(Entry { key, .. }) | WatchEvent::Delete(key) => Some(key.clone()),
+            _ => None,
+        };
+        let section = self.sections.entry(Source::Cluster).or_default();
+        if !section.take(event) {
+            return false;
+        }
+        match key.as_deref().map(|key| (key, keys::marked(key))) {
+            None => self.marks = section.by_key(keys::marked).into(),
+            Some((_, None)) => {}
+            Some((key, Some(node))) => match section.record(key) {
+                Some(mark) => drop(self.marks.insert(node, mark)),
+                None => drop(self.marks.remove(&node)),
+            },
+        }
+        true
     }
 
     /// One watch that is away is trouble enough, whatever the others say.
@@ -328,7 +353,7 @@ impl Mirror {
     fn build(&self, old: &Snapshot) -> Snapshot {
         let listed = |source: &Source| self.sections.get(source).filter(|section| section.listed);
         let (meta, marks) = match listed(&Source::Cluster) {
-            Some(section) => (section.get::<Meta>(keys::META), section.by_key(keys::marked)),
+            Some(section) => (section.get::<Meta>(keys::META), self.marks.clone()),
             None => (old.meta.clone(), old.marks.clone()),
         };
         let removed = match listed(&Source::Removed) {

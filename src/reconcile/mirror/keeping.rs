@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::model::{Endpoint, NetworkId, NodeId, Snapshot};
+use crate::model::{Endpoint, NetworkId, NodeId, Snapshot, changes::gone};
 
 /// The snapshot as it was, in a store that cannot be believed. Only the cluster's record is new, and what
 /// this host itself uses no longer goes.
@@ -18,9 +18,9 @@ pub(super) fn to_be_checked(old: &Snapshot, told: &Snapshot, incarnation: &str) 
     let done = |node: &NodeId| told.marks.get(node).is_some_and(|mark| mark.incarnation == incarnation);
     let gone = told.endpoints.iter().flat_map(|(network, now)| {
         let same = old.endpoints.get(network).is_some_and(|before| before.is(now));
-        let before = (!same).then(|| old.endpoints_of(network)).into_iter().flatten();
-        let gone = before.filter(|endpoint| !now.contains_key(&endpoint.id));
-        gone.map(|endpoint| (network.clone(), endpoint.node.clone()))
+        let before = old.endpoints.get(network).filter(|_| !same);
+        let gone = before.into_iter().flat_map(|before| gone(before, now));
+        gone.map(|(_, endpoint)| (network.clone(), endpoint.node.clone()))
     });
     let gone: BTreeSet<_> =
         gone.filter(|(_, node)| is_behind(old, node, incarnation) && done(node)).collect();
@@ -30,14 +30,16 @@ pub(super) fn to_be_checked(old: &Snapshot, told: &Snapshot, incarnation: &str) 
 /// The snapshot with the endpoints of hosts that are behind as they were before, those in `late` included.
 pub(super) fn kept(old: &Snapshot, told: Snapshot, incarnation: &str, late: &BTreeSet<NodeId>) -> Snapshot {
     let mut new = told;
-    for (node, mark) in &old.marks {
-        let gone = !new.marks.contains_key(node) && mark.incarnation != incarnation;
-        if gone || late.contains(node) {
-            new.marks.insert(node.clone(), mark.clone());
+    if !old.marks.is(&new.marks) {
+        let gone = gone(&old.marks, &new.marks).filter(|(_, mark)| mark.incarnation != incarnation);
+        let late = old.marks.iter().filter(|(node, _)| late.contains(node));
+        let kept: Vec<_> = gone.chain(late).map(|(node, mark)| (node.clone(), mark.clone())).collect();
+        if !kept.is_empty() {
+            new.marks.extend(kept);
         }
     }
-    let behind: BTreeSet<NodeId> =
-        new.marks.keys().filter(|node| is_behind(&new, node, incarnation)).cloned().collect();
+    let behind = new.marks.iter().filter(|(_, mark)| mark.incarnation != incarnation);
+    let behind: BTreeSet<NodeId> = behind.map(|(node, _)| node.clone()).collect();
     if behind.is_empty() {
         return new;
     }

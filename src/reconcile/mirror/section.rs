@@ -83,6 +83,11 @@ impl Section {
         self.known.get(key).and_then(|known| parse(&known.entry))
     }
 
+    /// The record under `key`, shared with whoever has asked before. `T` is the same at each call.
+    pub(super) fn record<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> Option<Arc<T>> {
+        self.known.get(key)?.record()
+    }
+
     /// All keys.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)

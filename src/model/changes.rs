@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The entries of `new` that are not the same in `old`.
-pub(super) fn changed<'a, K: Ord, V: PartialEq>(
+pub(crate) fn changed<'a, K: Ord, V: PartialEq>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = (&'a K, &'a V)> {
@@ -15,7 +15,7 @@ pub(super) fn changed<'a, K: Ord, V: PartialEq>(
 }
 
 /// The entries of `old` whose keys are not in `new`.
-pub(super) fn gone<'a, K: Ord, V, W>(
+pub(crate) fn gone<'a, K: Ord, V, W>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, W>,
 ) -> impl Iterator<Item = (&'a K, &'a V)> {
