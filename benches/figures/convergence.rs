@@ -33,6 +33,10 @@ const AT_ONCE: usize = 8;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Rest between two changes, in which what follows from one comes to its end.
 const REST: Duration = Duration::from_millis(700);
+/// Share of a core below which a cluster counts as at rest, and for how long that is waited for after its start: hosts
+/// write down what they have learnt some seconds later.
+const QUIET: f64 = 0.15;
+const CALM: Duration = Duration::from_secs(40);
 /// For how long a cluster in which nothing happens is watched.
 const IDLE: Duration = Duration::from_secs(3);
 /// Samples of a curve.
@@ -77,9 +81,10 @@ impl Measured {
         let lookout = Arc::new(Lookout::default());
         let mut hosts = start_all(layout, state, &lookout).await?;
         let started = counters()?;
-        let began = Instant::now();
+        settle(etcd).await?;
+        let (began, resting) = (Instant::now(), counters()?);
         tokio::time::sleep(IDLE).await;
-        let idle = (started, counters()?, began.elapsed().as_secs_f64());
+        let idle = (resting, counters()?, began.elapsed().as_secs_f64());
         let own = std::process::id();
         let (mut delays, mut cpu) = (Vec::new(), Vec::new());
         let changes_from = counters()?;
@@ -186,6 +191,20 @@ async fn start_all(layout: Layout, state: &std::path::Path, lookout: &Arc<Lookou
     }
     hosts.sort_by_key(|(number, _)| *number);
     Ok(hosts.into_iter().map(|(_, host)| host).collect())
+}
+
+/// Waits until neither the hosts nor etcd have much to do any more, for as long as can be afforded.
+async fn settle(etcd: &Etcd) -> Result<()> {
+    let own = std::process::id();
+    let end = Instant::now() + CALM;
+    let mut quiet = 0;
+    while quiet < 3 && Instant::now() < end {
+        let (began, busy) = (Instant::now(), etcd::cpu_of(own)? + etcd.cpu()?);
+        tokio::time::sleep(REST).await;
+        let spent = (etcd::cpu_of(own)? + etcd.cpu()?).saturating_sub(busy);
+        quiet = if spent.as_secs_f64() < QUIET * began.elapsed().as_secs_f64() { quiet + 1 } else { 0 };
+    }
+    Ok(())
 }
 
 /// What hosts cost their store, one series for each size of the cluster.

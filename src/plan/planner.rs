@@ -24,9 +24,18 @@ const MANY: usize = 8;
 /// Remembers what it planned, and from what.
 #[derive(Debug, Default)]
 pub struct Planner {
-    segments: BTreeMap<NetworkId, (Ground, Segment)>,
+    segments: BTreeMap<NetworkId, Planned>,
     probe: Option<(Peers, Segment)>,
     guards: Option<(Taken, Shared<BTreeSet<Ipv4Net>>)>,
+}
+
+/// The segment of a network, as it is without this host's own containers.
+#[derive(Debug)]
+struct Planned {
+    ground: Ground,
+    segment: Segment,
+    /// Whether no two endpoints elsewhere share an address or a MAC, and all can be reached; absent: not looked yet.
+    simple: Option<bool>,
 }
 
 /// All that the segment of a network follows from, but for this host's own containers.
@@ -73,7 +82,7 @@ impl Planner {
             let Some(network) = known else { continue };
             let segment = overlay.segments.entry(network.vni).or_insert_with(|| {
                 let planned = self.segment(snapshot, host, network, &peers);
-                used.entry(network.id.clone()).or_insert(planned).1.clone()
+                used.entry(network.id.clone()).or_insert(planned).segment.clone()
             });
             // Two networks never share a VNI in the store; a leftover of a removed one yields.
             if segment.network == network.id {
@@ -109,7 +118,7 @@ impl Planner {
         host: &Situation<'_>,
         network: &Network,
         peers: &Peers,
-    ) -> (Ground, Segment) {
+    ) -> Planned {
         let ground = Ground {
             network: network.clone(),
             endpoints: snapshot.endpoints.get(&network.id).cloned().unwrap_or_default(),
@@ -117,53 +126,57 @@ impl Planner {
             underlay_mtu: host.underlay_mtu,
             fast_path: host.fast_path,
         };
-        let planned = match self.segments.remove(&network.id) {
-            Some((last, planned)) if last == ground => Some(planned),
-            Some((last, planned)) => follow(&last, &planned, &ground, snapshot, host),
-            None => None,
-        };
-        let planned = planned.unwrap_or_else(|| segment(snapshot, host, network));
-        (ground, planned)
+        let anew = |ground| Planned { ground, segment: segment(snapshot, host, network), simple: None };
+        match self.segments.remove(&network.id) {
+            Some(last) if last.ground == ground => last,
+            Some(mut last) => match last.follow(&ground, snapshot, host) {
+                Some(segment) => Planned { ground, segment, simple: Some(true) },
+                None => anew(ground),
+            },
+            None => anew(ground),
+        }
     }
 }
 
-/// The segment as it becomes when only some endpoints differ; `None` if that cannot be said from them alone.
-fn follow(
-    last: &Ground,
-    planned: &Segment,
-    now: &Ground,
-    snapshot: &Snapshot,
-    host: &Situation<'_>,
-) -> Option<Segment> {
-    // A VTEP that is flooded may be there for several endpoints.
-    let others_are_same = Ground { endpoints: last.endpoints.clone(), ..now.clone() } == *last;
-    if !others_are_same || now.network.floods() {
-        return None;
+impl Planned {
+    /// The segment as it becomes when only some endpoints differ; `None` if that cannot be said from them alone.
+    fn follow(&mut self, now: &Ground, snapshot: &Snapshot, host: &Situation<'_>) -> Option<Segment> {
+        let last = &self.ground;
+        let others_are_same = Ground { endpoints: last.endpoints.clone(), ..now.clone() } == *last;
+        // A VTEP that is flooded may be there for several endpoints.
+        if !others_are_same || now.network.floods() {
+            return None;
+        }
+        let (before, after) = (&*last.endpoints, &*now.endpoints);
+        let come: Vec<_> = changed(before, after).collect();
+        let changed = come.iter().filter_map(|(id, _)| before.get(*id));
+        let left: Vec<_> = gone(before, after).map(|(_, endpoint)| endpoint).chain(changed).collect();
+        if (come.len() + left.len()) * MANY > after.len() {
+            return None;
+        }
+        let elsewhere = |endpoint: &&Arc<Endpoint>| is_elsewhere(snapshot, host, endpoint);
+        let simple = *self.simple.get_or_insert_with(|| {
+            // Who shares an address or a MAC hides the other: where each has its own, there are as many as rows.
+            let mut rows = (0, 0);
+            for endpoint in before.values().filter(elsewhere) {
+                rows.0 += usize::from(!endpoint.addresses.is_empty());
+                rows.1 += endpoint.addresses.len();
+            }
+            rows == (self.segment.fdb.len(), self.segment.neighbours.len())
+        });
+        if !simple {
+            return None;
+        }
+        let mut segment = self.segment.clone();
+        for endpoint in left.into_iter().filter(elsewhere) {
+            take_away(&mut segment, endpoint)?;
+        }
+        for endpoint in come.into_iter().map(|(_, endpoint)| endpoint).filter(elsewhere) {
+            is_reachable(host, endpoint).then_some(())?;
+            add(&mut segment, endpoint)?;
+        }
+        Some(segment)
     }
-    let (before, after) = (&*last.endpoints, &*now.endpoints);
-    let come: Vec<_> = changed(before, after).collect();
-    let changed = come.iter().filter_map(|(id, _)| before.get(*id));
-    let left: Vec<_> = gone(before, after).map(|(_, endpoint)| endpoint).chain(changed).collect();
-    if (come.len() + left.len()) * MANY > after.len() {
-        return None;
-    }
-    let elsewhere = |endpoint: &&Arc<Endpoint>| is_elsewhere(snapshot, host, endpoint);
-    // Endpoints that share an address or a MAC hide each other: where each has its own, there are as many as rows.
-    let (macs, addresses) = before.values().filter(elsewhere).fold((0, 0), |(macs, addresses), endpoint| {
-        (macs + usize::from(!endpoint.addresses.is_empty()), addresses + endpoint.addresses.len())
-    });
-    if (macs, addresses) != (planned.fdb.len(), planned.neighbours.len()) {
-        return None;
-    }
-    let mut segment = planned.clone();
-    for endpoint in left.into_iter().filter(elsewhere) {
-        take_away(&mut segment, endpoint)?;
-    }
-    for endpoint in come.into_iter().map(|(_, endpoint)| endpoint).filter(elsewhere) {
-        is_reachable(host, endpoint).then_some(())?;
-        add(&mut segment, endpoint)?;
-    }
-    Some(segment)
 }
 
 /// `None` if it was not there as it should have been.
