@@ -18,7 +18,7 @@ pub(super) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
 }
 
 /// Gives memory back to the kernel that was freed and that the allocator keeps. To load programs takes the types of the
-/// whole kernel, some twenty megabytes for a moment; an idle daemon has less than that.
+/// whole kernel, some twenty megabytes for a moment; an idle daemon has less than that. So does reading a large table.
 pub(super) fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "a call into C's library, which takes no pointer")]

@@ -36,6 +36,9 @@ const SAVE_LATER: Duration = Duration::from_millis(10);
 /// The longest such time.
 const SAVE_AT_LAST: Duration = Duration::from_secs(30);
 
+/// Rest between two snapshots: the first change is told at once, a stream of them in parts.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// When to look again at a store that is not the one that is known, and at records that have not come yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
@@ -145,9 +148,12 @@ impl Mirror {
         let mut look_at: Option<Instant> = None;
         let mut incarnation = self.incarnation();
         let mut changed = false;
+        let mut told_at: Option<Instant> = None;
         loop {
             changed |= self.follow_networks_in_use(&mut tasks, &sender, &cancel);
-            if changed {
+            let rest = told_at.filter(|at| changed && at.elapsed() < GATHER).map(|at| at + GATHER);
+            if changed && rest.is_none() {
+                told_at = Some(Instant::now());
                 let (published, complete) = self.publish().await;
                 if published {
                     let rest = rest_before_saving(&self.snapshot.borrow());
@@ -169,12 +175,13 @@ impl Mirror {
                     }
                 }
                 Some(told) = events.recv() => {
-                    changed = self.take(told);
+                    changed |= self.take(told);
                     while let Ok(told) = events.try_recv() {
                         changed |= self.take(told);
                     }
                 }
                 () = sleep_until(look_at), if look_at.is_some() => changed = true,
+                () = sleep_until(rest), if rest.is_some() => {}
                 () = sleep_until(save_at), if save_at.is_some() => {
                     save_at = None;
                     self.save();

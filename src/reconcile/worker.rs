@@ -29,6 +29,10 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(30);
 /// How long kernel events are gathered before the kernel is read again.
 const SETTLE: Duration = Duration::from_millis(100);
+/// A large kernel is read less often: rests are so many times as long as the last look took, between two full
+/// comparisons and after events. A hundred thousand entries take most of a second.
+const RESYNC_SHARE: u32 = 100;
+const SETTLE_SHARE: u32 = 10;
 /// Rest before a link is looked for again that an engine is just moving into its container.
 const MOVING: Duration = Duration::from_secs(1);
 /// Repairs of one round that are logged one by one; more are only counted.
@@ -87,6 +91,7 @@ impl<D: Dataplane> Worker<D> {
         let mut spoken = BTreeMap::new();
         let mut planner = Planner::default();
         let mut look_at = Instant::now();
+        let mut took = Duration::ZERO;
         loop {
             // What was left at the last look, where this is another one.
             let mut left = None;
@@ -96,11 +101,13 @@ impl<D: Dataplane> Worker<D> {
                     events = self.subscribe();
                 }
                 left = known.take();
+                let begun = Instant::now();
                 known = self.observe().await;
+                took = begun.elapsed();
                 let wait = match (&known, &events) {
                     (None, _) => retry.pause(),
                     (_, None) => listen.pause(),
-                    _ => RESYNC,
+                    _ => RESYNC.max(took * RESYNC_SHARE),
                 };
                 look_at = Instant::now() + wait;
             }
@@ -135,7 +142,7 @@ impl<D: Dataplane> Worker<D> {
                 event = next(&mut events) => {
                     let wait = if event.is_some() {
                         listen.reset();
-                        SETTLE
+                        SETTLE.max(took * SETTLE_SHARE)
                     } else {
                         // Nothing tells what was missed: subscribe anew, and look after that.
                         events = None;

@@ -52,13 +52,12 @@ impl Channel {
         let mut message = NeighbourMessage::default();
         message.header.family = BRIDGE;
         message.header.ifindex = port;
-        let mut rows: BTreeMap<u32, Rows> = BTreeMap::new();
-        for row in self.dump(RouteNetlinkMessage::GetNeighbour(message)).await? {
+        self.dump_into(RouteNetlinkMessage::GetNeighbour(message), |rows, row| {
             if let RouteNetlinkMessage::NewNeighbour(row) = row {
-                take(&row, &mut rows);
+                take(&row, rows);
             }
-        }
-        Ok(rows)
+        })
+        .await
     }
 }
 

@@ -26,12 +26,17 @@ impl Channel {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
-            for row in self.dump(RouteNetlinkMessage::GetNeighbour(message)).await? {
+            let take = |found: &mut BTreeMap<u32, Neighbours>, row| {
                 if let RouteNetlinkMessage::NewNeighbour(row) = row
                     && let Some((ip, mac)) = ours(&row)
                 {
                     found.entry(row.header.ifindex).or_default().insert(ip, mac);
                 }
+            };
+            let of_family: BTreeMap<u32, Neighbours> =
+                self.dump_into(RouteNetlinkMessage::GetNeighbour(message), take).await?;
+            for (bridge, mut rows) in of_family {
+                found.entry(bridge).or_default().append(&mut rows);
             }
         }
         Ok(found)

@@ -14,11 +14,15 @@ use crate::{
     dataplane::{
         DataplaneError,
         names::{Named, host_link, parse_link},
+        raw::give_memory_back,
         sources::Guarded,
     },
     model::{EndpointId, MacAddr, NetworkId, Vni},
     plan::{Overlay, Port, Segment, Sources, Vxlan},
 };
+
+/// Entries from which on reading them leaves memory behind that is worth giving back.
+const LARGE: usize = 10_000;
 
 /// Network of a segment of which no link tells it.
 const UNNAMED: &str = "unnamed";
@@ -47,7 +51,12 @@ pub(super) async fn observe(kernel: &Kernel) -> Result<Overlay, DataplaneError> 
         guarded: kernel.guarded()?,
     };
     let guards = host.guards().await.map_err(during("guard routes"))?;
-    Ok(Overlay { segments: found.segments(), guards: guards.into() })
+    let segments = found.segments();
+    drop(found);
+    if segments.values().map(|segment| segment.fdb.len()).sum::<usize>() >= LARGE {
+        give_memory_back();
+    }
+    Ok(Overlay { segments, guards: guards.into() })
 }
 
 struct Found {

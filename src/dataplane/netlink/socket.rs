@@ -91,26 +91,36 @@ impl Channel {
         with_connection(&mut slot, &self.namespace, async |connection| connection.get(message).await).await?
     }
 
-    /// Reads a whole table. A dump during which the table changed is repeated.
+    /// Reads a whole table.
     pub(crate) async fn dump(
         &self,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        self.dump_into(message, Vec::push).await
+    }
+
+    /// Reads a whole table, of which `take` keeps what it needs: rows as they come are ten times as large. A dump during
+    /// which the table changed is repeated.
+    pub(crate) async fn dump_into<T: Default>(
+        &self,
+        message: RouteNetlinkMessage,
+        take: impl Fn(&mut T, RouteNetlinkMessage),
+    ) -> Result<T, Failure> {
         let mut slot = self.connection.lock().await;
-        let mut rows = Vec::new();
+        let mut table = T::default();
         for _ in 0..DUMP_ATTEMPTS {
+            table = T::default();
             let message = message.clone();
-            let (read, whole) = with_connection(&mut slot, &self.namespace, async |connection| {
-                connection.dump(message).await
+            let whole = with_connection(&mut slot, &self.namespace, async |connection| {
+                connection.dump(message, |row| take(&mut table, row)).await
             })
             .await??;
-            rows = read;
             if whole {
                 break;
             }
         }
         // A table that never rests gives what was read last; its changes also come as events.
-        Ok(rows)
+        Ok(table)
     }
 }
 
@@ -222,15 +232,16 @@ impl Connection {
         }
     }
 
-    /// The rows, and whether the table rested meanwhile.
+    /// Answers whether the table rested meanwhile.
     async fn dump(
         &mut self,
         message: RouteNetlinkMessage,
-    ) -> io::Result<Result<(Vec<RouteNetlinkMessage>, bool), Failure>> {
+        mut take: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<Result<bool, Failure>> {
         let mut datagram = Vec::new();
         self.write(message, NLM_F_DUMP, &mut datagram);
         self.send(&datagram).await?;
-        let (mut rows, mut whole) = (Vec::new(), true);
+        let mut whole = true;
         loop {
             for (header, payload) in self.messages().await? {
                 if header.sequence_number != self.sequence {
@@ -238,13 +249,13 @@ impl Connection {
                 }
                 whole &= header.flags & NLM_F_DUMP_INTR == 0;
                 match payload {
-                    NetlinkPayload::InnerMessage(message) => rows.push(message),
+                    NetlinkPayload::InnerMessage(message) => take(message),
                     NetlinkPayload::Error(error) => return Ok(Err(Failure::from_message(&error))),
                     NetlinkPayload::Done(done) if done.code < 0 => {
                         let errno = Errno::from_raw(done.code.saturating_abs());
                         return Ok(Err(Failure::Kernel { errno, text: None }));
                     }
-                    NetlinkPayload::Done(_) => return Ok(Ok((rows, whole))),
+                    NetlinkPayload::Done(_) => return Ok(Ok(whole)),
                     _ => {}
                 }
             }
