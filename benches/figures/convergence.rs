@@ -23,16 +23,18 @@ use self::{
 use crate::{
     Context,
     figure::{Better, Figure, OURS, Series},
+    progress::Progress,
 };
 
 /// Sizes of clusters, and changes that are timed in each.
-const SIZES: [(usize, usize); 3] = [(10, 20), (100, 20), (1000, 8)];
+const SIZES: [(usize, usize); 3] = [(10, 15), (100, 15), (1000, 7)];
 /// Hosts that start at once.
 const AT_ONCE: usize = 8;
 /// Longest wait for one change.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Rest between two changes, in which what follows from one comes to its end.
-const REST: Duration = Duration::from_millis(700);
+/// Rest between two changes, in which what follows from one comes to its end, and how much longer for each host.
+const REST: Duration = Duration::from_millis(250);
+const REST_OF_HOST: Duration = Duration::from_micros(500);
 /// Share of a core below which a cluster counts as at rest, and for how long that is waited for after its start: hosts
 /// write down what they have learnt some seconds later.
 const QUIET: f64 = 0.15;
@@ -45,8 +47,7 @@ const POINTS: usize = 500;
 pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
     let sizes = SIZES.iter().take(context.rounds(SIZES.len(), 2)).map(|(hosts, changes)| {
         ensure!(!interrupt::interrupted(), "interrupted");
-        context.progress.step(&format!("{hosts} hosts"));
-        apart(|| Measured::new(*hosts, *changes))
+        apart(|| Measured::new(*hosts, *changes, &context.progress))
     });
     let sizes: Vec<_> = sizes.collect::<Result<_>>()?;
     let mut figures: Vec<_> = sizes.iter().flat_map(Measured::times).collect();
@@ -68,28 +69,40 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(hosts: usize, changes: usize) -> Result<Self> {
+    fn new(hosts: usize, changes: usize, progress: &Progress) -> Result<Self> {
         let etcd = Etcd::start()?;
         let state = tempfile::tempdir()?;
-        etcd::runtime()?.block_on(Self::of(&etcd, Layout { hosts }, changes, state.path()))
+        etcd::runtime()?.block_on(Self::of(&etcd, Layout { hosts }, changes, state.path(), progress))
     }
 
-    async fn of(etcd: &Etcd, layout: Layout, changes: usize, state: &std::path::Path) -> Result<Self> {
+    async fn of(
+        etcd: &Etcd,
+        layout: Layout,
+        changes: usize,
+        state: &std::path::Path,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let step = |what: &str| progress.step(&format!("{} hosts: {what}", layout.hosts));
+        step("filling etcd");
         let filler = etcd::client(etcd::patient()).await?;
         etcd::fill(&filler, layout.records(|_| true)?).await?;
         let before = counters()?;
         let lookout = Arc::new(Lookout::default());
+        step("starting");
         let mut hosts = start_all(layout, state, &lookout).await?;
         let started = counters()?;
+        step("coming to rest");
         settle(etcd).await?;
         let (began, resting) = (Instant::now(), counters()?);
         tokio::time::sleep(IDLE).await;
         let idle = (resting, counters()?, began.elapsed().as_secs_f64());
         let own = std::process::id();
+        step("changes");
         let (mut delays, mut cpu) = (Vec::new(), Vec::new());
         let changes_from = counters()?;
+        let rest = REST + REST_OF_HOST * u32::try_from(layout.hosts)?;
         for change in 0..changes {
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(rest).await;
             let speaker = change * layout.hosts / changes;
             let place = Place { host: speaker, network: 0, number: layout.hosts + change };
             lookout.look_for(layout::address(place));
@@ -104,7 +117,7 @@ impl Measured {
             cpu.push((cost(busy.0, etcd::cpu_of(own)?), cost(busy.1, etcd.cpu()?)));
             delays.push(lookout.seen().iter().map(|at| 1e3 * (*at - began).as_secs_f64()).collect());
         }
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(rest).await;
         let after = (changes_from, counters()?);
         for host in hosts.drain(..) {
             host.end().await;

@@ -34,12 +34,12 @@ const HOSTS: usize = 200;
 /// The part of them that a smaller network has.
 const FEW: usize = 1_000;
 /// Networks that a host knows and has no container in.
-const NETWORKS: u32 = 100;
+const NETWORKS: u32 = 50;
 /// So many times as many are a thousand.
-const PER_THOUSAND: u32 = 10;
+const PER_THOUSAND: u32 = 20;
 /// Changes in a second, and for how long.
 const RATE: usize = 1_000;
-const STORM: Duration = Duration::from_secs(6);
+const STORM: Duration = Duration::from_secs(4);
 /// For how long a daemon that has nothing to do is watched.
 const IDLE: Duration = Duration::from_secs(5);
 /// After which time a daemon has read the kernel again.

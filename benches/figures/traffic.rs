@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// Round trips of one visit.
-const ROUND_TRIPS: usize = 12_000;
+const ROUND_TRIPS: usize = 9_000;
 /// For how long packets are sent in one visit.
-const FLOOD: Duration = Duration::from_millis(500);
+const FLOOD: Duration = Duration::from_millis(300);
 
 /// A visit to one subject.
 type Measure = fn(&Subject<'_>, &mut Samples) -> Result<()>;
@@ -43,10 +43,10 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let result = {
         let stage = Stage::new(context, &labs)?;
-        let across = visit(context, &stage.across, "across hosts", context.rounds(5, 1));
+        let across = visit(context, &stage.across, "across hosts", context.rounds(4, 1));
         let local = across.and_then(|across| {
             figures.extend(across);
-            visit(context, &stage.local, "on one host", context.rounds(3, 1))
+            visit(context, &stage.local, "on one host", context.rounds(2, 1))
         });
         local.map(|local| figures.extend(local))
     };

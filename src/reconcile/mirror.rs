@@ -36,8 +36,10 @@ const SAVE_LATER: Duration = Duration::from_millis(10);
 /// The longest such time.
 const SAVE_AT_LAST: Duration = Duration::from_secs(30);
 
-/// Rest between two snapshots: the first change is told at once, a stream of them in parts.
+/// Rest between two snapshots, and how many times as long as the last one took to put together: the first change is told
+/// at once, a stream of them in parts, which take a fifth of a core at most.
 const GATHER: Duration = Duration::from_millis(5);
+const GATHER_SHARE: u32 = 4;
 
 /// When to look again at a store that is not the one that is known, and at records that have not come yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -148,17 +150,18 @@ impl Mirror {
         let mut look_at: Option<Instant> = None;
         let mut incarnation = self.incarnation();
         let mut changed = false;
-        let mut told_at: Option<Instant> = None;
+        let mut rest_until = Instant::now();
         loop {
             changed |= self.follow_networks_in_use(&mut tasks, &sender, &cancel);
-            let rest = told_at.filter(|at| changed && at.elapsed() < GATHER).map(|at| at + GATHER);
+            let rest = (changed && Instant::now() < rest_until).then_some(rest_until);
             if changed && rest.is_none() {
-                told_at = Some(Instant::now());
+                let begun = Instant::now();
                 let (published, complete) = self.publish().await;
                 if published {
                     let rest = rest_before_saving(&self.snapshot.borrow());
                     save_at.get_or_insert_with(|| Instant::now() + rest);
                 }
+                rest_until = Instant::now() + GATHER.max(begun.elapsed() * GATHER_SHARE);
                 look_at = (!complete).then(|| Instant::now() + LOOK_AGAIN);
                 changed = false;
             }
