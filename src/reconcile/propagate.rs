@@ -4,7 +4,11 @@
 mod arriving;
 mod telling;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -14,9 +18,9 @@ use super::{cluster, mirror::Health};
 use crate::{
     backoff::Backoff,
     clock,
-    engine::{DriverName, EngineApi, EngineError, EngineNetwork},
+    engine::{DriverName, EngineApi, EngineError, EngineEvent, EngineNetwork, NetworkAction},
     local::{Binding, Departure, Local, LocalError},
-    model::{Mode, NetworkId, Role, Snapshot},
+    model::{Mode, Network, NetworkId, Role, Shared, Snapshot},
     store::{StoreError, ledger::Ledger},
 };
 pub use arriving::spec_of;
@@ -66,6 +70,27 @@ pub struct Propagator {
     pub report: watch::Sender<EngineReport>,
 }
 
+/// What a look depends on, beside the engine.
+#[derive(Debug, PartialEq)]
+struct Ground {
+    networks: Shared<BTreeMap<NetworkId, Network>>,
+    departed: BTreeSet<NetworkId>,
+    bindings: BTreeMap<NetworkId, Binding>,
+    departures: BTreeSet<NetworkId>,
+    in_use: BTreeSet<NetworkId>,
+}
+
+/// Whether networks may have come or gone, and not only containers on them.
+fn is_about_networks(event: &EngineEvent) -> bool {
+    match event {
+        EngineEvent::Connected | EngineEvent::Lost(_) => true,
+        EngineEvent::Network { action, .. } => {
+            !matches!(action, NetworkAction::Connect | NetworkAction::Disconnect)
+        }
+        EngineEvent::Container { .. } => false,
+    }
+}
+
 /// What one look at the engine has found.
 #[derive(Debug, Default)]
 struct Findings {
@@ -112,21 +137,46 @@ impl Propagator {
                     retry.pause()
                 }
             };
-            // Every arm is cancel safe: each only waits for a change that stays visible, and what an
-            // event of the engine says is looked up anew.
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return,
-                _ = events.next() => {}
-                Ok(()) = self.roles.changed() => {}
-                _ = self.snapshot.changed() => {}
-                _ = self.health.changed() => {}
-                _ = changes.changed() => {}
-                () = tokio::time::sleep(pause) => {}
+            let (until, ground) = (Instant::now() + pause, self.ground());
+            loop {
+                // Every arm is cancel safe: each only waits for a change that stays visible, and what an
+                // event of the engine says is looked up anew.
+                let matters = tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return,
+                    event = events.next() => event.is_none_or(|event| is_about_networks(&event)),
+                    Ok(()) = self.roles.changed() => true,
+                    Ok(()) = self.health.changed() => true,
+                    Ok(()) = self.snapshot.changed() => self.ground() != ground,
+                    Ok(()) = changes.changed() => self.ground() != ground,
+                    () = tokio::time::sleep_until(until) => true,
+                };
+                // A container that starts or ends asks the engine nothing, unless something waits for it.
+                if matters || self.is_waiting() {
+                    break;
+                }
             }
             tokio::time::sleep(if self.owes_a_name() { HURRY } else { SETTLE }).await;
             changes.mark_unchanged();
         }
+    }
+
+    fn ground(&self) -> Ground {
+        let snapshot = self.snapshot.borrow();
+        self.local.read(|data| Ground {
+            networks: snapshot.networks.clone(),
+            departed: snapshot.departed.clone(),
+            bindings: data.bindings.clone(),
+            departures: data.departures.keys().cloned().collect(),
+            in_use: data.networks_in_use(),
+        })
+    }
+
+    /// Whether the last look has left something to do, or a person to be told of it.
+    fn is_waiting(&self) -> bool {
+        let report = self.report.borrow();
+        let settled = report.problems.is_empty() && report.yielding.is_empty() && report.elsewhere.is_empty();
+        !settled || !report.reachable || self.owes_a_name()
     }
 
     fn owes_a_name(&self) -> bool {
