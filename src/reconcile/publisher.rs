@@ -226,3 +226,6 @@ impl Publisher {
         Ok(Published { records, mark, incarnation })
     }
 }
+
+#[cfg(test)]
+mod tests;
