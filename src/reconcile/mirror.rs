@@ -183,7 +183,7 @@ impl Mirror {
                         changed |= self.take(told);
                     }
                 }
-                () = sleep_until(look_at), if look_at.is_some() => changed = true,
+                () = sleep_until(look_at), if look_at.is_some() && !changed => changed = true,
                 () = sleep_until(rest), if rest.is_some() => {}
                 () = sleep_until(save_at), if save_at.is_some() => {
                     save_at = None;
