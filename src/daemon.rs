@@ -56,6 +56,9 @@ use view::View;
 /// How long a shutdown waits for calls and tasks before it ends them.
 const DRAIN: Duration = Duration::from_secs(4);
 
+/// After which time what was needed for the start alone is no longer in use.
+const STARTED: Duration = Duration::from_secs(2);
+
 /// Whether this process is a managed plugin, which has `socket`.
 pub fn is_managed_plugin(socket: &Path) -> bool {
     DriverName::of_socket(socket).plugin().is_some()
@@ -326,6 +329,11 @@ async fn start(
         // Beside all else: an engine need not wait for what makes its containers faster.
         if let Err(error) = way.choose_path(mode).await {
             error!(%error, "packets go by the bridges");
+        }
+        // Other threads let go of what they had for that a moment later.
+        tokio::select! {
+            () = ended.cancelled() => return,
+            () = tokio::time::sleep(STARTED) => Kernel::give_memory_back(),
         }
         ended.cancelled().await;
     });

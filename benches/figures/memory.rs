@@ -34,9 +34,9 @@ const HOSTS: usize = 200;
 /// The part of them that a smaller network has.
 const FEW: usize = 1_000;
 /// Networks that a host knows and has no container in.
-const NETWORKS: u32 = 50;
+const NETWORKS: u32 = 40;
 /// So many times as many are a thousand.
-const PER_THOUSAND: u32 = 20;
+const PER_THOUSAND: u32 = 25;
 /// Changes in a second, and for how long.
 const RATE: usize = 1_000;
 const STORM: Duration = Duration::from_secs(4);

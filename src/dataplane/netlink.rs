@@ -226,6 +226,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Gives back to the system what was needed for a moment only.
+    pub fn give_memory_back() {
+        give_memory_back();
+    }
+
     /// Whether our namespace was there already. If not, every link that a former run made is gone.
     pub fn adopted(&self) -> bool {
         self.adopted
