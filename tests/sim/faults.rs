@@ -131,15 +131,11 @@ pub(crate) fn befall(fault: Fault) {
             later(time, move || power_on(host));
         }
         Fault::Link { host, link, time } => {
-            host::with(host, |host| host.link.send_replace(link));
-            later(time, move || {
-                host::with(host, |host| host.link.send_replace(Link::default()));
-            });
+            set_link(host, link);
+            later(time, move || set_link(host, Link::default()));
         }
         Fault::StoreAway { refuses, time } => {
-            let set = |link: Link| {
-                (0..host::count()).for_each(|h| host::with(h, |h| _ = h.link.send_replace(link)));
-            };
+            let set = |link: Link| (0..host::count()).for_each(|host| set_link(host, link));
             set(Link { down: true, refuses, ..Link::default() });
             later(time, move || set(Link::default()));
         }
@@ -162,6 +158,16 @@ fn later(time: Duration, act: impl FnOnce() + 'static) {
     deck::spawn(Owner::World, async move {
         sleep(time).await;
         act();
+    });
+}
+
+/// A host that is cut off from all others gets its way to the store back with the rest: one that has this alone, and
+/// nobody else who could ask, rightly finds all others dead.
+fn set_link(host: usize, link: Link) {
+    host::with(host, |host| {
+        if !host.isolated {
+            host.link.send_replace(link);
+        }
     });
 }
 
