@@ -68,6 +68,7 @@ pub fn is_managed_plugin(socket: &Path) -> bool {
 /// [`ConfigError`], found before anything is touched.
 pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
     raise_open_files();
+    Kernel::keep_little_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config));
     // What still waits for an answer from a store that is away must not hold up the end.

@@ -70,7 +70,7 @@ use super::{
     names::{Named, parse_link},
     namespace::Namespace,
     quiet,
-    raw::give_memory_back,
+    raw::{give_memory_back, keep_little_memory},
     sources::SourceRules,
 };
 use crate::{
@@ -224,6 +224,11 @@ impl Kernel {
                 .is_some_and(|listener| listener.try_send(Changed).is_ok() || !listener.is_closed())
         });
         Ok(())
+    }
+
+    /// Has this process keep little memory that it does not use.
+    pub fn keep_little_memory() {
+        keep_little_memory();
     }
 
     /// Gives back to the system what was needed for a moment only.

@@ -1,4 +1,4 @@
-//! The three calls whose safety the compiler cannot see. No other file has any.
+//! The four calls whose safety the compiler cannot see. No other file has any.
 
 use std::io;
 
@@ -27,6 +27,22 @@ pub(super) fn give_memory_back() {
         libc::malloc_trim(0);
     }
 }
+
+/// Has the allocator give back what is freed in large pieces at once, from all threads. By itself it keeps more the
+/// larger the pieces were, and [`give_memory_back`] does not reach the ends of other threads' heaps.
+pub(super) fn keep_little_memory() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "calls into C's library, which take no pointer")]
+    // SAFETY: both take numbers, and may be called at any time (mallopt(3)); what they refuse stays as it was.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT);
+    }
+}
+
+/// Bytes.
+#[cfg(target_env = "gnu")]
+const KEPT: libc::c_int = 1 << 20;
 
 /// The address of a packet socket's peer: all that is behind `interface`. `protocol` is an `EtherType` in
 /// host byte order.
