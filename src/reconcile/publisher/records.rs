@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::{
     local::Local,
     model::{Endpoint, NetworkId},
-    store::{Entry, Outcome, StoreError, TXN_ROOM, Txn, keys, ledger::Ledger},
+    store::{Entry, Guard, Outcome, Revision, StoreError, TXN_ROOM, Txn, keys, ledger::Ledger},
 };
 
 /// A host's records in the store, by key.
@@ -20,7 +20,7 @@ pub(super) struct Records(BTreeMap<String, Record>);
 struct Record {
     text: String,
     /// The state in which it was read; absent where it was only written.
-    entry: Option<Entry>,
+    revision: Option<Revision>,
 }
 
 impl Records {
@@ -40,10 +40,7 @@ impl Records {
                 "the store has endpoints of this host that are gone; removing them"
             );
         }
-        let record = |entry: Entry| {
-            let text = entry.value.clone();
-            (entry.key.clone(), Record { text, entry: Some(entry) })
-        };
+        let record = |entry: Entry| (entry.key, Record { text: entry.value, revision: Some(entry.revision) });
         Ok(Self(endpoints.into_iter().chain(present).map(record).collect()))
     }
 
@@ -68,23 +65,25 @@ impl Records {
     pub(super) fn become_of(mut self, wanted: BTreeMap<String, String>) -> Self {
         let record = |(key, text): (String, String)| {
             let same = self.0.remove(&key).filter(|record| record.text == text);
-            (key, same.unwrap_or(Record { text, entry: None }))
+            (key, same.unwrap_or(Record { text, revision: None }))
         };
         Self(wanted.into_iter().map(record).collect())
     }
 
     /// Whether the store still has them all as they were left.
     pub(super) async fn are_there(&mut self, ledger: &Ledger) -> Result<bool, StoreError> {
-        for (key, record) in self.0.iter_mut().filter(|(_, record)| record.entry.is_none()) {
+        for (key, record) in self.0.iter_mut().filter(|(_, record)| record.revision.is_none()) {
             let found = ledger.store().range(key).await?.into_iter().find(|entry| entry.key == *key);
-            record.entry = found.filter(|entry| entry.value == record.text);
-            if record.entry.is_none() {
+            let same = found.filter(|entry| entry.value == record.text);
+            record.revision = same.map(|entry| entry.revision);
+            if record.revision.is_none() {
                 return Ok(false);
             }
         }
-        let entries: Vec<_> = self.0.values().filter_map(|record| record.entry.as_ref()).collect();
-        for some in entries.chunks(TXN_ROOM) {
-            let asked = some.iter().fold(Txn::new(), |txn, entry| txn.unchanged(entry));
+        let left = |(key, record): (&String, &Record)| Some(Guard::Unchanged(key.clone(), record.revision?));
+        let guards: Vec<_> = self.0.iter().filter_map(left).collect();
+        for some in guards.chunks(TXN_ROOM) {
+            let asked = Txn { guards: some.to_vec(), ..Txn::new() };
             if ledger.commit(asked).await? == Outcome::Conflict {
                 return Ok(false);
             }
