@@ -33,6 +33,7 @@ use crate::{
     model::{Network, NetworkId, NodeId, Scope, Snapshot, Underlay},
     reconcile::{Applied, mirror::Health, mode::Roles, propagate::EngineReport},
     store::{gate::Footing, keys, ledger::Ledger},
+    watched::Watched,
 };
 pub use address::AddressRequest;
 pub use endpoint::NewEndpoint;
@@ -138,7 +139,7 @@ impl Driver {
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.borrow().clone()
+        self.snapshot.now()
     }
 
     /// The network behind Docker's id: one this engine has, or (where engines share networks by id) one
@@ -148,8 +149,10 @@ impl Driver {
             return Ok(binding);
         }
         // It has just given way to the cluster's one of its name.
-        let yielding =
-            self.engine.as_ref().and_then(|engine| engine.borrow().yielding.get(docker_id).cloned());
+        let yielding = self
+            .engine
+            .as_ref()
+            .and_then(|engine| engine.see(|report| report.yielding.get(docker_id).cloned()));
         if let Some(network) = yielding {
             return Err(DriverError::Replaced { network });
         }
@@ -169,7 +172,7 @@ impl Driver {
     /// Waits, as long as a call may, until removals of this host have reached the store: a network that
     /// was removed a moment ago still holds its subnet and its name there.
     async fn settle_departures(&self) {
-        if self.health.as_ref().is_some_and(|health| health.borrow().trouble.is_some()) {
+        if self.health.as_ref().is_some_and(|health| health.see(|health| health.trouble.is_some())) {
             return;
         }
         let mut changes = self.local.changes();

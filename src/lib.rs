@@ -29,4 +29,5 @@ pub mod plan;
 pub mod reconcile;
 pub mod store;
 pub mod telemetry;
+pub mod watched;
 pub mod wire;

@@ -21,6 +21,7 @@ use crate::{
         ledger::{Held, Ledger},
         record,
     },
+    watched::Followed,
 };
 
 /// Time after which a host that no longer renews its record is missed. Consul makes 10 to 20 s of it. To be
@@ -221,8 +222,8 @@ impl Member {
     }
 
     fn records(&mut self, known: Option<&Held<KnownHost>>) -> (Node, KnownHost) {
-        let facts = self.facts.borrow_and_update().clone();
-        let underlay = self.underlay.borrow_and_update().clone();
+        let facts = self.facts.catch_up();
+        let underlay = self.underlay.catch_up();
         let node = Node {
             routes: facts.routes,
             vxlans: facts.vxlans,
@@ -232,7 +233,7 @@ impl Member {
             probe: facts.probe,
             scope: facts.scope.as_str().to_owned(),
             mode: facts.mode,
-            unreachable: self.unreachable.borrow_and_update().clone(),
+            unreachable: self.unreachable.catch_up(),
             ..self.node.clone()
         };
         let host = KnownHost {

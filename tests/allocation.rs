@@ -23,6 +23,7 @@ use rs_overlay::{
         record,
         remote::Remote,
     },
+    watched::Watched,
 };
 use serde_json::json;
 use support::{
@@ -49,7 +50,7 @@ async fn hosts<const N: usize>() -> ([Host; N], TempDir) {
     let hosts: [Host; N] = hosts.try_into().unwrap_or_else(|_| unreachable!());
     // Each knows all, so that errors name hosts and not ids.
     for host in &hosts {
-        let all = async || (host.snapshot.borrow().nodes.len() < N).then(|| "some are missing".to_owned());
+        let all = async || (host.snapshot.now().nodes.len() < N).then(|| "some are missing".to_owned());
         host.until("the other hosts", all).await;
     }
     (hosts, dir)
@@ -216,7 +217,7 @@ async fn a_subnet_that_some_host_reaches_otherwise_is_refused() {
     let cidr = "10.50.0.0/16".parse().unwrap();
     b.publish_routes(vec![HostRoute { cidr, dev: "eth7".into() }]).await;
     let known = async || {
-        let snapshot = a.snapshot.borrow().clone();
+        let snapshot = a.snapshot.now();
         let seen = snapshot.nodes.values().any(|node| !node.routes.is_empty());
         (!seen).then(|| format!("{:?}", snapshot.nodes))
     };
@@ -241,7 +242,7 @@ async fn a_vni_that_another_program_has_on_some_host_is_avoided_or_refused_by_na
         [device(65536, 4789, "flannel.1"), device(65537, 8472, "other"), device(65538, 4789, "vx0")];
     b.publish_vxlans(devices.into()).await;
     let known = async || {
-        let snapshot = a.snapshot.borrow().clone();
+        let snapshot = a.snapshot.now();
         let seen = snapshot.nodes.values().any(|node| !node.vxlans.is_empty());
         (!seen).then(|| format!("{:?}", snapshot.nodes))
     };
@@ -256,7 +257,7 @@ async fn a_vni_that_another_program_has_on_some_host_is_avoided_or_refused_by_na
         Net::create_with(&a, n.into(), &pool(n), &[], &json!({})).await.unwrap();
     }
     let vnis = async || {
-        let snapshot = a.snapshot.borrow().clone();
+        let snapshot = a.snapshot.now();
         let vnis: BTreeSet<u32> = snapshot.networks.values().map(|network| network.vni.get()).collect();
         (vnis != BTreeSet::from([65537, 65539])).then(|| format!("{vnis:?}"))
     };

@@ -27,6 +27,7 @@ use rs_overlay::{
         remote::Remote,
         timeouts::Timeouts,
     },
+    watched::Watched,
 };
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -142,7 +143,7 @@ impl Host {
     async fn until(&self, what: &str, good: impl Fn(&Snapshot) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let now = self.snapshot.borrow().clone();
+            let now = self.snapshot.now();
             if good(&now) {
                 return;
             }
@@ -191,7 +192,7 @@ async fn a_host_is_dead_when_all_miss_it_and_no_sooner() {
     for host in [&one, &two, &three] {
         host.until("all hosts", |s| s.nodes.len() == 3 && s.hosts.values().all(|h| h.probe)).await;
     }
-    assert_eq!(one.snapshot.borrow().nodes[&third].incarnation, 1);
+    assert_eq!(one.snapshot.now().nodes[&third].incarnation, 1);
     cluster.wire.asked.lock().unwrap().clear();
     three.stop().await;
     one.until("a suspect", |s| s.suspects().count() == 1).await;
@@ -200,7 +201,7 @@ async fn a_host_is_dead_when_all_miss_it_and_no_sooner() {
     cluster.hush(1, 3);
     one.until("one juror's word", |s| s.nodes.values().any(|n| n.unreachable.contains_key(&third))).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(one.snapshot.borrow().dead.is_empty());
+    assert!(one.snapshot.now().dead.is_empty());
     let asked = cluster.wire.asked.lock().unwrap().clone();
     assert_eq!(
         asked,
@@ -211,7 +212,7 @@ async fn a_host_is_dead_when_all_miss_it_and_no_sooner() {
     for host in [&one, &two] {
         host.until("a death", |s| s.is_dead(&third) && s.suspects().count() == 0).await;
     }
-    let death = one.snapshot.borrow().dead[&third].clone();
+    let death = one.snapshot.now().dead[&third].clone();
     assert_eq!((death.hostname.as_str(), death.incarnation), ("h3", 1));
     // One of those that saw its lease end has written down when that was: before it was declared dead.
     one.until("the time of its leaving", |s| {
@@ -256,7 +257,7 @@ async fn a_host_that_cannot_be_asked_for_stays_and_one_that_was_set_up_anew_does
     cluster.hush(1, 8);
     one.until("the end of the former host", |s| s.is_dead(&former.id)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let now = one.snapshot.borrow().clone();
+    let now = one.snapshot.now();
     assert_eq!(now.suspects().map(|host| &host.id).collect::<Vec<_>>(), [&mute.id]);
     assert!(cluster.wire.asked.lock().unwrap().is_empty());
     one.stop().await;
@@ -285,10 +286,10 @@ async fn hosts_that_swap_their_addresses_stay_alive_and_are_followed() {
     store.txn(Txn::new().delete(keys::node(&ids[2]))).await.unwrap();
     one.until("the loss of the lease", |s| s.suspects().any(|host| host.id == ids[2])).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(one.snapshot.borrow().dead.is_empty(), "declared dead while its address had just moved on");
+    assert!(one.snapshot.now().dead.is_empty(), "declared dead while its address had just moved on");
     let three = cluster.host_at(3, 9);
     one.until("its return", |s| s.nodes.get(&ids[2]).is_some_and(|node| node.vtep == vtep(9))).await;
-    assert!(one.snapshot.borrow().dead.is_empty());
+    assert!(one.snapshot.now().dead.is_empty());
     for host in [one, two, three] {
         host.stop().await;
     }
@@ -354,7 +355,7 @@ async fn what_was_taken_over_is_cut_off_before_the_host_serves() {
         assert!(Instant::now() < deadline, "{:?}", published().await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(three.snapshot.borrow().nodes[&third].incarnation, 8);
+    assert_eq!(three.snapshot.now().nodes[&third].incarnation, 8);
     let endpoints = three.local.data().endpoints;
     let cut: Vec<_> =
         endpoints.values().filter_map(|e| Some((e.container.clone()?, e.cut_off.clone()?))).collect();

@@ -26,6 +26,7 @@ use rs_overlay::{
         record,
         remote::Remote,
     },
+    watched::Watched,
 };
 use serde_json::json;
 use support::{
@@ -52,7 +53,7 @@ impl Cluster {
         }
         for host in &cluster.hosts {
             let all = async || {
-                let known = host.snapshot.borrow().nodes.len();
+                let known = host.snapshot.now().nodes.len();
                 (known < usize::from(hosts)).then(|| format!("{known} hosts"))
             };
             host.until("all hosts", all).await;

@@ -13,6 +13,7 @@ use rs_overlay::{
     config::AddrPool,
     model::{About, AddressClaim, Death, Endpoint, KnownHost, NodeId},
     store::{Store, Txn, keys, ledger::Ledger, record},
+    watched::Watched,
 };
 use serde_json::json;
 use support::{
@@ -53,7 +54,7 @@ async fn declare_dead(store: &Arc<dyn Store>, host: Host, seen_by: &Host) {
         .put(keys::host(&id), record::encode(&known))
         .put(keys::dead(&id), record::encode(&death));
     store.txn(txn).await.unwrap();
-    let known = async || (!seen_by.snapshot.borrow().is_dead(&id)).then(|| "the host lives".to_owned());
+    let known = async || (!seen_by.snapshot.now().is_dead(&id)).then(|| "the host lives".to_owned());
     seen_by.until("the death", known).await;
 }
 

@@ -15,6 +15,7 @@ use crate::{
     member::Facts,
     model::{ForeignVxlan, Role, Snapshot, Underlay},
     reconcile::{Applied, propagate::EngineReport},
+    watched::{Followed, Watched},
 };
 
 /// How often the host's routes are read. Two dumps of the kernel's tables cost less than a millisecond.
@@ -65,14 +66,14 @@ impl FactFinder {
         vxlans.sort();
         vxlans.truncate(VXLANS);
         let routes = self.host.host_routes().await?;
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         let underlay = self.underlay.find(&self.host, &snapshot).await?;
-        let engine_version = self.engine.borrow().version.clone();
+        let engine_version = self.engine.see(|report| report.version.clone());
         let (scope, mode) = {
-            let role = self.role.borrow_and_update();
+            let role = self.role.catch_up();
             (role.effective_scope().unwrap_or_default(), role.mode())
         };
-        self.probe = self.applied.borrow().has_probe();
+        self.probe = self.applied.now().has_probe();
         // Whoever has lost its address reaches nobody and is reached by nobody, which says nothing of others.
         let probe = self.probe && underlay.present;
         Ok((Facts { routes, vxlans, engine_version, probe, scope, mode }, underlay))

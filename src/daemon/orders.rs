@@ -13,6 +13,7 @@ use crate::{
     model::{Endpoint, EngineMode, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
     reconcile::propagate::spec_of,
     store::{StoreError, keys, ledger::Ledger},
+    watched::Watched,
 };
 
 /// How long a removal may take to reach the store.
@@ -173,7 +174,7 @@ impl Orders {
 
     /// A swarm's network of this name or id: nobody claims its name.
     fn of_swarm(&self, name: &str) -> Option<Network> {
-        let snapshot = self.snapshot.borrow();
+        let snapshot = self.snapshot.now();
         let mut networks = snapshot.networks.values().filter(|network| network.allocated);
         networks.find(|n| n.name.as_deref() == Some(name) || n.id.as_str() == name).cloned()
     }
@@ -189,7 +190,7 @@ impl Orders {
         let endpoints = self.ledger.list::<Endpoint>(&keys::endpoints(network)).await?;
         let users: BTreeSet<_> = endpoints.into_iter().map(|held| held.record.node).collect();
         let hosts = if users.is_empty() { self.hosts_with(network).await? } else { users };
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         Ok(hosts.iter().map(|node| snapshot.node_title(node).to_owned()).collect())
     }
 

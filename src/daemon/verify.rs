@@ -24,6 +24,7 @@ use crate::{
     plan::diff,
     reconcile::{cluster, worker::Worker},
     store::{Entry, Outcome, Store, StoreError, Txn, gate::Footing},
+    watched::Watched,
 };
 
 /// Rest between two looks. What is on its way arrives in less.
@@ -65,7 +66,7 @@ impl Verifier {
             report.compared.insert(thing.to_owned(), u32::try_from(number).unwrap_or(u32::MAX));
         };
         let own = self.own();
-        let copy = self.snapshot.borrow().clone();
+        let copy = self.snapshot.now();
         count("endpoints", own.endpoints.len());
         count("networks", own.networks.len());
         let mut rows = Vec::new();
@@ -94,7 +95,7 @@ impl Verifier {
 
     fn own(&self) -> Own {
         let node = self.local.node().clone();
-        let vtep = self.underlay.borrow().vtep;
+        let vtep = self.underlay.see(|underlay| underlay.vtep);
         self.local.read(|data| Own {
             cluster: data.cluster.as_ref().map(|known| known.id.clone()),
             incarnation: data.store_incarnation().map(str::to_owned),
@@ -158,7 +159,7 @@ impl Verifier {
 
     /// Sandboxes whose queries are not answered here although they should be.
     fn names(&self, own: &Own) -> Vec<DifferenceRow> {
-        let told = self.names.borrow().clone();
+        let told = self.names.now();
         let sandboxes: BTreeMap<_, _> = self.local.read(|data| {
             let joined = data.endpoints.values().filter_map(|e| Some((e.sandbox.clone()?, e.id.clone())));
             joined.collect()
@@ -184,9 +185,9 @@ impl Verifier {
     /// The same of a store in which "not there" means "removed"; otherwise nothing.
     async fn known_entries(&self) -> Result<Option<Vec<Entry>>, StoreError> {
         let entries = self.entries().await?;
-        let copy = self.snapshot.borrow().clone();
+        let copy = self.snapshot.now();
         let known = cluster::is_known(&*self.store, &self.local, &copy).await?;
-        Ok((known && !self.footing.borrow().is_settling()).then_some(entries))
+        Ok((known && !self.footing.see(Footing::is_settling)).then_some(entries))
     }
 
     async fn engine_view(&self) -> Result<EngineView, crate::engine::EngineError> {

@@ -25,6 +25,7 @@ use crate::{
     plan::effective_mtu,
     reconcile::{Applied, Repaired, mirror::Health, propagate::EngineReport},
     store::{Entry, StoreError, gate::Footing, keys, ledger::Ledger},
+    watched::Watched,
 };
 
 /// The parts that are asked.
@@ -49,17 +50,17 @@ pub(super) struct View {
 
 impl AdminView for View {
     fn status(&self) -> StatusReport {
-        let (health, engine) = (self.health.borrow().clone(), self.engine.borrow().clone());
-        let applied = self.applied.borrow().clone();
-        let role = self.roles.borrow().clone();
+        let (health, engine) = (self.health.now(), self.engine.now());
+        let applied = self.applied.now();
+        let role = self.roles.now();
         let (networks, endpoints) =
             self.local.read(|data| (data.networks_in_use().len(), data.endpoints.len()));
         StatusReport {
             version: self.node.daemon_version.clone(),
             node: self.node.id.to_string(),
             hostname: self.node.hostname.clone(),
-            vtep: Some(self.underlay.borrow().vtep),
-            underlay: Some(mtu::status(&self.underlay.borrow())),
+            vtep: Some(self.underlay.see(|underlay| underlay.vtep)),
+            underlay: Some(mtu::status(&self.underlay.now())),
             data_path: Some(self.data_path()),
             scope: role.effective_scope().unwrap_or_default().as_str().to_owned(),
             mode: role.mode().map(|mode| mode.as_str().to_owned()),
@@ -83,7 +84,7 @@ impl AdminView for View {
                 steps: u32::try_from(applied.steps).unwrap_or(u32::MAX),
                 failed: count(applied.complaints.len()) + u32::from(applied.trouble.is_some()),
             }),
-            repairs: repairs(&applied, &self.names.borrow()),
+            repairs: repairs(&applied, &self.names.now()),
             elsewhere: engine.elsewhere.clone(),
             problems: self.problems(&health, &engine, &applied),
         }
@@ -113,8 +114,8 @@ impl AdminView for View {
 
     fn names(&self, question: NameQuestion) -> BoxFuture<'_, Result<NameReport, String>> {
         Box::pin(async move {
-            let snapshot = self.snapshot.borrow().clone();
-            let vtep = self.underlay.borrow().vtep;
+            let snapshot = self.snapshot.now();
+            let vtep = self.underlay.see(|underlay| underlay.vtep);
             let (local, asked) = (self.local.clone(), question.clone());
             // A hundred thousand names take a moment.
             let found = spawn_blocking(move || names::answer(&snapshot, &local, vtep, &asked)).await;
@@ -172,7 +173,7 @@ impl View {
             nodes: hosts::by_id(nodes, |node| node.id.clone()).into(),
             hosts: hosts::by_id(known, |host| host.id.clone()).into(),
             dead: hosts::by_id(dead, |death| death.id.clone()),
-            ..Snapshot::clone(&self.snapshot.borrow())
+            ..Snapshot::clone(&self.snapshot.now())
         })
     }
 
@@ -204,11 +205,11 @@ impl View {
                     .to_owned(),
             );
         }
-        let snapshot = self.snapshot.borrow().clone();
-        let underlay = self.underlay.borrow().clone();
+        let snapshot = self.snapshot.now();
+        let underlay = self.underlay.now();
         let own = Node { vtep: underlay.vtep, ..self.node.clone() };
         problems.extend(underlay.troubles);
-        problems.extend(losses::problems(&self.footing.borrow(), &snapshot, clock::unix_seconds()));
+        problems.extend(losses::problems(&self.footing.now(), &snapshot, clock::unix_seconds()));
         problems.extend(snapshot.nodes.values().filter_map(|other| disagreement(&own, other)));
         problems.extend(hosts::problems(&snapshot, &self.local, applied));
         let own = snapshot.nodes.get(&self.node.id);
@@ -231,12 +232,12 @@ impl View {
             let name = name.unwrap_or_else(|| id.short().to_owned());
             format!("container {name} has lost its link: {complaint}; restart it")
         }));
-        problems.extend(self.names.borrow().complaints.iter().map(|(sandbox, complaint)| {
+        problems.extend(self.names.now().complaints.iter().map(|(sandbox, complaint)| {
             format!("names of other hosts are not answered in sandbox {}: {complaint}", sandbox.display())
         }));
-        problems.extend(self.roles.borrow().problems());
+        problems.extend(self.roles.now().problems());
         problems.extend(engine.problems.iter().cloned());
-        problems.extend(self.names.borrow().unable.clone());
+        problems.extend(self.names.now().unable.clone());
         problems.extend(self.lost_addresses(&snapshot));
         problems
     }
@@ -285,7 +286,7 @@ impl View {
             .iter()
             .filter_map(|node| Some(format!("{} ({})", title(snapshot, node), why(node)?)))
             .collect();
-        let underlay = self.underlay.borrow().clone();
+        let underlay = self.underlay.now();
         NetworkRow {
             id: network.id.to_string(),
             name: network.name.clone(),

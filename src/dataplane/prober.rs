@@ -23,7 +23,10 @@ use tokio::{
 };
 
 use super::{DataplaneError, Prober, namespace::Namespace};
-use crate::model::{MacAddr, Underlay, probe_address, probe_mac};
+use crate::{
+    model::{MacAddr, Underlay, probe_address, probe_mac},
+    watched::Watched,
+};
 
 /// How often a host is asked before it counts as missing.
 const TRIES: u32 = 5;
@@ -58,7 +61,7 @@ impl Prober for NeighbourProber {
 
 impl NeighbourProber {
     async fn ask(&self, vtep: IpAddr) -> io::Result<bool> {
-        let own = self.underlay.borrow().vtep;
+        let own = self.underlay.see(|underlay| underlay.vtep);
         let socket = self.open(own)?;
         let target = probe_address(vtep);
         let question = solicitation(target, probe_mac(own));

@@ -21,6 +21,7 @@ use crate::{
     },
     model::NetworkId,
     names::Zone,
+    watched::Watched,
 };
 
 /// What one sandbox may know: the zone, and the networks it is on in the order in which they are searched.
@@ -46,7 +47,7 @@ impl Names {
     }
 
     pub(super) fn now(&self) -> (Arc<Zone>, Arc<[NetworkId]>, Duration) {
-        (self.zone.borrow().clone(), self.networks.borrow().clone(), self.epoch.elapsed())
+        (self.zone.now(), self.networks.now(), self.epoch.elapsed())
     }
 }
 

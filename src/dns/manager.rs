@@ -25,6 +25,7 @@ use crate::{
     local::Local,
     model::{Endpoint, NetworkId, Snapshot, Underlay},
     names::Zone,
+    watched::{Followed, Watched},
 };
 
 /// What the manager works with.
@@ -89,11 +90,11 @@ async fn keep_zone(
 ) {
     let mut changes = local.changes();
     loop {
-        let now = snapshot.borrow_and_update().clone();
-        let vtep = underlay.borrow().vtep;
+        let now = snapshot.catch_up();
+        let vtep = underlay.see(|underlay| underlay.vtep);
         let own: Vec<Endpoint> =
             local.read(|data| data.connected().map(|e| e.publish(local.node(), vtep)).collect());
-        let (node, before) = (local.node().clone(), zone.borrow().clone());
+        let (node, before) = (local.node().clone(), zone.now());
         let began = Instant::now();
         let work = move || Zone::of(&now, &node, own).after(&before, began - epoch);
         match spawn_blocking(work).await {

@@ -13,6 +13,7 @@ use super::{Driver, DriverError};
 use crate::{
     local::Binding,
     model::{IpamMode, Mode},
+    watched::Followed,
 };
 
 /// How long a container waits for its network's name, which normally takes a tenth of a second.
@@ -29,7 +30,7 @@ impl Driver {
         let mut changes = self.local.changes();
         let end = Instant::now() + NAME_TOLD;
         while self.is_open(&binding) {
-            let report = engine.borrow_and_update().clone();
+            let report = engine.catch_up();
             if let Some(name) = report.yielding.get(&docker_id) {
                 return Err(DriverError::Replaced { network: name.clone() });
             }

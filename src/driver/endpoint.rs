@@ -12,6 +12,7 @@ use crate::{
     local::{Binding, LocalEndpoint},
     model::{EndpointId, IpamMode, MacAddr, Mode, NetworkId},
     plan::effective_mtu,
+    watched::Watched,
 };
 
 /// `CreateEndpoint`, in our terms.
@@ -82,7 +83,7 @@ impl Driver {
             self.enter_in_book(&binding, &new)?;
         }
         let generation = self.generation(&binding, &new.addresses);
-        let underlay = self.underlay.borrow().clone();
+        let underlay = self.underlay.now();
         let snapshot = self.snapshot();
         let network = snapshot.networks.get(&binding.network.id).unwrap_or(&binding.network);
         let mtu = effective_mtu(&snapshot, network, underlay.vtep, underlay.mtu);

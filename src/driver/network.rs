@@ -18,6 +18,7 @@ use crate::{
     model::{IpamMode, Mode, Network, NetworkId, Pool, Underlay},
     plan::{carried_by_all, vxlan_overhead},
     store::{Txn, keys},
+    watched::Watched,
 };
 
 /// What engines call the global space of their own IPAM.
@@ -244,7 +245,7 @@ impl Driver {
 
     /// More than the underlay carries would lose large packets without a sign.
     fn check_mtu(&self, options: NetworkOptions) -> Result<(), DriverError> {
-        let Underlay { vtep, mtu: underlay, .. } = self.underlay.borrow().clone();
+        let Underlay { vtep, mtu: underlay, .. } = self.underlay.now();
         let most = carried_by_all(&self.snapshot(), vtep, underlay);
         let underlay = most + vxlan_overhead(vtep);
         match options.mtu {

@@ -11,6 +11,7 @@ use crate::{
     ipam::{AddrPool, Hold, PoolChoice, PoolId, choose_pool},
     model::{JOIN_OPTION, Mode, Network, NetworkId, Pool, Space},
     store::{keys, ledger::Held},
+    watched::Watched,
 };
 
 /// `RequestPool`, in our terms.
@@ -177,7 +178,7 @@ impl Driver {
         // An engine that has not been given the subnet compares our answer with the host's routes, finds our
         // own guard route, and asks again for ever.
         if let (None, IpNet::V4(cidr)) = (request.pool, subnet.cidr)
-            && self.applied.borrow().overlay.guards.contains(&cidr)
+            && self.applied.now().overlay.guards.contains(&cidr)
         {
             return Err(DriverError::Conflict {
                 network: network.title().to_owned(),

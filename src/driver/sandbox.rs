@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Driver, DriverError};
-use crate::{clock::micros, dataplane::names, model::EndpointId};
+use crate::{clock::micros, dataplane::names, model::EndpointId, watched::Followed};
 
 /// How long `Join` waits for the kernel. Normally the link has been there since `CreateEndpoint`.
 const LINK_READY: Duration = Duration::from_secs(8);
@@ -26,7 +26,7 @@ impl Driver {
         let start = Instant::now();
         loop {
             let complaint = {
-                let applied = applied.borrow_and_update();
+                let applied = applied.catch_up();
                 if applied.has_port(id) {
                     break;
                 }

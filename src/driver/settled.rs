@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Driver, DriverError};
-use crate::store::gate::Footing;
+use crate::{store::gate::Footing, watched::Followed};
 
 /// How long a call waits for that.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,11 +20,11 @@ impl Driver {
         let begun = Instant::now();
         let end = begun + PATIENCE;
         loop {
-            let until = match &*footing.borrow_and_update() {
+            let until = match footing.catch_up() {
                 Footing::Sure { settles: None, .. } | Footing::Foreign(_) | Footing::Away { .. } => {
                     return Ok(());
                 }
-                Footing::Sure { settles: Some(until), .. } => *until,
+                Footing::Sure { settles: Some(until), .. } => until,
                 // A look takes a moment, unless the store does not answer.
                 Footing::Unsure => begun + LOOK,
                 Footing::Refilling => Instant::now() + PATIENCE,

@@ -13,6 +13,7 @@ use crate::{
     local::LocalEndpoint,
     model::EndpointId,
     plan::Overlay,
+    watched::Watched,
 };
 
 /// Below this the kernel takes IPv6 off a link, with all its addresses (RFC 8200, section 5).
@@ -28,7 +29,7 @@ impl<D: Dataplane> Worker<D> {
             ports.get(&endpoint.id).is_some_and(|mtu| *mtu != 0 && *mtu != endpoint.mtu)
         };
         let late: Vec<_> = self.local.read(|data| data.connected().filter(differs).cloned().collect());
-        let told = self.applied.borrow().unfit.clone();
+        let told = self.applied.now().unfit.clone();
         let mut unfit = BTreeMap::new();
         let mut on_its_way = false;
         for endpoint in late {

@@ -19,6 +19,7 @@ use crate::{
     local::{Local, LocalData, LocalError, Release},
     model::{AddressClaim, Mark, Mode, Network, NetworkId, Pool, Removed, Snapshot},
     store::{Revision, StoreError, Txn, gate::Footing, keys, ledger::Ledger},
+    watched::Watched,
 };
 
 /// How often to look for what was left behind.
@@ -104,7 +105,7 @@ impl Housekeeping {
 
     async fn round(&self, used: &mut BTreeSet<NetworkId>, sweep: bool) -> Result<(), Unfinished> {
         // A network that no host seems to use would be removed for good.
-        if self.footing.as_ref().is_some_and(|footing| footing.borrow().is_settling()) {
+        if self.footing.as_ref().is_some_and(|footing| footing.see(Footing::is_settling)) {
             return Err(Unfinished::Settling);
         }
         let data = self.local.data();

@@ -31,6 +31,7 @@ use crate::{
         ledger::{Held, Ledger},
         record,
     },
+    watched::Watched,
 };
 
 /// How often the store's records are read again, in case somebody else changed them.
@@ -157,7 +158,7 @@ impl Keeper {
     }
 
     fn views(&self) -> BTreeMap<IpNet, View> {
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         self.local.read(|data| {
             let mut views = BTreeMap::new();
             // Of networks that engines share, a swarm's manager hands out the addresses, or all engines do.
@@ -225,7 +226,7 @@ impl Keeper {
     /// Whether what the store says of other hosts is what they say themselves: after it was lost, they need
     /// a moment to fill it again.
     fn is_settled(&self) -> bool {
-        self.footing.as_ref().is_none_or(|footing| match &*footing.borrow() {
+        self.footing.as_ref().is_none_or(|footing| match footing.now() {
             Footing::Sure { settles, .. } => settles.is_none_or(|until| until <= Instant::now()),
             _ => false,
         })
@@ -233,7 +234,7 @@ impl Keeper {
 
     /// Whether what was just read is the store that this host knows, and all hosts are done with filling it.
     async fn is_believed(&self) -> Result<bool, Unfinished> {
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         let known = cluster::is_known(&**self.ledger.store(), &self.local, &snapshot).await?;
         Ok(known && self.is_settled())
     }

@@ -20,6 +20,7 @@ use crate::{
     jury::{Unreachable, Verdict, cases, verdict},
     model::{Death, KnownHost, NodeId, Snapshot},
     store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
+    watched::{Followed, Watched},
 };
 
 /// Rest before a host is asked for at first: the records of one that has just registered are told by
@@ -83,7 +84,7 @@ impl Liveness {
         let mut former = Former::new();
         let mut seen = BTreeMap::new();
         loop {
-            let snapshot = self.snapshot.borrow_and_update().clone();
+            let snapshot = self.snapshot.catch_up();
             self.take_up(&snapshot, &mut open);
             self.ask(&snapshot, &mut open, &mut asking);
             self.tell(&open);
@@ -111,7 +112,7 @@ impl Liveness {
     /// live does so; `seen` has the registrations that it saw alive, and a record that it does not reach stays
     /// without the time.
     async fn note_leaving(&self, snapshot: &Snapshot, seen: &mut BTreeMap<NodeId, u64>) {
-        if !self.health.borrow().synced {
+        if !self.health.see(|health| health.synced) {
             return;
         }
         for suspect in snapshot.suspects() {
@@ -162,7 +163,7 @@ impl Liveness {
             let Some(host) = snapshot.hosts.get(id).filter(|_| due && asking.len() < AT_ONCE) else {
                 continue;
             };
-            if !self.applied.borrow().can_ask(host.vtep) {
+            if !self.applied.now().can_ask(host.vtep) {
                 case.missed = None;
                 case.ask_at = Some(Instant::now() + SOON);
                 continue;

@@ -26,6 +26,7 @@ use crate::{
     local::{self, Local},
     model::{Mark, NetworkId, NodeId, Shared, Snapshot},
     store::{Entry, Store, WatchEvent, keys},
+    watched::Watched,
 };
 
 /// How long changes are gathered before the durable copy is written, and how much longer for each endpoint and host
@@ -158,7 +159,7 @@ impl Mirror {
                 let begun = Instant::now();
                 let (published, complete) = self.publish().await;
                 if published {
-                    let rest = rest_before_saving(&self.snapshot.borrow());
+                    let rest = rest_before_saving(&self.snapshot.now());
                     save_at.get_or_insert_with(|| Instant::now() + rest);
                 }
                 rest_until = Instant::now() + GATHER.max(begun.elapsed() * GATHER_SHARE);
@@ -240,7 +241,7 @@ impl Mirror {
                 let stop = cancel.child_token();
                 let source = Source::Endpoints(id.clone());
                 self.follow(tasks, sender, source, &keys::endpoints(&id), stop.clone());
-                let known = self.snapshot.borrow().endpoints.get(&id).cloned().unwrap_or_default();
+                let known = self.snapshot.now().endpoints.get(&id).cloned().unwrap_or_default();
                 self.members.insert(id.clone(), (Members::of(id, known), stop));
             }
         }
@@ -323,7 +324,7 @@ impl Mirror {
     /// Publishes the snapshot if it differs from the last one. Answers whether it did, and whether nothing
     /// is kept back for a better look.
     async fn publish(&mut self) -> (bool, bool) {
-        let old = self.snapshot.borrow().clone();
+        let old = self.snapshot.now();
         if self.doubtful {
             // An error leaves the doubt.
             let known = cluster::is_known(&*self.store, &self.local, &old).await;
@@ -344,7 +345,7 @@ impl Mirror {
     }
 
     fn save(&self) {
-        if let Err(error) = local::write_snapshot(&self.file, &self.snapshot.borrow()) {
+        if let Err(error) = local::write_snapshot(&self.file, &self.snapshot.now()) {
             warn!(%error, "cannot save the last known state");
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     engine::{EngineApi, EngineEvent, EngineEvents},
     local::Local,
     model::{EngineMode, Role, Scope, ScopeChoice},
+    watched::Watched,
 };
 
 /// How often an engine is asked that has said nothing of itself: it tells nobody that it joins a swarm.
@@ -51,7 +52,7 @@ impl Roles {
 
     /// The role now.
     pub fn now(&self) -> Role {
-        self.role.borrow().clone()
+        self.role.now()
     }
 
     /// The scope with which the engine registers the driver now. Waits for the engine's word only as long as
@@ -59,7 +60,7 @@ impl Roles {
     pub async fn register(&self) -> Scope {
         let mut role = self.watch();
         let (sure, known) = {
-            let role = role.borrow();
+            let role = role.now();
             (role.choice != ScopeChoice::Auto || role.confirmed, role.engine.is_some())
         };
         if !sure {
@@ -67,7 +68,7 @@ impl Roles {
             // A timeout is no error: the last known mode, or the usual one, is what is answered then.
             let _ = timeout(wait, role.wait_for(|role| role.confirmed)).await;
         }
-        let scope = self.role.borrow().scope();
+        let scope = self.role.see(Role::scope);
         self.change(|role| role.registered = Some(scope));
         scope
     }

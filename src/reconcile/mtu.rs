@@ -19,6 +19,7 @@ use crate::{
     model::{Network, NodeId, Snapshot, Underlay},
     plan::{carried_by_all, inner_mtu},
     store::{Outcome, StoreError, Txn, keys, ledger::Ledger, record},
+    watched::Followed,
 };
 
 /// For how long all hosts have to carry more before a network is raised: a host that starts may not know yet
@@ -44,8 +45,8 @@ impl MtuKeeper {
         // What all hosts carry, and since when.
         let mut steady: Option<(u32, Instant)> = None;
         loop {
-            let snapshot = self.snapshot.borrow_and_update().clone();
-            let underlay = self.underlay.borrow_and_update().clone();
+            let snapshot = self.snapshot.catch_up();
+            let underlay = self.underlay.catch_up();
             let all = carried_by_all(&snapshot, underlay.vtep, underlay.mtu);
             let (_, since) = *match &mut steady {
                 Some(known) if known.0 == all => known,

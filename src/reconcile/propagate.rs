@@ -22,6 +22,7 @@ use crate::{
     local::{Binding, Departure, Local, LocalError},
     model::{Mode, Network, NetworkId, Role, Shared, Snapshot},
     store::{StoreError, ledger::Ledger},
+    watched::Watched,
 };
 pub use arriving::spec_of;
 
@@ -162,7 +163,7 @@ impl Propagator {
     }
 
     fn ground(&self) -> Ground {
-        let snapshot = self.snapshot.borrow();
+        let snapshot = self.snapshot.now();
         self.local.read(|data| Ground {
             networks: snapshot.networks.clone(),
             departed: snapshot.departed.clone(),
@@ -174,7 +175,7 @@ impl Propagator {
 
     /// Whether the last look has left something to do, or a person to be told of it.
     fn is_waiting(&self) -> bool {
-        let report = self.report.borrow();
+        let report = self.report.now();
         let settled = report.problems.is_empty() && report.yielding.is_empty() && report.elsewhere.is_empty();
         !settled || !report.reachable || self.owes_a_name()
     }
@@ -193,7 +194,7 @@ impl Propagator {
 
     async fn round(&self, missing: &mut BTreeMap<NetworkId, Instant>) -> Result<(), Unfinished> {
         let networks = self.engine.networks(self.driver.ask(&*self.engine).await?).await?;
-        let last = self.report.borrow().clone();
+        let last = self.report.now();
         let version = match last.version.filter(|_| last.reachable) {
             Some(version) => version,
             None => self.engine.version().await?.version,
@@ -205,7 +206,7 @@ impl Propagator {
         }
         self.remove_gone(&mut found).await?;
         // Under the global scope an engine would make something else of a plain network.
-        if self.roles.borrow().takes_plain_networks() {
+        if self.roles.see(Role::takes_plain_networks) {
             self.create_new(&mut found).await?;
         }
         let report = EngineReport {
@@ -255,11 +256,11 @@ impl Propagator {
     }
 
     async fn remove_gone(&self, found: &mut Findings) -> Result<(), Unfinished> {
-        let health = self.health.borrow().clone();
+        let health = self.health.now();
         if !health.synced || health.trouble.is_some() {
             return Ok(());
         }
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         let bindings = self.local.read(|data| data.bindings.clone());
         for binding in bindings.into_values().filter(|b| !snapshot.networks.contains_key(&b.network.id)) {
             if !self.surely_gone(&binding).await? {
@@ -295,7 +296,7 @@ impl Propagator {
         if self.exists(&binding.network.id).await? {
             return Ok(false);
         }
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         cluster::is_known(&**self.ledger.store(), &self.local, &snapshot).await
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         ledger::{Held, Ledger},
         record,
     },
+    watched::Watched,
 };
 
 /// Records in one transaction; well below what every store takes.
@@ -201,7 +202,7 @@ impl Publisher {
 
     fn wanted(&self) -> BTreeMap<String, String> {
         let node = self.local.node();
-        let vtep = self.underlay.borrow().vtep;
+        let vtep = self.underlay.see(|underlay| underlay.vtep);
         self.local.read(|data| {
             let records = data.connected().map(|endpoint| {
                 let key = keys::endpoint(&endpoint.network, &endpoint.id);

@@ -33,6 +33,7 @@ use crate::{
         ledger::Ledger,
         record,
     },
+    watched::Watched,
 };
 
 /// How often to look without any sign that something happened.
@@ -110,7 +111,7 @@ impl Refill {
                 biased;
                 () = cancel.cancelled() => return,
                 Ok(()) = self.health.changed() => {
-                    if self.health.borrow().trouble.is_some() {
+                    if self.health.see(|health| health.trouble.is_some()) {
                         self.gate.doubt();
                     }
                 }
@@ -123,7 +124,7 @@ impl Refill {
 
     /// One look, and what follows from it; the answer is when to look again.
     async fn round(&self, looks: &mut Looks) -> Result<Duration, Unfinished> {
-        let memory = Memory::of(&self.local, &self.snapshot.borrow());
+        let memory = Memory::of(&self.local, &self.snapshot.now());
         let sight = cluster::look(&**self.gate.inner(), &memory).await?;
         match sight {
             Sight::Same { guard, marks, meta } => {
@@ -265,7 +266,7 @@ impl Refill {
         self.gate.set(Footing::Refilling);
         let known = self.local.read(|data| data.cluster.clone());
         let first = known.is_none();
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         let filling = networks::Filling {
             ledger: Ledger::new(self.gate.under(guard)),
             local: &self.local,
@@ -291,7 +292,7 @@ impl Refill {
     /// they are done.
     fn settles(&self, looks: &mut Looks, meta: &Meta, marks: &BTreeMap<NodeId, Mark>) -> Option<Instant> {
         let since = looks.confirmed?;
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         let done = |node: &NodeId| has_told(marks, node, meta);
         let all = done(self.local.node()) && snapshot.nodes.keys().chain(snapshot.marks.keys()).all(done);
         let over = since.elapsed() >= SETTLES_WITHIN || (all && since.elapsed() >= SETTLES_AFTER);

@@ -23,6 +23,7 @@ use crate::{
     local::Local,
     model::{EndpointId, NetworkId, Snapshot, Underlay, Vni},
     plan::{LocalPort, Op, Overlay, Planner, Situation, Spoken, diff, inherit, repaired_thing, repairs},
+    watched::Watched,
 };
 
 /// The longest time between two full comparisons.
@@ -158,7 +159,7 @@ impl<D: Dataplane> Worker<D> {
     /// When the first of the refused subnets need no longer be shown.
     fn next_expiry(&self) -> Option<Instant> {
         let now = Instant::now();
-        self.refused.borrow().values().copied().filter(|until| *until > now).min()
+        self.refused.see(|refused| refused.values().copied().filter(|until| *until > now).min())
     }
 
     fn subscribe(&self) -> Option<mpsc::Receiver<Changed>> {
@@ -209,7 +210,7 @@ impl<D: Dataplane> Worker<D> {
         let mut ops = diff(&from, &to);
         ops.sort_by_key(Op::can_wait);
         let spent = begun.elapsed();
-        let told = self.applied.borrow().clone();
+        let told = self.applied.now();
         let mut complaints: BTreeMap<NetworkId, String> = BTreeMap::new();
         let mut trouble = None;
         let mut done = Vec::with_capacity(ops.len());
@@ -277,7 +278,7 @@ impl<D: Dataplane> Worker<D> {
         if !done.is_empty() {
             info!(steps = done.len(), failed = ops.len() - done.len(), "kernel brought up to date");
         }
-        let steps = self.applied.borrow().steps + u64::try_from(done.len()).unwrap_or(u64::MAX);
+        let steps = self.applied.now().steps + u64::try_from(done.len()).unwrap_or(u64::MAX);
         let compared_at = clock::unix_seconds();
         self.applied.send_modify(|applied| {
             let applied = Arc::make_mut(applied);
@@ -349,8 +350,8 @@ impl<D: Dataplane> Worker<D> {
         });
         let now = Instant::now();
         let refused: BTreeSet<Ipv4Net> =
-            self.refused.borrow().iter().filter(|(_, until)| **until > now).map(|(cidr, _)| *cidr).collect();
-        let underlay = self.underlay.borrow().clone();
+            self.refused.now().into_iter().filter(|(_, until)| *until > now).map(|(cidr, _)| cidr).collect();
+        let underlay = self.underlay.now();
         let situation = Situation {
             node: self.local.node(),
             vtep: underlay.vtep,
@@ -361,7 +362,7 @@ impl<D: Dataplane> Worker<D> {
             refused: &refused,
             fast_path: self.dataplane.has_fast_path(),
         };
-        let snapshot = self.snapshot.borrow();
+        let snapshot = self.snapshot.now();
         let mut wanted = planner.desired(&snapshot, &situation);
         inherit(&snapshot, found, &mut wanted);
         wanted

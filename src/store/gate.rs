@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{Entry, Guard, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch};
+use crate::watched::{Followed, Watched};
 
 /// How long a change waits until it is known how the store is.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -113,7 +114,7 @@ impl Gate {
         let mut footing = self.footing.subscribe();
         let end = Instant::now() + PATIENCE;
         loop {
-            let now = footing.borrow_and_update().clone();
+            let now = footing.catch_up();
             match now {
                 Footing::Sure { guard, .. } => return Ok(guard),
                 Footing::Foreign(detail) => return Err(self.unsettled(detail)),
@@ -125,7 +126,7 @@ impl Gate {
                 break;
             }
         }
-        let now = footing.borrow().clone();
+        let now = footing.now();
         match now {
             Footing::Sure { guard, .. } => Ok(guard),
             Footing::Foreign(detail) => Err(self.unsettled(detail)),
@@ -268,7 +269,7 @@ mod tests {
         gate.inner().txn(Txn::new().put("key", "1")).await.unwrap();
         let error = gate.txn(Txn::new().put("a", "3")).await.unwrap_err();
         assert!(error.to_string().contains("filled again"), "{error}");
-        assert!(matches!(*gate.footing().borrow(), Footing::Unsure));
+        assert!(matches!(gate.footing().now(), Footing::Unsure));
         assert_eq!(gate.range("a").await.unwrap()[0].value, "1");
         // Whoever waits goes on once somebody has looked.
         let (told, ()) = tokio::join!(gate.txn(Txn::new().put("a", "4")), async {

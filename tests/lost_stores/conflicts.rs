@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rs_overlay::{
     model::{Meta, NetworkId, Removed},
     store::{Outcome, Store, Txn, keys, record},
+    watched::Watched,
 };
 
 use super::scene::{clear, contents, endorsed, meta, settled};
@@ -88,7 +89,7 @@ async fn a_network_that_was_removed_while_a_host_was_away_stays_removed() {
     net.remove(&a).await;
     a.until("the removal", async || {
         let there = a.network_keys().await.contains(&network_key(1));
-        (there || a.snapshot.borrow().removed.is_empty()).then(|| "still there".to_owned())
+        (there || a.snapshot.now().removed.is_empty()).then(|| "still there".to_owned())
     })
     .await;
     // So that the word of it is on the disk as well.
@@ -142,7 +143,7 @@ async fn a_store_of_another_cluster_and_one_that_cannot_be_read_are_left_alone()
         let now: Vec<_> = now.into_iter().map(|entry| (entry.key, entry.value)).collect();
         assert_eq!(now, [(keys::META.to_owned(), text)]);
         assert_eq!(a.kernel.overlay(), kernel);
-        assert!(a.snapshot.borrow().networks.len() == 1);
+        assert!(a.snapshot.now().networks.len() == 1);
     }
     // The disk that was mistaken for another is back, empty.
     let first = a.local.read(|data| data.store_incarnation().map(str::to_owned));

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rs_overlay::{model::NetworkId, store::keys};
+use rs_overlay::{model::NetworkId, store::keys, watched::Watched};
 use serde_json::json;
 
 use super::scene::{booked, contents, has, meta, reaches, restore, save, settled, undisturbed, wipe};
@@ -92,7 +92,7 @@ async fn emptied<S: Server>() {
     let c = Host::standing(Arc::clone(&store), dir.path(), 3);
     assert_eq!(settled(&[&a, &b, &c], Some(&first)).await, second);
     c.until("both networks", async || {
-        let networks = c.snapshot.borrow().networks.len();
+        let networks = c.snapshot.now().networks.len();
         (networks != 2).then(|| format!("{networks}"))
     })
     .await;
@@ -202,11 +202,11 @@ async fn set_back<S: Server>() {
     let tomb = keys::removed(&NetworkId::new(id(1)).unwrap());
     a.until("the removal to be known everywhere", async || {
         let known = |host: &Host| {
-            let snapshot = host.snapshot.borrow().clone();
+            let snapshot = host.snapshot.now();
             snapshot.removed.len() == 1 && snapshot.networks.len() == 2
         };
         let settled = a.local.data().departures.is_empty() && b.local.data().departures.is_empty();
-        (!known(&a) || !known(&b) || !settled).then(|| format!("{:?}", a.snapshot.borrow()))
+        (!known(&a) || !known(&b) || !settled).then(|| format!("{:?}", a.snapshot.now()))
     })
     .await;
     settled(&[&a, &b], None).await;

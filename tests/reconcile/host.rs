@@ -28,6 +28,7 @@ use rs_overlay::{
         remote::Remote,
         timeouts::Timeouts,
     },
+    watched::Watched,
 };
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -211,7 +212,7 @@ impl Host {
     pub(crate) async fn kernel_is(&self, what: &str, kernel: &FakeKernel, good: impl Fn(&Overlay) -> bool) {
         until(what, async || {
             let overlay = kernel.overlay();
-            check(good(&overlay), (overlay, self.applied.borrow().clone()))
+            check(good(&overlay), (overlay, self.applied.now()))
         })
         .await;
     }
@@ -219,7 +220,7 @@ impl Host {
     /// Waits until the snapshot is as `good` says.
     pub(crate) async fn snapshot_is(&self, what: &str, good: impl Fn(&Snapshot) -> bool) {
         until(what, async || {
-            let snapshot = self.snapshot.borrow().clone();
+            let snapshot = self.snapshot.now();
             check(good(&snapshot), snapshot)
         })
         .await;

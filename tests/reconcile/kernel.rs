@@ -11,6 +11,7 @@ use std::{
 use rs_overlay::{
     dataplane::{Changed, Dataplane, DataplaneError, fake::FakeKernel},
     plan::{Op, Overlay},
+    watched::Watched,
 };
 use tokio::sync::mpsc;
 
@@ -39,7 +40,7 @@ async fn a_failing_step_is_told_at_join_and_tried_again_until_it_works() {
     let link = host.driver.join(&endpoint_id("e1"), "/var/run/docker/netns/x").await.unwrap();
     assert!(!link.is_empty() && has_port(&kernel.overlay(), "e1"));
     until("the complaint to go", async || {
-        let applied = host.applied.borrow().clone();
+        let applied = host.applied.now();
         check(applied.complaints.is_empty() && applied.trouble.is_none(), applied)
     })
     .await;

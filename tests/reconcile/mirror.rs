@@ -13,6 +13,7 @@ use rs_overlay::{
         Entry, LeaseId, Outcome, Revision, Store, StoreError, StoreFuture, Txn, Watch, WatchEvent, keys,
         record,
     },
+    watched::Watched,
 };
 use tokio::sync::mpsc;
 
@@ -100,18 +101,18 @@ async fn a_listing_replaces_its_section_whole_and_a_network_out_of_use_is_droppe
     host.snapshot_is("two endpoints", count(2)).await;
 
     // A new listing that breaks off, and one that is whole; another section is complete meanwhile.
-    let before = host.snapshot.borrow().endpoints.clone();
+    let before = host.snapshot.now().endpoints.clone();
     script.tell(&prefix, [WatchEvent::Init, put("r3", 5)]).await;
     let net = Script::put(keys::network(&network().id), record::encode(&network()));
     script.tell(keys::NETWORKS, [WatchEvent::Init, net, WatchEvent::InitDone]).await;
     host.snapshot_is("the network", |snapshot| snapshot.networks.len() == 1).await;
     script.tell(&prefix, [WatchEvent::Lost("gone".into())]).await;
     until("the outage to be told", async || {
-        let health = host.health.borrow().clone();
+        let health = host.health.now();
         check(health.trouble.as_deref() == Some("gone"), health)
     })
     .await;
-    assert_eq!(host.snapshot.borrow().endpoints, before);
+    assert_eq!(host.snapshot.now().endpoints, before);
     script.tell(&prefix, [WatchEvent::Init, put("r4", 6), WatchEvent::InitDone]).await;
     host.snapshot_is("one endpoint", count(1)).await;
     script.tell(&prefix, [put("r5", 7), put("r6", 8)]).await;
@@ -124,11 +125,11 @@ async fn a_listing_replaces_its_section_whole_and_a_network_out_of_use_is_droppe
     host.snapshot_is("the network's endpoints to be dropped", |snapshot| snapshot.endpoints.is_empty()).await;
     let sender = script.sender(&prefix).unwrap();
     tokio::time::timeout(Duration::from_secs(90), sender.closed()).await.unwrap();
-    assert_eq!(host.snapshot.borrow().networks.len(), 1);
+    assert_eq!(host.snapshot.now().networks.len(), 1);
     // The last state is there again at the next start, before any store has answered.
-    let snapshot = host.snapshot.borrow().clone();
+    let snapshot = host.snapshot.now();
     let dir = host.stop().await;
     let host = Host::start_in(dir, Arc::new(Script::default()), Arc::new(FakeKernel::default()));
-    assert_eq!(*host.snapshot.borrow().clone(), *snapshot);
+    assert_eq!(*host.snapshot.now(), *snapshot);
     host.stop().await;
 }

@@ -7,6 +7,7 @@ use rs_overlay::{
     local::Release,
     model::{AddressClaim, ClaimKind, Endpoint},
     store::{Txn, keys, record},
+    watched::Watched,
 };
 
 use super::host::{Host, StoreHost, check, fill, remote, until, vni};
@@ -31,11 +32,11 @@ async fn nothing_changes_while_the_store_is_away_and_all_is_caught_up_with_after
     })
     .await;
     host.snapshot_is("both endpoints", |snapshot| snapshot.endpoints.values().any(|e| e.len() == 2)).await;
-    let (snapshot, overlay) = (host.snapshot.borrow().clone(), kernel.overlay());
+    let (snapshot, overlay) = (host.snapshot.now(), kernel.overlay());
 
     store.stop().await;
     until("the outage to be told", async || {
-        let health = host.health.borrow().clone();
+        let health = host.health.now();
         check(health.trouble.is_some(), health)
     })
     .await;
@@ -45,7 +46,7 @@ async fn nothing_changes_while_the_store_is_away_and_all_is_caught_up_with_after
     let mut now = kernel.overlay();
     now.segments.get_mut(&vni()).unwrap().ports.remove(&super::host::endpoint_id("e2"));
     assert_eq!(now, overlay);
-    assert_eq!(*host.snapshot.borrow().clone(), *snapshot);
+    assert_eq!(*host.snapshot.now(), *snapshot);
 
     store.revive().await;
     fill(&host.ledger, &[remote("r2", 5)]).await;
@@ -53,7 +54,7 @@ async fn nothing_changes_while_the_store_is_away_and_all_is_caught_up_with_after
     host.snapshot_is("all four endpoints", |snapshot| snapshot.endpoints.values().any(|e| e.len() == 4))
         .await;
     until("the end of the outage to be told", async || {
-        let health = host.health.borrow().clone();
+        let health = host.health.now();
         check(health.trouble.is_none(), health)
     })
     .await;

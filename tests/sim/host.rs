@@ -33,6 +33,7 @@ use rs_overlay::{
         worker::Worker,
     },
     store::{Store, gate::Gate, ledger::Ledger},
+    watched::Followed,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -306,7 +307,7 @@ async fn tell_facts(
     facts: watch::Sender<Facts>,
 ) {
     loop {
-        let probe = applied.borrow_and_update().has_probe();
+        let probe = applied.catch_up().has_probe();
         facts.send_if_modified(|facts| std::mem::replace(&mut facts.probe, probe) != probe);
         if applied.changed().await.is_err() {
             return;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rs_overlay::store::{
-    LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, WatchEvent, timeouts::Timeouts,
+use rs_overlay::{
+    store::{LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch, WatchEvent, timeouts::Timeouts},
+    watched::{Followed, Watched},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -35,7 +36,7 @@ pub(crate) struct Link {
 pub(crate) struct SimStore(pub(crate) usize);
 
 fn link(host: usize) -> Link {
-    host::with(host, |host| *host.link.borrow())
+    host::with(host, |host| host.link.now())
 }
 
 fn away(detail: &str) -> StoreError {
@@ -198,7 +199,7 @@ async fn feed(host: usize, prefix: String, events: mpsc::Sender<WatchEvent>) {
     let mut changes = store::with(|store| store.changes());
     let mut position = None;
     loop {
-        if links.borrow_and_update().down {
+        if links.catch_up().down {
             let patience = luck::millis(50..5000);
             let up = tokio::time::timeout(patience, links.wait_for(|link| !link.down)).await.is_ok();
             // A connection may outlive a short cut.
@@ -215,7 +216,7 @@ async fn feed(host: usize, prefix: String, events: mpsc::Sender<WatchEvent>) {
                     up = links.wait_for(|link| !link.down) => if up.is_err() { return },
                 }
                 sleep(luck::millis(0..400)).await;
-                if links.borrow().down {
+                if links.now().down {
                     continue;
                 }
             }
@@ -264,7 +265,7 @@ async fn follow(
         Err(()) => *position = None,
         Ok(Some((next, event))) => {
             sleep(trip()).await;
-            if links.borrow().down {
+            if links.now().down {
                 return Ok(());
             }
             if luck::percent(5) {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rs_overlay::{model::EndpointId, plan::Overlay};
+use rs_overlay::{model::EndpointId, plan::Overlay, watched::Watched};
 use tokio::time::Instant;
 
 use super::{checks::Live, host};
@@ -63,7 +63,7 @@ impl Reach {
 /// same address, which goes first.
 fn knows(host: usize, one: &Live) -> bool {
     host::daemon(host).is_some_and(|daemon| {
-        let snapshot = daemon.snapshot.borrow();
+        let snapshot = daemon.snapshot.now();
         snapshot.endpoints.get(&one.network).is_some_and(|known| known.contains_key(&one.endpoint))
     })
 }

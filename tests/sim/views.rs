@@ -7,6 +7,7 @@ use rs_overlay::{
     names::{Answer, Kind, Zone, lookup},
     plan::{LocalPort, Situation, desired},
     store::{Entry, keys, record},
+    watched::Watched,
 };
 
 use super::{
@@ -44,7 +45,7 @@ pub(crate) fn snapshots(
             hosts: hosts.clone().into(),
             ..Snapshot::default()
         };
-        let seen = daemon.snapshot.borrow().clone();
+        let seen = daemon.snapshot.now();
         let same = seen.meta == truth.meta
             && seen.nodes == truth.nodes
             && seen.hosts == truth.hosts
@@ -73,7 +74,7 @@ fn kernel_of(number: usize, daemon: &Daemon, truth: &Snapshot) -> Option<String>
     let (vtep, overlay) = host::with(number, |host| (host.vtep, host.kernel.overlay()));
     let refused = daemon.driver.refused();
     let now = tokio::time::Instant::now();
-    let refused = refused.borrow().iter().filter(|(_, until)| **until > now).map(|(cidr, _)| *cidr).collect();
+    let refused = refused.now().iter().filter(|(_, until)| **until > now).map(|(cidr, _)| *cidr).collect();
     let situation = Situation {
         node: daemon.local.node(),
         vtep,
@@ -95,7 +96,7 @@ pub(crate) fn names(daemons: &[Daemon], live: &BTreeSet<Live>, wrong: &mut Vec<S
         let own: Vec<Endpoint> = daemon
             .local
             .read(|data| data.connected().map(|e| e.publish(daemon.local.node(), vtep)).collect());
-        let zone = Zone::of(&daemon.snapshot.borrow(), daemon.local.node(), own);
+        let zone = Zone::of(&daemon.snapshot.now(), daemon.local.node(), own);
         for network in daemon.local.read(rs_overlay::local::LocalData::networks_in_use) {
             let names: BTreeSet<_> = live.iter().map(|one| one.name.as_str()).collect();
             for name in names {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use rs_overlay::{chance, clock, model::NetworkId};
+use rs_overlay::{chance, clock, model::NetworkId, watched::Watched};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -237,7 +237,7 @@ impl World {
 async fn follow_advice() {
     for number in 0..host::count() {
         let Some(daemon) = host::daemon(number) else { continue };
-        let problems = daemon.report.borrow().problems.clone();
+        let problems = daemon.report.now().problems.clone();
         drop(daemon);
         let doomed: Vec<String> = host::with(number, |host| {
             let named =

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use rs_overlay::watched::Followed;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -48,7 +49,7 @@ async fn serve(listener: TcpListener, target: watch::Receiver<Option<u16>>) {
     loop {
         let (mut near, _) = listener.accept().await.unwrap();
         let mut changed = target.clone();
-        let server = *changed.borrow_and_update();
+        let server = changed.catch_up();
         if let Some(server) = server {
             connections.spawn(async move {
                 let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };

@@ -33,6 +33,7 @@ use rs_overlay::{
     store::{
         Entry, Store, Txn, embedded::Embedded, gate::Gate, keys, ledger::Ledger, record, timeouts::Timeouts,
     },
+    watched::Watched,
 };
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -208,7 +209,7 @@ impl Host {
         let mut health = self.health.clone();
         let synced = health.wait_for(|health| health.synced);
         let seen = tokio::time::timeout(PATIENCE, synced).await.is_ok();
-        assert!(seen, "{} does not get to know the cluster: {:?}", self.name, health.borrow());
+        assert!(seen, "{} does not get to know the cluster: {:?}", self.name, health.now());
     }
 
     /// Sends exactly `body`, as an engine does: without a content type.

@@ -13,6 +13,7 @@ use crate::{
     model::{AddressClaim, ClaimKind, IpamMode, Network, NetworkClaim, Pool, Space, Subnet, Vni},
     plan::carried_by_all,
     store::{Outcome, TXN_ROOM, Txn, keys, ledger::Held, record},
+    watched::Watched,
 };
 
 impl Driver {
@@ -143,7 +144,7 @@ impl Driver {
             ip_range: pool.record.ip_range,
             aux: subnet.aux.clone(),
         });
-        let underlay = self.underlay.borrow().clone();
+        let underlay = self.underlay.now();
         Network {
             id: new.docker_id.clone(),
             name: None,

@@ -11,6 +11,7 @@ use crate::{
     model::{AddressClaim, ClaimKind},
     reconcile::housekeeping::Unfinished,
     store::{Outcome, Txn, keys, ledger::Held, record},
+    watched::Watched,
 };
 
 /// Addresses in one transaction: each takes a guard and a change, all together one more guard.
@@ -146,7 +147,7 @@ impl Keeper {
     fn lose(&self, view: &View, claim: &OwnClaim, held: &Held<AddressClaim>) -> Result<(), Unfinished> {
         let node = &held.record.node;
         if self.local.mark_lost(&claim.cidr, claim.ip, Some(node))? {
-            let host = self.snapshot.borrow().node_title(node).to_owned();
+            let host = self.snapshot.now().node_title(node).to_owned();
             let (network, ip) = (view.network.title(), claim.ip);
             let user = self.local.read(|data| data.user_of(&claim.cidr, ip).map(|user| user.id.clone()));
             if let Some(endpoint) = user {

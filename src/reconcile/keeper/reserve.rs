@@ -12,6 +12,7 @@ use crate::{
     model::{ClaimKind, IpamMode},
     reconcile::housekeeping::Unfinished,
     store::{Outcome, Txn, keys, record},
+    watched::Watched,
 };
 
 /// How long an address stays here after a container has left it, in milliseconds: an engine that restarts,
@@ -61,7 +62,7 @@ impl Keeper {
         taken.extend(subnet.gateway.into_iter().chain(subnet.aux.values().copied()));
         taken.extend(&view.used);
         // What lives elsewhere stays where it is, also if the store has lost its claim.
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         let others = snapshot.endpoints_of(&view.network.id).filter(|e| e.node != *self.local.node());
         taken.extend(others.flat_map(|endpoint| endpoint.addresses.iter().copied()));
         taken.extend(view.wanted.iter().flatten());

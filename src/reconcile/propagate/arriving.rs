@@ -9,11 +9,12 @@ use crate::{
     engine::{EngineError, IpamConfig, NetworkSpec},
     model::{Endpoint, JOIN_OPTION, Mode, Network},
     store::{StoreError, keys},
+    watched::Watched,
 };
 
 impl Propagator {
     pub(super) async fn create_new(&self, found: &mut Findings) -> Result<(), Unfinished> {
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         for network in snapshot.networks.values().filter(|network| network.mode() == Mode::Plain) {
             let Some(name) = &network.name else { continue };
             let here = self.local.read(|data| {
@@ -62,7 +63,7 @@ impl Propagator {
 
     async fn where_it_lives(&self, name: &str, network: &Network) -> Result<String, StoreError> {
         let endpoints = self.ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         let hosts: BTreeSet<_> = endpoints.iter().map(|e| snapshot.node_title(&e.record.node)).collect();
         let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
         Ok(format!(
@@ -74,7 +75,7 @@ impl Propagator {
     async fn has_departed(&self, network: &Network) -> Result<bool, StoreError> {
         let mark = keys::departed(&network.id, self.local.node());
         // A store that was emptied has lost the mark until it is filled again.
-        if self.snapshot.borrow().departed.contains(&network.id) {
+        if self.snapshot.now().departed.contains(&network.id) {
             return Ok(true);
         }
         Ok(self.ledger.store().range(&mark).await?.iter().any(|entry| entry.key == mark))

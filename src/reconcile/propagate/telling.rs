@@ -10,6 +10,7 @@ use crate::{
     local::{Binding, LocalError},
     model::{IpamMode, JOIN_OPTION, Mode, Network, NetworkClaim, NetworkId},
     store::{Outcome, StoreError, Txn, keys, record},
+    watched::Watched,
 };
 
 impl Propagator {
@@ -22,7 +23,7 @@ impl Propagator {
     ) -> Result<(), Unfinished> {
         let Ok(docker_id) = NetworkId::new(docker.id.as_str()) else { return Ok(()) };
         let binding = self.local.read(|data| data.bindings.get(&docker_id).cloned());
-        let known = self.snapshot.borrow().networks.get(&docker_id).cloned();
+        let known = self.snapshot.now().networks.get(&docker_id).cloned();
         let known = known.or_else(|| binding.as_ref().map(|binding| binding.network.clone()));
         if let Some(network) = known.filter(|network| network.mode() != Mode::Plain) {
             return self.tell_shared(docker, &network, binding.as_ref()).await;
@@ -98,7 +99,7 @@ impl Propagator {
 
     /// Keeps the copy that a start without the store would go by.
     fn refresh(&self, binding: &Binding) -> Result<(), Unfinished> {
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         if let Some(newest) = snapshot.networks.get(&binding.network.id) {
             self.local.refresh_binding(&binding.docker_id, newest)?;
         }
@@ -108,7 +109,7 @@ impl Propagator {
     /// The engine has a network of ours that this host's state does not know, as after the loss of the
     /// state directory: its IPAM option, or its own id, says which network of the cluster it is.
     fn adopt(&self, docker: &EngineNetwork, docker_id: &NetworkId) -> Result<(), LocalError> {
-        let snapshot = self.snapshot.borrow().clone();
+        let snapshot = self.snapshot.now();
         let named = docker.ipam_options.get(JOIN_OPTION).and_then(|id| NetworkId::new(id.as_str()).ok());
         let id = named.unwrap_or_else(|| docker_id.clone());
         let Some(network) = snapshot.networks.get(&id).or_else(|| {
