@@ -7,7 +7,13 @@ mod support {
     pub(crate) mod host;
 }
 
-use rs_overlay::{config::AddrPool, model::NodeId, store::Txn, store::keys};
+use std::{sync::Arc, time::Duration};
+
+use rs_overlay::{
+    config::AddrPool,
+    model::{AddressClaim, NodeId},
+    store::{Change, Entry, LeaseId, Outcome, Store, StoreFuture, Txn, Watch, keys, record},
+};
 use serde_json::json;
 use support::{
     docker::{Net, endpoint, engine_network, id},
@@ -78,6 +84,84 @@ async fn a_host_tells_what_it_has_and_joins_again_by_the_subnet() {
     on_b.remove(&b).await;
     a.until_clean().await;
     b.until_clean().await;
+}
+
+/// A store in which a host's word that it has removed a network comes late: only when nobody uses the network any
+/// more, and whoever did has looked for such words.
+struct LateWord(Arc<dyn Store>);
+
+impl LateWord {
+    async fn nobody_uses_it(&self) {
+        let used = async || {
+            let claims = self.0.range(keys::ADDRESSES).await.unwrap();
+            let claims = claims.iter().map(|claim| record::decode::<AddressClaim>(&claim.key, &claim.value));
+            let claimed = claims.filter_map(Result::ok).any(|claim| claim.kind.is_use());
+            claimed || !self.0.range(keys::ENDPOINTS).await.unwrap().is_empty()
+        };
+        while used().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+impl Store for LateWord {
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>> {
+        self.0.range(prefix)
+    }
+
+    fn txn(&self, txn: Txn) -> StoreFuture<'_, Outcome> {
+        let is_word =
+            |change: &Change| matches!(change, Change::Put { key, .. } if key.starts_with(keys::DEPARTED));
+        Box::pin(async move {
+            if txn.changes.iter().any(is_word) {
+                self.nobody_uses_it().await;
+            }
+            self.0.txn(txn).await
+        })
+    }
+
+    fn lease(&self, ttl: Duration) -> StoreFuture<'_, LeaseId> {
+        self.0.lease(ttl)
+    }
+
+    fn keep_alive<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
+        self.0.keep_alive(lease)
+    }
+
+    fn revoke<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
+        self.0.revoke(lease)
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        self.0.watch(prefix)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_ends_also_if_its_last_container_ends_while_the_word_of_its_removal_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = embedded(dir.path()).await;
+    let late: Arc<dyn Store> = Arc::new(LateWord(Arc::clone(&store)));
+    let a = Host::start(late, dir.path(), 1, "local", vec![AddrPool::standard()]).await;
+    let b = Host::start(store, dir.path(), 2, "local", vec![AddrPool::standard()]).await;
+    let on_a = Net::create(&a, 1, "10.9.0.0/24").await;
+    let on_b = on_a.attach(&b, 2).await;
+    let ip = on_b.take(&b, "").await.unwrap();
+    on_b.endpoint(&b, 10, &ip).await.success("endpoint");
+    on_a.remove(&a).await;
+    // Host a has seen a container on host b by now, and is about to say that it has removed the network here alone.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    on_b.stop(&b, 10).await;
+    on_b.release(&b, &ip).await;
+    // Sooner than a sweep, which would find it as well.
+    waits_for_keys(&a, keys::NETWORKS, &[]).await;
+    on_b.remove(&b).await;
+    waits_for_keys(&a, keys::PRESENT, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

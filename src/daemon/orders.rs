@@ -10,7 +10,7 @@ use crate::{
     clock,
     engine::{DriverName, EngineApi, EngineError, IpamConfig, NetworkSpec},
     local::{Departure, Local},
-    model::{Endpoint, EngineMode, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
+    model::{AddressClaim, Endpoint, EngineMode, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
     reconcile::propagate::spec_of,
     store::{StoreError, keys, ledger::Ledger},
     watched::Watched,
@@ -18,6 +18,9 @@ use crate::{
 
 /// How long a removal may take to reach the store.
 const SETTLED: Duration = Duration::from_secs(8);
+/// For how long a container elsewhere is not taken for one that uses the network: the store hears of a container's
+/// end a moment after 'docker rm' has returned.
+const ENDING: Duration = Duration::from_secs(1);
 /// How long the other hosts may take to remove a network that is gone.
 const FOLLOWED: Duration = Duration::from_secs(10);
 /// How often the store is asked meanwhile.
@@ -104,12 +107,12 @@ impl Orders {
         let Some(binding) = binding else {
             let known = self.named(name).await?.or_else(|| self.of_swarm(name));
             return Err(OrderError::Refused(match known {
-                Some(network) if network.allocated && self.lives_on(&network.id).await?.is_empty() => {
+                Some(network) if network.allocated && self.lives_on(&network).await?.is_empty() => {
                     return self.remove_ended(name, &network).await;
                 }
                 Some(network) => format!(
                     "network {name} is not on this host; it lives on {}",
-                    listed(&self.lives_on(&network.id).await?)
+                    listed(&self.lives_on(&network).await?)
                 ),
                 None => format!("there is no network {name} on this host; 'rs-overlay network ls' lists all"),
             }));
@@ -159,11 +162,18 @@ impl Orders {
                 SETTLED.as_secs()
             )));
         }
-        if self.ledger.get::<Network>(&keys::network(&id)).await?.is_some() {
-            let lives_on = self.lives_on(&id).await?;
-            return Ok(NetworkEnded { id: id.to_string(), lives_on, still_on: Vec::new() });
+        let now = Instant::now();
+        let (used_until, end) = (now + ENDING, now + FOLLOWED);
+        while let Some(held) = self.ledger.get::<Network>(&keys::network(&id)).await? {
+            let users = self.users(&held.record).await?;
+            // Where there are none, whoever had the last container is removing it.
+            let until = if users.is_empty() { end } else { used_until };
+            if Instant::now() >= until {
+                let lives_on = self.lives_on(&held.record).await?;
+                return Ok(NetworkEnded { id: id.to_string(), lives_on, still_on: Vec::new() });
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        let end = Instant::now() + FOLLOWED;
         let mut still_on = self.live_hosts_with(&id).await?;
         while !still_on.is_empty() && Instant::now() < end {
             tokio::time::sleep(LOOK).await;
@@ -186,12 +196,24 @@ impl Orders {
     }
 
     /// Hosts with containers in the network; where there are none, hosts that have it.
-    async fn lives_on(&self, network: &NetworkId) -> Result<Vec<String>, StoreError> {
-        let endpoints = self.ledger.list::<Endpoint>(&keys::endpoints(network)).await?;
-        let users: BTreeSet<_> = endpoints.into_iter().map(|held| held.record.node).collect();
-        let hosts = if users.is_empty() { self.hosts_with(network).await? } else { users };
+    async fn lives_on(&self, network: &Network) -> Result<Vec<String>, StoreError> {
+        let users = self.users(network).await?;
+        let hosts = if users.is_empty() { self.hosts_with(&network.id).await? } else { users };
         let snapshot = self.snapshot.now();
         Ok(hosts.iter().map(|node| snapshot.node_title(node).to_owned()).collect())
+    }
+
+    /// Hosts with containers in the network, or with some that are about to start or have just ended.
+    async fn users(&self, network: &Network) -> Result<BTreeSet<NodeId>, StoreError> {
+        let endpoints = self.ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
+        let mut users: BTreeSet<_> = endpoints.into_iter().map(|held| held.record.node).collect();
+        // What a swarm's manager has handed out says nothing about who uses it.
+        for subnet in network.subnets.iter().filter(|_| !network.allocated) {
+            let claims = self.ledger.list::<AddressClaim>(&keys::addresses(&subnet.cidr)).await?;
+            let used = claims.into_iter().filter(|claim| claim.record.kind.is_use());
+            users.extend(used.map(|claim| claim.record.node));
+        }
+        Ok(users)
     }
 
     async fn hosts_with(&self, network: &NetworkId) -> Result<BTreeSet<NodeId>, StoreError> {

@@ -62,6 +62,11 @@ pub(super) async fn leave(
                 if ledger.commit(marked).await? == Outcome::Conflict {
                     continue;
                 }
+                // Whoever has given back the last address since then had no mark to see.
+                finish_if_departed(ledger, local, network).await?;
+                if ledger.get::<Network>(&keys::network(network)).await?.is_none() {
+                    return Ok(());
+                }
                 warn!(
                     network = title,
                     hosts = hosts.join(", "),
