@@ -21,7 +21,7 @@ use rs_overlay::{
         netlink::{Kernel, KernelConfig},
     },
     model::{FastPathMode, Snapshot, Vni},
-    plan::{LocalPort, Op, Overlay, Situation, desired, diff},
+    plan::{LocalPort, Op, Overlay, Planner, Situation, diff},
 };
 
 use self::prepared::Prepared;
@@ -66,9 +66,11 @@ async fn measure(pin: &Path, count: usize, rounds: usize) -> Result<Vec<Figure>>
     let host = Scene::new(count, kernel.has_fast_path())?;
     let (mut nothing, mut wrong) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..rounds {
-        nothing[0].push(host.round(&kernel, 2 * count).await?);
+        // As the daemon's does, it remembers what it has planned.
+        let mut planner = Planner::default();
+        nothing[0].push(host.round(&kernel, &mut planner, 2 * count).await?);
         meddle(&kernel, &host.wanted()).await?;
-        wrong[0].push(host.round(&kernel, count / WRONG).await?);
+        wrong[0].push(host.round(&kernel, &mut planner, count / WRONG).await?);
         clear(&kernel).await?;
 
         // The links alone; the probe segment goes with the rest.
@@ -115,7 +117,7 @@ async fn measure(pin: &Path, count: usize, rounds: usize) -> Result<Vec<Figure>>
             of_wrong,
             "one of a hundred wrong",
             wrong,
-            "ours: read the kernel, plan, compare, repair; the other reads the same tables without a look at them \
+            "ours: read the kernel, plan (nothing has changed since the last plan), compare, repair; the other reads the same tables without a look at them \
              and writes the rows that it was told beforehand",
         ),
     ])
@@ -162,6 +164,10 @@ impl Scene {
     }
 
     fn wanted(&self) -> Overlay {
+        self.plan(&mut Planner::default())
+    }
+
+    fn plan(&self, planner: &mut Planner) -> Overlay {
         let situation = Situation {
             node: &self.node,
             vtep: [192, 0, 2, 1].into(),
@@ -172,14 +178,14 @@ impl Scene {
             refused: &BTreeSet::new(),
             fast_path: self.fast_path,
         };
-        desired(&self.snapshot, &situation)
+        planner.desired(&self.snapshot, &situation)
     }
 
     /// One round of the reconciler, and the seconds that it took. It has to take some steps at least.
-    async fn round(&self, kernel: &Kernel, least: usize) -> Result<f64> {
+    async fn round(&self, kernel: &Kernel, planner: &mut Planner, least: usize) -> Result<f64> {
         let began = Instant::now();
         let found = kernel.observe().await?;
-        let wanted = self.wanted();
+        let wanted = self.plan(planner);
         let steps = diff(&found, &wanted);
         for result in kernel.apply(&steps).await {
             result?;

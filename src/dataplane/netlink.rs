@@ -47,6 +47,7 @@ mod probe;
 mod routes;
 mod segments;
 mod socket;
+mod tables;
 mod trial;
 
 use std::{
@@ -139,6 +140,8 @@ fn lock(namespace: &Path) -> Result<Lockfile, DataplaneError> {
 #[derive(Debug)]
 pub struct Kernel {
     inside: Channel,
+    /// A second way into the same namespace: large tables are read side by side.
+    aside: Arc<Channel>,
     host: Channel,
     adopted: bool,
     /// Which addresses each port may speak from.
@@ -165,6 +168,7 @@ impl Kernel {
             info!(%error, "this kernel has no packet filter for bridges: what goes by a bridge is checked for its MAC alone");
             SourceRules::imagined()
         });
+        let inside = Arc::new(inside);
         let kernel = Self {
             fast: Mutex::default(),
             data_path: Mutex::new(DataPath {
@@ -175,7 +179,8 @@ impl Kernel {
             lock: Some(lock),
             adopted,
             sources: Mutex::new(sources),
-            inside: Channel::new(Arc::new(inside)),
+            inside: Channel::new(inside.clone()),
+            aside: Arc::new(Channel::new(inside)),
             host: Channel::new(Arc::new(host)),
             listeners: Mutex::default(),
         };

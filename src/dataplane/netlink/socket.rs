@@ -6,12 +6,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::errno::Errno;
 use tokio::{io::unix::AsyncFd, sync::Mutex, time::timeout};
 
 use super::error::Failure;
@@ -26,8 +23,6 @@ const BATCH: usize = 64;
 const RECEIVE: usize = 64 * 1024;
 /// Bytes of answers that may wait.
 const RECEIVE_BUFFER: usize = 1024 * 1024;
-/// How often a dump that was overtaken by a change is repeated.
-const DUMP_ATTEMPTS: usize = 4;
 
 /// A message to the kernel with its own flags, such as `NLM_F_CREATE`.
 #[derive(Debug, Clone)]
@@ -45,8 +40,8 @@ impl Request {
 /// The way to the kernel of one namespace.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    namespace: Arc<Namespace>,
-    connection: Mutex<Option<Connection>>,
+    pub(super) namespace: Arc<Namespace>,
+    pub(super) connection: Mutex<Option<Connection>>,
 }
 
 impl Channel {
@@ -90,42 +85,10 @@ impl Channel {
         let mut slot = self.connection.lock().await;
         with_connection(&mut slot, &self.namespace, async |connection| connection.get(message).await).await?
     }
-
-    /// Reads a whole table.
-    pub(crate) async fn dump(
-        &self,
-        message: RouteNetlinkMessage,
-    ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
-        self.dump_into(message, Vec::push).await
-    }
-
-    /// Reads a whole table, of which `take` keeps what it needs: rows as they come are ten times as large. A dump during
-    /// which the table changed is repeated.
-    pub(crate) async fn dump_into<T: Default>(
-        &self,
-        message: RouteNetlinkMessage,
-        take: impl Fn(&mut T, RouteNetlinkMessage),
-    ) -> Result<T, Failure> {
-        let mut slot = self.connection.lock().await;
-        let mut table = T::default();
-        for _ in 0..DUMP_ATTEMPTS {
-            table = T::default();
-            let message = message.clone();
-            let whole = with_connection(&mut slot, &self.namespace, async |connection| {
-                connection.dump(message, |row| take(&mut table, row)).await
-            })
-            .await??;
-            if whole {
-                break;
-            }
-        }
-        // A table that never rests gives what was read last; its changes also come as events.
-        Ok(table)
-    }
 }
 
 /// Outer failure: the connection is lost. What the kernel refused is inside of `T`.
-async fn with_connection<T>(
+pub(super) async fn with_connection<T>(
     slot: &mut Option<Connection>,
     namespace: &Namespace,
     work: impl AsyncFnOnce(&mut Connection) -> io::Result<T>,
@@ -170,10 +133,12 @@ pub(crate) async fn receive(socket: &AsyncFd<Socket>, buffer: &mut Vec<u8>) -> i
 }
 
 #[derive(Debug)]
-struct Connection {
+pub(crate) struct Connection {
     socket: AsyncFd<Socket>,
-    sequence: u32,
-    buffer: Vec<u8>,
+    /// Of the last request.
+    pub(super) sequence: u32,
+    /// The last datagram.
+    pub(super) buffer: Vec<u8>,
 }
 
 impl Connection {
@@ -232,37 +197,7 @@ impl Connection {
         }
     }
 
-    /// Answers whether the table rested meanwhile.
-    async fn dump(
-        &mut self,
-        message: RouteNetlinkMessage,
-        mut take: impl FnMut(RouteNetlinkMessage),
-    ) -> io::Result<Result<bool, Failure>> {
-        let mut datagram = Vec::new();
-        self.write(message, NLM_F_DUMP, &mut datagram);
-        self.send(&datagram).await?;
-        let mut whole = true;
-        loop {
-            for (header, payload) in self.messages().await? {
-                if header.sequence_number != self.sequence {
-                    continue;
-                }
-                whole &= header.flags & NLM_F_DUMP_INTR == 0;
-                match payload {
-                    NetlinkPayload::InnerMessage(message) => take(message),
-                    NetlinkPayload::Error(error) => return Ok(Err(Failure::from_message(&error))),
-                    NetlinkPayload::Done(done) if done.code < 0 => {
-                        let errno = Errno::from_raw(done.code.saturating_abs());
-                        return Ok(Err(Failure::Kernel { errno, text: None }));
-                    }
-                    NetlinkPayload::Done(_) => return Ok(Ok(whole)),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn write(&mut self, message: RouteNetlinkMessage, flags: u16, datagram: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, message: RouteNetlinkMessage, flags: u16, datagram: &mut Vec<u8>) {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -274,7 +209,7 @@ impl Connection {
         message.serialize(&mut datagram[start..]);
     }
 
-    async fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+    pub(super) async fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
         let kernel = SocketAddr::new(0, 0);
         let sending = async {
             loop {
@@ -288,10 +223,13 @@ impl Connection {
     }
 
     async fn messages(&mut self) -> io::Result<Vec<(NetlinkHeader, NetlinkPayload<RouteNetlinkMessage>)>> {
-        timeout(DEADLINE, receive(&self.socket, &mut self.buffer))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.receive().await?;
         Ok(messages(&self.buffer))
+    }
+
+    pub(super) async fn receive(&mut self) -> io::Result<()> {
+        let received = timeout(DEADLINE, receive(&self.socket, &mut self.buffer));
+        received.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 }
 

@@ -105,8 +105,10 @@ impl Kernel {
             let made = Namespace::run_in_new(Namespace::current).and_then(|made| made);
             made.map(|namespace| Channel::new(Arc::new(namespace))).map_err(refused)
         };
+        let inside = fresh()?;
         Ok(Self {
-            inside: fresh()?,
+            aside: Arc::new(Channel::new(inside.namespace().clone())),
+            inside,
             host: fresh()?,
             adopted: false,
             sources: Mutex::new(SourceRules::imagined()),
