@@ -4,17 +4,20 @@
 //! Times are seconds since 1970. A newer daemon may send fields that are not listed here.
 
 mod data_path;
+mod network;
 mod node;
 mod underlay;
+mod verify;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use data_path::DataPathStatus;
+pub use network::{NetworkEnd, NetworkEnded, NetworkMade, NetworkOrder, NetworkRow, SubnetOrder};
 pub use node::NodeRow;
 pub use underlay::{UnderlayBefore, UnderlayStatus};
+pub use verify::{DifferenceRow, GcOrder, GcReport, GcRow, VerifyReport};
 
 /// Path of `StatusReport`.
 pub const STATUS_PATH: &str = "/rs-overlay/v1/status";
@@ -79,140 +82,6 @@ pub struct NameRow {
     /// Revision of that record, where it was asked for and is there.
     #[serde(default)]
     pub revision: Option<u64>,
-}
-
-/// A network to be created, in the terms of `docker network create`.
-#[expect(clippy::struct_excessive_bools, reason = "the flags of `docker network create`")]
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkOrder {
-    /// Its name.
-    pub name: String,
-    /// Its subnets; none: one that the daemon chooses.
-    #[serde(default)]
-    pub subnets: Vec<SubnetOrder>,
-    /// `--internal`.
-    #[serde(default)]
-    pub internal: bool,
-    /// `--attachable`.
-    #[serde(default)]
-    pub attachable: bool,
-    /// `--ipv4=false`.
-    #[serde(default)]
-    pub without_ipv4: bool,
-    /// `--ipv6`.
-    #[serde(default)]
-    pub ipv6: bool,
-    /// `--label`.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// `--opt`.
-    #[serde(default)]
-    pub options: BTreeMap<String, String>,
-    /// Let the engine's own IPAM choose addresses on this host.
-    #[serde(default)]
-    pub default_ipam: bool,
-}
-
-/// One subnet of a network to be created.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubnetOrder {
-    /// `--subnet`.
-    pub subnet: IpNet,
-    /// `--gateway`.
-    #[serde(default)]
-    pub gateway: Option<IpAddr>,
-    /// `--ip-range`.
-    #[serde(default)]
-    pub ip_range: Option<IpNet>,
-    /// `--aux-address`: name to address.
-    #[serde(default)]
-    pub aux: BTreeMap<String, IpAddr>,
-}
-
-/// A network that the engine has created.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkMade {
-    /// Docker's id on this host.
-    pub docker_id: String,
-    /// Identity in the cluster.
-    pub id: String,
-    /// The cluster had it already, and this host takes part again.
-    pub joined: bool,
-}
-
-/// A network to be removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkEnd {
-    /// Name, id in the cluster, or Docker's id on this host.
-    pub name: String,
-}
-
-/// What has become of a network that this host's engine has removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkEnded {
-    /// Identity in the cluster.
-    pub id: String,
-    /// Names of the hosts on which it lives on; empty: it is gone from the cluster.
-    pub lives_on: Vec<String>,
-    /// Names of the hosts whose engine still has it although it is gone.
-    pub still_on: Vec<String>,
-}
-
-/// How kernel, plan, store, engine and a host's own state differ from each other.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifyReport {
-    /// What differs, and still did a moment later.
-    pub differences: Vec<DifferenceRow>,
-    /// What could not be compared and why, a sentence each.
-    pub unknown: Vec<String>,
-    /// How much was compared: each thing with its number.
-    pub compared: BTreeMap<String, u32>,
-}
-
-/// One difference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DifferenceRow {
-    /// What it lies between: `kernel`, `container`, `store`, `copy` or `engine`.
-    pub area: String,
-    /// What it is about.
-    pub object: String,
-    /// How that should be.
-    pub expected: String,
-    /// How it is.
-    pub found: String,
-}
-
-/// Has a host collect what was left behind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcOrder {
-    /// Only say what would be collected.
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-/// What was left behind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcReport {
-    /// Each thing.
-    pub rows: Vec<GcRow>,
-    /// What could not be looked at and why, a sentence each.
-    pub unknown: Vec<String>,
-}
-
-/// One thing that was left behind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcRow {
-    /// What kind of thing it is.
-    pub kind: String,
-    /// Which one.
-    pub object: String,
-    /// Why nobody needs it.
-    pub why: String,
-    /// What has become of it: `collected`, `would be collected`, or why it stays.
-    pub outcome: String,
-    /// It should be gone and is not.
-    #[serde(default)]
-    pub failed: bool,
 }
 
 /// How one daemon is doing.
@@ -313,50 +182,4 @@ pub struct RepairRow {
     pub last_at: u64,
     /// What the last one was.
     pub last: String,
-}
-
-/// One network of the cluster.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag that Docker has, too")]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkRow {
-    /// Identity in the cluster.
-    pub id: String,
-    /// Name, once it is known.
-    pub name: Option<String>,
-    /// Subnets, IPv4 first.
-    pub subnets: Vec<IpNet>,
-    /// Gateways, in the order of their subnets; a subnet may have none.
-    pub gateways: Vec<IpAddr>,
-    /// VXLAN identifier.
-    pub vni: u32,
-    /// Largest inner IP packet, in bytes.
-    pub mtu: u32,
-    /// Why it is not what somebody may expect.
-    #[serde(default)]
-    pub mtu_because: Option<String>,
-    /// Broadcast and multicast reach all hosts.
-    #[serde(default)]
-    pub flood: bool,
-    /// Names of the hosts that have endpoints in it.
-    pub hosts: Vec<String>,
-    /// Names of the hosts whose engine has it.
-    #[serde(default)]
-    pub present: Vec<String>,
-    /// Names of the hosts that have removed it while others went on.
-    #[serde(default)]
-    pub departed: Vec<String>,
-    /// Names of the live hosts that have neither: it is still coming there, or cannot.
-    #[serde(default)]
-    pub missing: Vec<String>,
-    /// Names of the live hosts whose engine cannot have it, each with the reason.
-    #[serde(default)]
-    pub unable: Vec<String>,
-    /// Endpoints on all hosts.
-    pub endpoints: u32,
-    /// No way out of the network.
-    pub internal: bool,
-    /// Has IPv6.
-    pub ipv6: bool,
-    /// Containers may be attached by hand in swarm mode.
-    pub attachable: bool,
 }

@@ -1,12 +1,14 @@
 //! Tables like Docker's own: no borders, upper-case heads, three blanks between columns.
 
-use anyhow::bail;
-use comfy_table::{ContentArrangement, Table, presets};
+mod text;
 
 use crate::admin::{
     DataPathStatus, GcReport, NameRow, NetworkRow, NodeRow, RepairRow, StatusReport, UnderlayStatus,
     VerifyReport,
 };
+use anyhow::bail;
+use text::{ago, list, short, some, span};
+pub(super) use text::{grid, pairs};
 
 /// `network ls`.
 pub(super) fn networks(rows: &[NetworkRow]) -> String {
@@ -250,16 +252,6 @@ fn repairs(rows: &[RepairRow], now: u64) -> Vec<String> {
     if rows.is_empty() { vec!["none".to_owned()] } else { rows.iter().map(line).collect() }
 }
 
-/// Names and values in two columns.
-pub(super) fn pairs(lines: &[(&str, String)]) -> String {
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
-    let line = |(name, value): &(&str, String)| {
-        let name = if name.is_empty() { String::new() } else { format!("{name}:") };
-        format!("{name:width$} {}", printable(value))
-    };
-    lines.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
 /// The network that `text` names: by name, by id, or by the beginning of just one id.
 pub(super) fn find_network<'a>(rows: &'a [NetworkRow], text: &str) -> anyhow::Result<&'a NetworkRow> {
     if let Some(row) = rows.iter().find(|row| row.name.as_deref() == Some(text) || row.id == text) {
@@ -270,39 +262,6 @@ pub(super) fn find_network<'a>(rows: &'a [NetworkRow], text: &str) -> anyhow::Re
         (Some(row), None) => Ok(row),
         (Some(_), Some(_)) => bail!("more than one network's id begins with {text:?}; give more of it"),
         (None, _) => bail!("no network {text:?} in the cluster; `rs-overlay network ls` lists them all"),
-    }
-}
-
-pub(super) fn grid(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(heads);
-    for row in rows {
-        table.add_row(row.iter().map(|cell| printable(cell)));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n")
-}
-
-fn list(items: &[impl ToString]) -> String {
-    if items.is_empty() {
-        return "-".to_owned();
-    }
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// As many names as a column bears.
-fn some(names: &[String]) -> String {
-    match names {
-        [first, second, _, rest @ ..] if !rest.is_empty() => {
-            format!("{first}, {second} and {} more", rest.len() + 1)
-        }
-        few => list(few),
     }
 }
 
@@ -317,30 +276,6 @@ fn flags(row: &NetworkRow) -> String {
     ];
     let set: Vec<&str> = all.into_iter().filter_map(|(name, set)| set.then_some(name)).collect();
     list(&set)
-}
-
-fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
-}
-
-fn ago(then: u64, now: u64) -> String {
-    format!("{} ago", span(then, now))
-}
-
-/// Clocks of hosts differ: a time that seems to lie ahead is now.
-fn span(then: u64, now: u64) -> String {
-    let seconds = now.saturating_sub(then);
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
-/// What other hosts wrote into the store must not steer this terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! frame on everything goes by the bridges again. So each daemon begins with empty maps, and none ever meets those of
 //! another release.
 
+mod finding;
 mod layout;
 
 use std::{
@@ -21,11 +22,13 @@ use aya::{
 };
 use nix::{libc, net::if_::if_indextoname};
 
+pub(super) use finding::Found;
+use finding::attached_here;
 pub(super) use layout::{PortEntry, Target};
 
 use super::{Forged, namespace::Namespace};
 use crate::model::{MacAddr, Vni};
-use layout::{LinkKey, PlaceValue, PortValue, StationKey, read_station, station};
+use layout::{LinkKey, PlaceValue, PortValue, StationKey, station};
 
 /// `make bpf` compiles it from `program.c`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("fast_path/program.o");
@@ -49,17 +52,6 @@ impl Side {
             Self::Tunnel(_) => FROM_TUNNEL,
         }
     }
-}
-
-/// What is in the kernel.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Links that have one of our programs, and the VNI that a VXLAN device is known to have.
-    pub(super) attached: BTreeMap<u32, Side>,
-    /// Entries of ports, by the index of the link.
-    pub(super) ports: BTreeMap<u32, PortEntry>,
-    /// Stations of each network.
-    pub(super) stations: BTreeMap<Vni, BTreeMap<MacAddr, Target>>,
 }
 
 /// The loaded programs.
@@ -227,31 +219,6 @@ impl FastPath {
         Ok(())
     }
 
-    /// Reads what the kernel has, for these links of the namespace.
-    pub(super) fn find(&self, inside: &Namespace, links: &[u32]) -> Result<Found, String> {
-        let attached = inside.run(|| {
-            let mut attached = BTreeMap::new();
-            for link in links {
-                // One that has vanished has nothing.
-                let Ok(name) = name_of(*link) else { continue };
-                let programs = attached_here(&name, &self.ids);
-                if programs.contains(FROM_CONTAINER) {
-                    attached.insert(*link, Side::Container);
-                } else if programs.contains(FROM_TUNNEL) {
-                    let vni = self.tunnels.get(&link.to_ne_bytes(), 0).ok();
-                    let vni = vni.and_then(|vni| Vni::new(u32::from_ne_bytes(vni)).ok());
-                    attached.extend(vni.map(|vni| (*link, Side::Tunnel(vni))));
-                }
-            }
-            attached
-        });
-        Ok(Found {
-            attached: attached.map_err(|error| format!("cannot enter our network namespace: {error}"))?,
-            ports: self.port_entries()?,
-            stations: self.station_entries()?,
-        })
-    }
-
     /// Frames dropped since the programs were loaded.
     pub(super) fn forged(&self) -> Result<Forged, String> {
         let count = |reason| self.counters.get(&reason, 0).map(|each| each.iter().sum::<u64>());
@@ -272,26 +239,6 @@ impl FastPath {
         }
         Ok(())
     }
-
-    fn port_entries(&self) -> Result<BTreeMap<u32, PortEntry>, String> {
-        let mut entries = BTreeMap::new();
-        for entry in &self.ports {
-            let (link, value) = entry.map_err(unreadable)?;
-            entries.extend(PortEntry::decode(&value).map(|entry| (u32::from_ne_bytes(link), entry)));
-        }
-        Ok(entries)
-    }
-
-    fn station_entries(&self) -> Result<BTreeMap<Vni, BTreeMap<MacAddr, Target>>, String> {
-        let mut entries: BTreeMap<Vni, BTreeMap<MacAddr, Target>> = BTreeMap::new();
-        for entry in &self.stations {
-            let (key, value) = entry.map_err(unreadable)?;
-            if let (Some((vni, mac)), Some(target)) = (read_station(&key), Target::decode(value)) {
-                entries.entry(vni).or_default().insert(mac, target);
-            }
-        }
-        Ok(entries)
-    }
 }
 
 fn classifier<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, String> {
@@ -303,14 +250,6 @@ fn classifier<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedCla
 fn name_of(link: u32) -> Result<String, String> {
     let name = if_indextoname(link).map_err(|errno| format!("link {link} has vanished: {errno}"))?;
     Ok(name.to_string_lossy().into_owned())
-}
-
-/// Our programs on a link in the namespace of the calling thread; others' are not shown.
-fn attached_here(link: &str, ids: &BTreeMap<u32, &'static str>) -> BTreeSet<&'static str> {
-    // A link that has just vanished has none.
-    let found = SchedClassifier::query_tcx(link, TcAttachType::Ingress).map(|(_, programs)| programs);
-    let found = found.unwrap_or_default();
-    found.iter().filter_map(|program| ids.get(&program.id()).copied()).collect()
 }
 
 fn write(result: Result<(), MapError>) -> Result<(), String> {

@@ -1,16 +1,12 @@
 //! Mirrors the store into a snapshot: hosts and networks always, endpoints only of networks in use here.
 
 mod building;
+mod following;
 mod keeping;
 mod members;
 mod section;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -195,57 +191,6 @@ impl Mirror {
         }
         tasks.shutdown().await;
         self.save();
-    }
-
-    fn follow(
-        &self,
-        tasks: &mut JoinSet<()>,
-        sender: &mpsc::Sender<Told>,
-        source: Source,
-        prefix: &str,
-        cancel: CancellationToken,
-    ) {
-        let mut watch = self.store.watch(prefix);
-        let sender = sender.clone();
-        tasks.spawn(async move {
-            loop {
-                let event = tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => return,
-                    event = watch.next() => event,
-                };
-                let Some(event) = event else { return };
-                if sender.send((source.clone(), cancel.clone(), event)).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn follow_networks_in_use(
-        &mut self,
-        tasks: &mut JoinSet<()>,
-        sender: &mpsc::Sender<Told>,
-        cancel: &CancellationToken,
-    ) -> bool {
-        let wanted = self.local.read(local::LocalData::networks_in_use);
-        let unwanted: BTreeSet<_> = self.members.keys().filter(|id| !wanted.contains(id)).cloned().collect();
-        for id in &unwanted {
-            if let Some((_, stop)) = self.members.remove(id) {
-                stop.cancel();
-            }
-            self.troubles.remove(&Source::Endpoints(id.clone()));
-        }
-        for id in wanted {
-            if !self.members.contains_key(&id) {
-                let stop = cancel.child_token();
-                let source = Source::Endpoints(id.clone());
-                self.follow(tasks, sender, source, &keys::endpoints(&id), stop.clone());
-                let known = self.snapshot.now().endpoints.get(&id).cloned().unwrap_or_default();
-                self.members.insert(id.clone(), (Members::of(id, known), stop));
-            }
-        }
-        !unwanted.is_empty()
     }
 
     fn incarnation(&self) -> Option<String> {

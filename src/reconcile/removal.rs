@@ -4,6 +4,9 @@
 //! That nobody takes an address while we look is not left to luck: every claim of an address is guarded
 //! by the record of its subnet, and the removal changes that record first.
 
+mod erasing;
+mod users;
+
 use std::collections::BTreeMap;
 
 use tracing::{info, warn};
@@ -11,17 +14,18 @@ use tracing::{info, warn};
 use super::{cluster, housekeeping::Unfinished};
 use crate::{
     clock,
-    local::{Local, Release},
-    model::{
-        AddressClaim, ClaimKind, Death, Endpoint, Mode, Network, NetworkClaim, NetworkId, NodeId, Pool,
-        Removed, Snapshot,
-    },
+    local::Local,
+    model::{Mode, Network, NetworkId, Pool, Removed, Snapshot},
     store::{
         Entry, Outcome, StoreError, TXN_ROOM, Txn, keys,
         ledger::{Held, Ledger},
         record,
     },
 };
+
+use erasing::delete_all;
+pub(super) use erasing::erase;
+use users::{own_claims, users};
 
 /// How often to look again when others change the subnet's record at the same time.
 const TRIES: u32 = 16;
@@ -198,158 +202,10 @@ async fn own_pools(ledger: &Ledger, network: &Network) -> Result<Vec<Held<Pool>>
     Ok(pools)
 }
 
-/// Who has a container in a network.
-struct Users {
-    /// Hosts that live, or may.
-    living: Vec<NodeId>,
-    /// The words of death that make the others not count.
-    deaths: Vec<Entry>,
-}
-
-/// Most words of death that a removal is guarded by; beyond that there are none left to return.
-const MOST_DEATHS: usize = 16;
-
-/// Hosts that have a container in the network: all but this one by the store's word, this one by its own.
-/// What is on a dead host is no use of it.
-async fn users(
-    ledger: &Ledger,
-    local: &Local,
-    network: &Network,
-    pools: &[Held<Pool>],
-) -> Result<Users, StoreError> {
-    let own = local.node();
-    let mut users: Vec<NodeId> = Vec::new();
-    for pool in pools {
-        // What a swarm's manager has handed out says nothing about who uses it.
-        if network.allocated {
-            break;
-        }
-        let claims = ledger.list::<AddressClaim>(&keys::addresses(&pool.record.cidr)).await?;
-        let held = claims.into_iter().filter(|c| c.record.kind.is_use());
-        users.extend(held.map(|claim| claim.record.node));
-    }
-    let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
-    users.extend(endpoints.into_iter().map(|held| held.record.node));
-    users.retain(|node| node != own);
-    let mut deaths = ledger.list::<Death>(keys::DEAD).await?;
-    deaths.retain(|death| users.contains(&death.record.id));
-    users.retain(|node| deaths.iter().all(|death| death.record.id != *node));
-    if local.read(|data| data.networks_in_use().contains(&network.id)) {
-        users.push(own.clone());
-    }
-    users.sort();
-    users.dedup();
-    let deaths = deaths.into_iter().take(MOST_DEATHS).map(|death| death.entry).collect();
-    Ok(Users { living: users, deaths })
-}
-
-/// Whether a container here has, or is about to have, an address of the network: by the book, and by the
-/// store where that knows of a claim that is not entered yet.
-async fn own_claims(ledger: &Ledger, local: &Local, network: &Network) -> Result<bool, StoreError> {
-    if network.allocated {
-        return Ok(local.read(|data| data.uses(&network.id)));
-    }
-    for subnet in &network.subnets {
-        let claims = ledger.list::<AddressClaim>(&keys::addresses(&subnet.cidr)).await?;
-        let own = claims.iter().filter(|c| c.record.node == *local.node() && c.record.kind.is_use());
-        let own: Vec<_> = own.filter_map(|claim| keys::address_of(&claim.entry.key)).collect();
-        // The book and the queue are read afterwards: what has left them since is in the book's own words.
-        let in_use = local.read(|data| {
-            let unsettled = |ip: &std::net::IpAddr| {
-                !data.claims.contains_key(&(subnet.cidr, *ip))
-                    && !data.releases.contains_key(&Release::key_of(&subnet.cidr, *ip))
-            };
-            data.uses(&network.id) || own.iter().any(unsettled)
-        });
-        if in_use {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Takes a network that was removed, or had to give way, out of the store, whoever uses it, and leaves the
-/// tombstone there.
-pub(super) async fn erase(ledger: &Ledger, network: &Network, tomb: &Removed) -> Result<(), Unfinished> {
-    let key = keys::removed(&network.id);
-    for _ in 0..TRIES {
-        let Some(held) = ledger.get::<Network>(&keys::network(&network.id)).await? else {
-            let record = keys::network(&network.id);
-            let txn = Txn::new().absent(record).put(key.as_str(), record::encode(tomb));
-            if ledger.commit(txn).await? == Outcome::Committed {
-                return Ok(());
-            }
-            continue;
-        };
-        let Some(pools) = set_closing(ledger, &held, true).await? else { continue };
-        let guards: Vec<_> = pools.iter().map(|pool| &pool.entry).collect();
-        if matches!(delete_all(ledger, &held, &pools, &guards, tomb).await?, Verdict::Removed) {
-            return Ok(());
-        }
-    }
-    Err(keep_changing(ledger))
-}
-
 fn keep_changing(ledger: &Ledger) -> Unfinished {
     StoreError::Unavailable {
         store: ledger.store().kind().to_owned(),
         detail: "the network's records keep changing".to_owned(),
     }
     .into()
-}
-
-async fn delete_all(
-    ledger: &Ledger,
-    network: &Held<Network>,
-    pools: &[Held<Pool>],
-    guards: &[&Entry],
-    tomb: &Removed,
-) -> Result<Verdict, Unfinished> {
-    let id = &network.record.id;
-    let mut loose = Vec::new();
-    for pool in pools {
-        loose.extend(ledger.store().range(&keys::addresses(&pool.record.cidr)).await?);
-        loose.extend(ledger.store().range(&keys::wanted(&pool.record.cidr, None)).await?);
-    }
-    loose.extend(ledger.store().range(&keys::endpoints(id)).await?);
-    loose.extend(ledger.store().range(&keys::departed_of(id)).await?);
-    loose.sort_by_key(belongs_to_network);
-    // A daemon may end between two transactions, and then the network lives on: what it needs goes with it.
-    let last = 7 + guards.len() + pools.len();
-    let together = loose.split_off(loose.len().saturating_sub(TXN_ROOM.saturating_sub(last)));
-    // A subnet that somebody has opened again, and a host that has returned, are guarded against in every
-    // part.
-    let room = TXN_ROOM - guards.len();
-    for part in loose.chunks(room) {
-        let guarded = guards.iter().fold(Txn::new(), |txn, entry| txn.unchanged(entry));
-        let txn = part.iter().fold(guarded, |txn, entry| txn.delete(entry.key.as_str()));
-        if ledger.commit(txn).await? == Outcome::Conflict {
-            return Ok(Verdict::LookAgain);
-        }
-    }
-    let mut txn = guards.iter().fold(Txn::new(), |txn, entry| txn.unchanged(entry));
-    txn = txn
-        .unchanged(&network.entry)
-        .delete(network.entry.key.as_str())
-        .put(keys::removed(id), record::encode(tomb));
-    let name = network.record.name.as_deref().map(keys::name);
-    for key in [Some(keys::vni(network.record.vni)), name].into_iter().flatten() {
-        // After the store was lost somebody else may have come to hold it.
-        let claim = ledger.get::<NetworkClaim>(&key).await?;
-        if let Some(claim) = claim.filter(|claim| claim.record.network == *id) {
-            txn = txn.unchanged(&claim.entry).delete(key);
-        }
-    }
-    for pool in pools {
-        txn = txn.delete(pool.entry.key.as_str());
-    }
-    txn = together.iter().fold(txn, |txn, entry| txn.delete(entry.key.as_str()));
-    Ok(if ledger.commit(txn).await? == Outcome::Committed { Verdict::Removed } else { Verdict::LookAgain })
-}
-
-/// Whether a network cannot be without it, unlike the traces of its containers.
-fn belongs_to_network(entry: &Entry) -> bool {
-    let claim = record::decode::<AddressClaim>(&entry.key, &entry.value);
-    entry.key.starts_with(keys::DEPARTED)
-        || claim.is_ok_and(|claim| matches!(claim.kind, ClaimKind::Gateway | ClaimKind::Auxiliary))
 }

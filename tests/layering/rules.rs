@@ -20,18 +20,22 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
     ("chance", &[]),
     ("http_client", &[]),
     ("lockfile", &[]),
+    ("watched", &[]),
     // The edges: store, kernel, engine, files.
-    ("store", &["model", "backoff", "http_client"]),
-    ("dataplane", &["model", "plan", "lockfile"]),
+    ("store", &["model", "backoff", "http_client", "watched"]),
+    ("dataplane", &["model", "plan", "lockfile", "watched"]),
     ("engine", &["model", "backoff", "chance", "http_client"]),
     ("local", &["model", "clock", "lockfile"]),
     // Settings are checked by those who understand them.
     ("config", &["model", "ipam", "store::options", "store::url"]),
     ("telemetry", &["config"]),
-    ("dns", &["model", "names", "local", "backoff", "dataplane::namespace", "dataplane::interception"]),
+    (
+        "dns",
+        &["model", "names", "local", "backoff", "dataplane::namespace", "dataplane::interception", "watched"],
+    ),
     // What joins the edges. Calls read what the reconciler has achieved, and never the other way round; of
     // the kernel they know only how a link is named.
-    ("member", &["model", "jury", "store", "local", "clock", "chance", "backoff"]),
+    ("member", &["model", "jury", "store", "local", "clock", "chance", "backoff", "watched"]),
     (
         "reconcile",
         &[
@@ -46,11 +50,23 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
             "clock",
             "chance",
             "backoff",
+            "watched",
         ],
     ),
     (
         "driver",
-        &["model", "plan", "ipam", "store", "dataplane::names", "local", "clock", "chance", "reconcile"],
+        &[
+            "model",
+            "plan",
+            "ipam",
+            "store",
+            "dataplane::names",
+            "local",
+            "clock",
+            "chance",
+            "reconcile",
+            "watched",
+        ],
     ),
     ("http", &["clock", "wire", "model", "driver", "admin", "store::StoreError", "telemetry::call_span"]),
     (
@@ -76,6 +92,7 @@ pub(crate) const MAY_SEE: &[(&str, &[&str])] = &[
             "plan",
             "reconcile",
             "store",
+            "watched",
         ],
     ),
     ("cli", &["admin", "clock", "config", "daemon", "http_client", "telemetry"]),
