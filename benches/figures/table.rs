@@ -7,8 +7,11 @@ use crate::{
     goals::Verdict,
 };
 
-const HEADS: [&str; 6] = ["FIGURE", "SUBJECT", "MEDIAN", "P10 .. P90", "RUNS", "OURS TO IT"];
+const HEADS: [&str; 7] = ["FIGURE", "SUBJECT", "MEDIAN", "P10 .. P90", "P99", "RUNS", "OURS TO IT"];
 const GOAL_HEADS: [&str; 4] = ["GOAL", "WANTED", "MEASURED", "MET"];
+
+/// Fewer samples have no percentile.
+const HUNDRED: usize = 100;
 
 /// A number with three digits that count.
 pub(crate) fn number(value: f64) -> String {
@@ -23,7 +26,7 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// One row for each subject of a figure.
-pub(crate) fn rows(figure: &Figure) -> Vec<[String; 6]> {
+pub(crate) fn rows(figure: &Figure) -> Vec<[String; 7]> {
     let row = |(place, series): (usize, &Series)| {
         let title = if place == 0 { format!("{}, {}", figure.title, figure.unit) } else { String::new() };
         let ratio = if series.subject == OURS { None } else { figure.ratio(&series.subject) };
@@ -32,6 +35,7 @@ pub(crate) fn rows(figure: &Figure) -> Vec<[String; 6]> {
             series.subject.clone(),
             number(series.median()),
             format!("{} .. {}", number(series.quantile(0.1)), number(series.quantile(0.9))),
+            if series.samples.len() < HUNDRED { "-".to_owned() } else { number(series.quantile(0.99)) },
             series.samples.len().to_string(),
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
         ]
@@ -41,7 +45,7 @@ pub(crate) fn rows(figure: &Figure) -> Vec<[String; 6]> {
 
 /// All figures of a group.
 pub(crate) fn of_figures(figures: &[Figure]) -> String {
-    grid(&HEADS, figures.iter().flat_map(rows), &[2, 3, 4, 5])
+    grid(&HEADS, figures.iter().flat_map(rows), &[2, 3, 4, 5, 6])
 }
 
 /// All goals.

@@ -21,6 +21,7 @@ use pnet_packet::{
     ip::IpNextHeaderProtocol,
     ipv4::MutableIpv4Packet,
 };
+use tokio::task::spawn_blocking;
 
 use super::{
     Channel, DataPath, Kernel,
@@ -93,8 +94,12 @@ impl Kernel {
         let bridge = bridge.ok_or_else(|| refused("a bridge that was made is not there"))?;
         let down = kernel.inside.call(set_down(bridge.index)).await;
         down.map_err(|failure| failure.during("bridge of a trial"))?;
-        let passed = pass_frames(kernel.host.namespace(), ends[0], ends[1], [mac(0)?, mac(1)?]);
-        passed.map_err(|error| in_vain("passing a frame", &error))?;
+        let (namespace, macs) = (kernel.host.namespace().clone(), [mac(0)?, mac(1)?]);
+        // Where frames do not pass it waits for them.
+        let passed = spawn_blocking(move || pass_frames(&namespace, ends[0], ends[1], macs)).await;
+        passed
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|error| in_vain("passing a frame", &error))?;
         let forged = kernel.forged()?;
         if forged.mac == 1 { Ok(()) } else { Err(in_vain("dropping a forged frame", &"it was not counted")) }
     }

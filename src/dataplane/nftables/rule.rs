@@ -63,6 +63,12 @@ impl Rule {
         self.meta(1).compare(true, &ethertype.to_be_bytes())
     }
 
+    /// Goes on if the packet leaves by another link than the loopback, which has number 1 in every namespace.
+    pub(in crate::dataplane) fn leaves(self) -> Self {
+        // `NFT_META_OIF`.
+        self.meta(5).compare(false, &1u32.to_ne_bytes())
+    }
+
     /// Goes on if the link by which the packet came, its source station and the field stand in the set together.
     pub(in crate::dataplane) fn speaker_in(self, field: Field, set: &str) -> Self {
         let rule = self.meta(6).load_to(SECOND, Field::SourceStation).load_to(THIRD, field);
