@@ -59,7 +59,7 @@ fn measure(context: &Context, plain: &Lab, classic: &Lab) -> Result<Vec<Figure>>
         stage::container(subject.host, &format!("stays-{}", subject.network), subject.network)?;
     }
     let mut samples = Samples::default();
-    let rounds = context.rounds(14, 4);
+    let rounds = context.rounds(12, 4);
     for round in 0..rounds {
         for subject in in_turn(&subjects, round) {
             ensure!(!interrupt::interrupted(), "interrupted");

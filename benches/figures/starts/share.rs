@@ -42,7 +42,7 @@ pub(super) fn measure(context: &Context, host: &Host, network: &str) -> Result<V
     host.daemon_kill(Signal::SIGTERM)?;
     host.daemon_start_with(&["--log-level", "debug", "--log-format", "json"])?;
     let mut starts = Vec::new();
-    for round in 0..=context.rounds(14, 4) {
+    for round in 0..=context.rounds(12, 4) {
         ensure!(!interrupt::interrupted(), "interrupted");
         let before = host.daemon_log().len();
         let name = format!("logged{round}");

@@ -64,7 +64,7 @@ pub(super) const ALL: [Row; 10] = [
         "Round trip on one core, p50",
         "us",
         Lower,
-        "one byte over TCP there and back, both ends on the same core, so that the time is also the cost; 12,000 a \
+        "one byte over TCP there and back, both ends on the same core, so that the time is also the cost; 9,000 a \
          round, of which this is the median",
     ),
     row(What::OneCoreMost, "Round trip on one core, p99", "us", Lower, "of the same round trips"),
