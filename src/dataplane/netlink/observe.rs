@@ -6,7 +6,7 @@ use std::{
 };
 
 use netlink_packet_route::link::InfoKind;
-use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Kernel, error::Failure, fdb::Rows, links::Link, neighbours::Neighbours, paths::Paths, probe::good_probe,
@@ -44,13 +44,11 @@ pub(super) async fn observe(kernel: &Kernel) -> Result<Overlay, DataplaneError> 
     };
     let indices: Vec<_> = links.iter().map(|link| link.index).collect();
     // The largest table beside all others: it takes as long as they do together, and more.
-    let mut beside = JoinSet::new();
     let aside = kernel.aside.clone();
-    beside.spawn(async move { aside.fdb().await });
+    let rows = AbortOnDropHandle::new(tokio::spawn(async move { aside.fdb().await }));
     let neighbours = inside.neighbours().await.map_err(during("neighbours"))?;
     let (paths, guarded) = (kernel.paths(&indices)?, kernel.guarded()?);
-    let rows = beside.join_next().await.and_then(Result::ok).unwrap_or(Err(Failure::Silent));
-    let rows = rows.map_err(during("forwarding entries"))?;
+    let rows = rows.await.unwrap_or(Err(Failure::Silent)).map_err(during("forwarding entries"))?;
     let found = Found { paths, links, probe, rows, neighbours, guarded };
     let guards = host.guards().await.map_err(during("guard routes"))?;
     let segments = found.segments();

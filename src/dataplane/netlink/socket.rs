@@ -6,7 +6,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::{io::unix::AsyncFd, sync::Mutex, time::timeout};
@@ -235,15 +237,21 @@ impl Connection {
 
 /// The messages of a datagram. One that this release cannot read, from a newer kernel, is passed over.
 pub(crate) fn messages(datagram: &[u8]) -> Vec<(NetlinkHeader, NetlinkPayload<RouteNetlinkMessage>)> {
-    let mut messages = Vec::new();
+    let parsed = frames(datagram).map(|frame| NetlinkMessage::deserialize(frame.into_inner()));
+    let understood = parsed.filter_map(|message| {
+        message.inspect_err(|error| tracing::debug!(%error, "netlink message not understood")).ok()
+    });
+    understood.map(NetlinkMessage::into_parts).collect()
+}
+
+/// The messages of a datagram, of which only the headers are read; up to one that is not whole.
+pub(super) fn frames(datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
     let mut rest = datagram;
-    while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {
-        let Some(bytes) = rest.get(..length).filter(|bytes| bytes.len() >= 16) else { break };
-        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
-            Ok(message) => messages.push(message.into_parts()),
-            Err(error) => tracing::debug!(%error, "netlink message not understood"),
-        }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    messages
+    std::iter::from_fn(move || {
+        let length = NetlinkBuffer::new_checked(rest).ok()?.length() as usize;
+        let (frame, behind) = rest.split_at_checked(length)?;
+        // The next one begins at a multiple of four.
+        rest = behind.get(length.next_multiple_of(4) - length..).unwrap_or_default();
+        Some(NetlinkBuffer::new(frame))
+    })
 }

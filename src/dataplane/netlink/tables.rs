@@ -3,16 +3,15 @@
 
 use std::{io, mem};
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     error::Failure,
-    socket::{Channel, Connection, messages, with_connection},
+    socket::{Channel, Connection, frames, messages, with_connection},
 };
 
 /// How often a table that was overtaken by a change is read again.
@@ -68,9 +67,7 @@ impl Connection {
         self.write(message, NLM_F_DUMP, &mut datagram);
         self.send(&datagram).await?;
         let (parts, unread) = mpsc::channel(AHEAD);
-        // Ends with this future.
-        let mut reader = JoinSet::new();
-        reader.spawn(read(unread, self.sequence, take));
+        let reader = AbortOnDropHandle::new(tokio::spawn(read(unread, self.sequence, take)));
         let mut last = false;
         while !last {
             self.receive().await?;
@@ -79,7 +76,7 @@ impl Connection {
             let _ = parts.send(mem::take(&mut self.buffer)).await;
         }
         drop(parts);
-        Ok(reader.join_next().await.and_then(Result::ok).unwrap_or(Err(Failure::Silent)))
+        Ok(reader.await.unwrap_or(Err(Failure::Silent)))
     }
 }
 
@@ -115,16 +112,9 @@ async fn read<T: Default>(
 
 /// Whether a datagram has the last message of an answer.
 fn ends(datagram: &[u8], sequence: u32) -> bool {
-    let mut rest = datagram;
-    while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-        if message.sequence_number() == sequence && matches!(message.message_type(), NLMSG_DONE | NLMSG_ERROR)
-        {
-            return true;
-        }
-        let length = message.length() as usize;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    false
+    frames(datagram).any(|message| {
+        message.sequence_number() == sequence && matches!(message.message_type(), NLMSG_DONE | NLMSG_ERROR)
+    })
 }
 
 #[cfg(test)]
