@@ -29,6 +29,7 @@ use std::{fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Longest list of guards and operations that a transaction may hold: Consul before 1.14 takes 64.
 pub const TXN_LIMIT: usize = 64;
@@ -124,22 +125,13 @@ pub enum WatchEvent {
 /// A stream of watch events; dropping it ends the watch.
 pub struct Watch {
     events: mpsc::Receiver<WatchEvent>,
-    _task: AbortOnDrop,
-}
-
-/// Ends a task with its owner.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Watch {
     /// Runs `task`, which fills the channel behind `events`, for as long as the watch lives.
     pub fn new(events: mpsc::Receiver<WatchEvent>, task: tokio::task::JoinHandle<()>) -> Self {
-        Self { events, _task: AbortOnDrop(task) }
+        Self { events, _task: AbortOnDropHandle::new(task) }
     }
 
     /// The next event; `None` only when the store object itself is gone. Cancel safe.
