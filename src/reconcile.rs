@@ -18,7 +18,7 @@ pub mod naming;
 pub mod propagate;
 pub mod publisher;
 pub mod refill;
-mod removal;
+pub(crate) mod removal;
 mod terms;
 pub mod worker;
 

@@ -10,8 +10,8 @@ use crate::{
     clock,
     engine::{DriverName, EngineApi, EngineError, IpamConfig, NetworkSpec},
     local::{Departure, Local},
-    model::{AddressClaim, Endpoint, EngineMode, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
-    reconcile::propagate::spec_of,
+    model::{EngineMode, Network, NetworkClaim, NetworkId, Node, NodeId, Snapshot},
+    reconcile::{propagate::spec_of, removal::hosts_using},
     store::{StoreError, keys, ledger::Ledger},
     watched::Watched,
 };
@@ -169,7 +169,7 @@ impl Orders {
             // Where there are none, whoever had the last container is removing it.
             let until = if users.is_empty() { end } else { used_until };
             if Instant::now() >= until {
-                let lives_on = self.lives_on(&held.record).await?;
+                let lives_on = self.homes(&id, users).await?;
                 return Ok(NetworkEnded { id: id.to_string(), lives_on, still_on: Vec::new() });
             }
             tokio::time::sleep(LOOK).await;
@@ -197,23 +197,18 @@ impl Orders {
 
     /// Hosts with containers in the network; where there are none, hosts that have it.
     async fn lives_on(&self, network: &Network) -> Result<Vec<String>, StoreError> {
-        let users = self.users(network).await?;
-        let hosts = if users.is_empty() { self.hosts_with(&network.id).await? } else { users };
+        self.homes(&network.id, self.users(network).await?).await
+    }
+
+    async fn homes(&self, network: &NetworkId, users: BTreeSet<NodeId>) -> Result<Vec<String>, StoreError> {
+        let hosts = if users.is_empty() { self.hosts_with(network).await? } else { users };
         let snapshot = self.snapshot.now();
         Ok(hosts.iter().map(|node| snapshot.node_title(node).to_owned()).collect())
     }
 
-    /// Hosts with containers in the network, or with some that are about to start or have just ended.
+    /// Hosts that have containers in the network, by the store's word.
     async fn users(&self, network: &Network) -> Result<BTreeSet<NodeId>, StoreError> {
-        let endpoints = self.ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
-        let mut users: BTreeSet<_> = endpoints.into_iter().map(|held| held.record.node).collect();
-        // What a swarm's manager has handed out says nothing about who uses it.
-        for subnet in network.subnets.iter().filter(|_| !network.allocated) {
-            let claims = self.ledger.list::<AddressClaim>(&keys::addresses(&subnet.cidr)).await?;
-            let used = claims.into_iter().filter(|claim| claim.record.kind.is_use());
-            users.extend(used.map(|claim| claim.record.node));
-        }
-        Ok(users)
+        hosts_using(&self.ledger, network, network.subnets.iter().map(|subnet| subnet.cidr)).await
     }
 
     async fn hosts_with(&self, network: &NetworkId) -> Result<BTreeSet<NodeId>, StoreError> {

@@ -25,6 +25,7 @@ use crate::{
 
 use erasing::delete_all;
 pub(super) use erasing::erase;
+pub(crate) use users::hosts_using;
 use users::{own_claims, users};
 
 /// How often to look again when others change the subnet's record at the same time.

@@ -1,5 +1,9 @@
 //! Who uses a network.
 
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
 use crate::{
     local::{Local, Release},
     model::{AddressClaim, Death, Endpoint, Network, NodeId, Pool},
@@ -12,7 +16,7 @@ use crate::{
 /// Who has a container in a network.
 pub(super) struct Users {
     /// Hosts that live, or may.
-    pub(super) living: Vec<NodeId>,
+    pub(super) living: BTreeSet<NodeId>,
     /// The words of death that make the others not count.
     pub(super) deaths: Vec<Entry>,
 }
@@ -29,29 +33,35 @@ pub(super) async fn users(
     pools: &[Held<Pool>],
 ) -> Result<Users, StoreError> {
     let own = local.node();
-    let mut users: Vec<NodeId> = Vec::new();
-    for pool in pools {
-        // What a swarm's manager has handed out says nothing about who uses it.
-        if network.allocated {
-            break;
-        }
-        let claims = ledger.list::<AddressClaim>(&keys::addresses(&pool.record.cidr)).await?;
-        let held = claims.into_iter().filter(|c| c.record.kind.is_use());
-        users.extend(held.map(|claim| claim.record.node));
-    }
-    let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
-    users.extend(endpoints.into_iter().map(|held| held.record.node));
-    users.retain(|node| node != own);
+    let mut users = hosts_using(ledger, network, pools.iter().map(|pool| pool.record.cidr)).await?;
+    users.remove(own);
     let mut deaths = ledger.list::<Death>(keys::DEAD).await?;
     deaths.retain(|death| users.contains(&death.record.id));
     users.retain(|node| deaths.iter().all(|death| death.record.id != *node));
     if local.read(|data| data.networks_in_use().contains(&network.id)) {
-        users.push(own.clone());
+        users.insert(own.clone());
     }
-    users.sort();
-    users.dedup();
     let deaths = deaths.into_iter().take(MOST_DEATHS).map(|death| death.entry).collect();
     Ok(Users { living: users, deaths })
+}
+
+/// Hosts that have containers in the network, or some that are about to start or have just ended, all by the store's
+/// word; `subnets` are those of the network.
+pub(crate) async fn hosts_using(
+    ledger: &Ledger,
+    network: &Network,
+    subnets: impl Iterator<Item = IpNet>,
+) -> Result<BTreeSet<NodeId>, StoreError> {
+    let mut users = BTreeSet::new();
+    // What a swarm's manager has handed out says nothing about who uses it.
+    for subnet in subnets.filter(|_| !network.allocated) {
+        let claims = ledger.list::<AddressClaim>(&keys::addresses(&subnet)).await?;
+        let used = claims.into_iter().filter(|claim| claim.record.kind.is_use());
+        users.extend(used.map(|claim| claim.record.node));
+    }
+    let endpoints = ledger.list::<Endpoint>(&keys::endpoints(&network.id)).await?;
+    users.extend(endpoints.into_iter().map(|held| held.record.node));
+    Ok(users)
 }
 
 /// Whether a container here has, or is about to have, an address of the network: by the book, and by the
