@@ -32,7 +32,7 @@ use crate::{
         netlink::{Kernel, KernelConfig},
     },
     engine::DriverName,
-    http::{self},
+    http,
     local::Local,
     model::FastPathMode,
     store::{open, timeouts::Timeouts, url::StoreUrl},

@@ -117,8 +117,8 @@ async fn measure(pin: &Path, count: usize, rounds: usize) -> Result<Vec<Figure>>
             of_wrong,
             "one of a hundred wrong",
             wrong,
-            "ours: read the kernel, plan (nothing has changed since the last plan), compare, repair; the other reads the same tables without a look at them \
-             and writes the rows that it was told beforehand",
+            "ours: read the kernel, plan (nothing has changed since the last plan), compare, repair; the other reads \
+             the same tables without a look at them and writes the rows that it was told beforehand",
         ),
     ])
 }

@@ -16,15 +16,15 @@ impl View {
     pub(super) fn own_status(&self) -> StatusReport {
         let (health, engine) = (self.health.now(), self.engine.now());
         let applied = self.applied.now();
-        let role = self.roles.now();
+        let (role, underlay) = (self.roles.now(), self.underlay.now());
         let (networks, endpoints) =
             self.local.read(|data| (data.networks_in_use().len(), data.endpoints.len()));
         StatusReport {
             version: self.node.daemon_version.clone(),
             node: self.node.id.to_string(),
             hostname: self.node.hostname.clone(),
-            vtep: Some(self.underlay.see(|underlay| underlay.vtep)),
-            underlay: Some(mtu::status(&self.underlay.now())),
+            vtep: Some(underlay.vtep),
+            underlay: Some(mtu::status(&underlay)),
             data_path: Some(self.data_path()),
             scope: role.effective_scope().unwrap_or_default().as_str().to_owned(),
             mode: role.mode().map(|mode| mode.as_str().to_owned()),
@@ -109,12 +109,13 @@ impl View {
             let name = name.unwrap_or_else(|| id.short().to_owned());
             format!("container {name} has lost its link: {complaint}; restart it")
         }));
-        problems.extend(self.names.now().complaints.iter().map(|(sandbox, complaint)| {
+        let names = self.names.now();
+        problems.extend(names.complaints.iter().map(|(sandbox, complaint)| {
             format!("names of other hosts are not answered in sandbox {}: {complaint}", sandbox.display())
         }));
         problems.extend(self.roles.now().problems());
         problems.extend(engine.problems.iter().cloned());
-        problems.extend(self.names.now().unable.clone());
+        problems.extend(names.unable);
         problems.extend(self.lost_addresses(&snapshot));
         problems
     }
