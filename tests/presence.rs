@@ -3,19 +3,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a test that fails")]
 
 mod support {
+    pub(crate) mod before;
     pub(crate) mod docker;
     pub(crate) mod host;
 }
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use rs_overlay::{
     config::AddrPool,
     model::{AddressClaim, NodeId},
-    store::{Change, Entry, LeaseId, Outcome, Store, StoreFuture, Txn, Watch, keys, record},
+    store::{Change, Store, Txn, keys, record},
 };
 use serde_json::json;
 use support::{
+    before::Before,
     docker::{Net, endpoint, engine_network, id},
     host::{Host, embedded},
 };
@@ -88,66 +91,41 @@ async fn a_host_tells_what_it_has_and_joins_again_by_the_subnet() {
 
 /// A store in which a host's word that it has removed a network comes late: only when nobody uses the network any
 /// more, and whoever did has looked for such words.
-struct LateWord(Arc<dyn Store>);
-
-impl LateWord {
-    async fn nobody_uses_it(&self) {
-        let used = async || {
-            let claims = self.0.range(keys::ADDRESSES).await.unwrap();
-            let claims = claims.iter().map(|claim| record::decode::<AddressClaim>(&claim.key, &claim.value));
-            let claimed = claims.filter_map(Result::ok).any(|claim| claim.kind.is_use());
-            claimed || !self.0.range(keys::ENDPOINTS).await.unwrap().is_empty()
-        };
-        while used().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-impl Store for LateWord {
-    fn kind(&self) -> &'static str {
-        self.0.kind()
-    }
-
-    fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>> {
-        self.0.range(prefix)
-    }
-
-    fn txn(&self, txn: Txn) -> StoreFuture<'_, Outcome> {
+fn with_late_word(inner: &Arc<dyn Store>) -> Arc<dyn Store> {
+    let store = Arc::clone(inner);
+    let hook = move |txn: &Txn| {
         let is_word =
             |change: &Change| matches!(change, Change::Put { key, .. } if key.starts_with(keys::DEPARTED));
-        Box::pin(async move {
-            if txn.changes.iter().any(is_word) {
-                self.nobody_uses_it().await;
+        let (late, store) = (txn.changes.iter().any(is_word), Arc::clone(&store));
+        async move {
+            if late {
+                nobody_uses_it(&*store).await;
             }
-            self.0.txn(txn).await
-        })
-    }
+            Ok(())
+        }
+        .boxed()
+    };
+    Arc::new(Before { inner: Arc::clone(inner), hook: Box::new(hook) })
+}
 
-    fn lease(&self, ttl: Duration) -> StoreFuture<'_, LeaseId> {
-        self.0.lease(ttl)
+async fn nobody_uses_it(store: &dyn Store) {
+    let used = async || {
+        let claims = store.range(keys::ADDRESSES).await.unwrap();
+        let claims = claims.iter().map(|claim| record::decode::<AddressClaim>(&claim.key, &claim.value));
+        let claimed = claims.filter_map(Result::ok).any(|claim| claim.kind.is_use());
+        claimed || !store.range(keys::ENDPOINTS).await.unwrap().is_empty()
+    };
+    while used().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-
-    fn keep_alive<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
-        self.0.keep_alive(lease)
-    }
-
-    fn revoke<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
-        self.0.revoke(lease)
-    }
-
-    fn watch(&self, prefix: &str) -> Watch {
-        self.0.watch(prefix)
-    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_ends_also_if_its_last_container_ends_while_the_word_of_its_removal_is_under_way() {
     let dir = tempfile::tempdir().unwrap();
     let store = embedded(dir.path()).await;
-    let late: Arc<dyn Store> = Arc::new(LateWord(Arc::clone(&store)));
-    let a = Host::start(late, dir.path(), 1, "local", vec![AddrPool::standard()]).await;
+    let a = Host::start(with_late_word(&store), dir.path(), 1, "local", vec![AddrPool::standard()]).await;
     let b = Host::start(store, dir.path(), 2, "local", vec![AddrPool::standard()]).await;
     let on_a = Net::create(&a, 1, "10.9.0.0/24").await;
     let on_b = on_a.attach(&b, 2).await;

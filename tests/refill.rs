@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a test that fails")]
 
 mod support {
+    pub(crate) mod before;
     pub(crate) mod docker;
     pub(crate) mod host;
 }

@@ -1,62 +1,30 @@
 //! A daemon that dies in the middle of filling a store.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use futures_util::FutureExt as _;
-use rs_overlay::store::{Entry, LeaseId, Outcome, Store, StoreError, StoreFuture, Txn, Watch};
+use rs_overlay::store::{Store, StoreError, Txn};
 use serde_json::json;
 
 use super::scene::{booked, clear, contents, has, settled};
 use crate::support::{
+    before::Before,
     docker::Net,
     host::{Host, embedded},
 };
 
-/// A store that after some changes does none any more: as far as it can see, its user is dead.
-struct Mortal {
-    inner: Arc<dyn Store>,
-    left: AtomicUsize,
-}
-
-impl Store for Mortal {
-    fn range<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, Vec<Entry>> {
-        self.inner.range(prefix)
-    }
-
-    fn txn(&self, txn: Txn) -> StoreFuture<'_, Outcome> {
-        let alive = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if alive.is_err() {
-            let error = StoreError::Unavailable { store: "mortal".into(), detail: "no more".into() };
-            return async { Err(error) }.boxed();
-        }
-        self.inner.txn(txn)
-    }
-
-    fn watch(&self, prefix: &str) -> Watch {
-        self.inner.watch(prefix)
-    }
-
-    fn lease(&self, ttl: Duration) -> StoreFuture<'_, LeaseId> {
-        self.inner.lease(ttl)
-    }
-
-    fn keep_alive<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
-        self.inner.keep_alive(lease)
-    }
-
-    fn revoke<'a>(&'a self, lease: &'a LeaseId) -> StoreFuture<'a, ()> {
-        self.inner.revoke(lease)
-    }
-
-    fn kind(&self) -> &'static str {
-        "mortal"
-    }
+/// A store that after `left` changes does none any more: as far as it can see, its user is dead.
+fn mortal(inner: &Arc<dyn Store>, left: &Arc<AtomicUsize>) -> Arc<dyn Store> {
+    let left = Arc::clone(left);
+    let hook = move |_: &Txn| {
+        let alive = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let dead = || StoreError::Unavailable { store: "mortal".into(), detail: "no more".into() };
+        std::future::ready(alive.map(drop).map_err(|_| dead())).boxed()
+    };
+    Arc::new(Before { inner: Arc::clone(inner), hook: Box::new(hook) })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,16 +43,16 @@ async fn after_any_change() {
     a.crash().await;
     for changes in 0.. {
         clear(&*store).await;
-        let mortal = Arc::new(Mortal { inner: Arc::clone(&store), left: AtomicUsize::new(changes) });
-        let dying = Host::standing(Arc::clone(&mortal) as Arc<dyn Store>, dir.path(), 1);
+        let left = Arc::new(AtomicUsize::new(changes));
+        let dying = Host::standing(mortal(&store, &left), dir.path(), 1);
         dying
             .until("its end, or all to be filled", async || {
-                let left = mortal.left.load(Ordering::SeqCst);
+                let left = left.load(Ordering::SeqCst);
                 let full = contents(&*store).await == before;
                 (left > 0 && !full).then(|| format!("{left} changes are left"))
             })
             .await;
-        let lived = mortal.left.load(Ordering::SeqCst) > 0;
+        let lived = left.load(Ordering::SeqCst) > 0;
         dying.crash().await;
         let a = Host::standing(Arc::clone(&store), dir.path(), 1);
         incarnation = settled(&[&a], Some(&incarnation)).await;
